@@ -1,0 +1,30 @@
+"""How each step was run: parameters and versions in ``.uns["stdistill"][step]``."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+from typing import Any
+
+from anndata import AnnData
+
+from stdistill import _keys
+
+logger = logging.getLogger("stdistill")
+
+
+def write_record(adata: AnnData, step: str, **params: Any) -> None:
+    """Write `params` and the version of stdistill under the name of the step.
+
+    Parameters that are `None` are left out: neither h5ad nor zarr keeps a `None` inside a list, and a
+    missing key reads the same.
+    """
+    kept = {name: value for name, value in params.items() if value is not None}
+    records = dict(adata.uns.get(_keys.RECORD, {}))
+    records[step] = {**kept, "stdistill_version": version("stdistill")}
+    adata.uns[_keys.RECORD] = records
+
+
+def read_record(adata: AnnData, step: str) -> dict[str, Any]:
+    """Return what `write_record` wrote for the step, empty when it has not been run."""
+    return dict(adata.uns.get(_keys.RECORD, {}).get(step, {}))

@@ -1,0 +1,81 @@
+"""Read what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from stdistill import _keys
+from stdistill._frames import he_frames
+from stdistill._validate import get_centers, get_table
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+__all__ = ["he_pixels"]
+
+
+def he_pixels(
+    data: AnnData | SpatialData,
+    *,
+    image_key: str | Mapping[str, str] = _keys.HE_IMAGE,
+    table_key: str = _keys.TABLE,
+) -> pd.DataFrame:
+    """Where the cells lie on the H&E, in pixels of its full resolution.
+
+    Parameters
+    ----------
+    data
+        SpatialData with an H&E, or a table that :func:`stdistill.pp.read_xenium` read with one. The table may annotate
+        circles, polygons or labels, and several regions.
+    image_key
+        Name of the H&E, or a mapping of each region that the table annotates to its image.
+    table_key
+        Name of the table of a SpatialData.
+
+    Returns
+    -------
+    One row per cell: ``x`` and ``y`` in pixels (pixel *i* covers [i, i + 1), as in spatialdata), ``image_key``,
+    ``mpp`` (µm per pixel of that image) and ``on_image``. Cells of no region have missing values.
+
+    Raises
+    ------
+    KeyError
+        When the table, the image or the annotated element is not there.
+    ValueError
+        When image and cells share no coordinate system, the image is stretched relative to the cells, or the centres do
+        not follow the annotated element.
+
+    Examples
+    --------
+    >>> import stdistill as sd
+    >>> sdata = sd.pp.read_xenium(sd.datasets.simulate_xenium("slide/outs", n_cells=1000))
+    >>> sd.get.he_pixels(sdata).columns.tolist()
+    ['x', 'y', 'image_key', 'mpp', 'on_image']
+    """
+    table = get_table(data, table_key)
+    frames = he_frames(data, image_key=image_key, table_key=table_key)
+    centers = get_centers(table)
+    pixels = np.full((table.n_obs, 2), np.nan)
+    image_keys = np.full(table.n_obs, None, dtype=object)
+    mpp = np.full(table.n_obs, np.nan)
+    on_image = np.zeros(table.n_obs, dtype=bool)
+    for frame in frames:
+        pixels[frame.cells] = frame.to_px(centers[frame.cells])
+        image_keys[frame.cells] = frame.image_key
+        mpp[frame.cells] = frame.mpp
+        on_image[frame.cells] = frame.contains(pixels[frame.cells])
+    return pd.DataFrame(
+        {
+            "x": pixels[:, 0],
+            "y": pixels[:, 1],
+            "image_key": pd.Categorical(image_keys),
+            "mpp": mpp,
+            "on_image": on_image,
+        },
+        index=table.obs_names,
+    )

@@ -1,0 +1,223 @@
+"""Neighbourhood graphs: every cell and the cells within a radius of it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+
+from stdistill import _keys
+from stdistill._record import write_record
+from stdistill._validate import check_integer, check_key, check_positive, copy_table, get_centers, get_table
+from stdistill.pp._neighborhood_radius import neighborhood_radius
+from stdistill.pp._radius_graph import radius_graph
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+logger = logging.getLogger("stdistill")
+
+PLAUSIBLE_NEIGHBORS = (3, 500)
+"""A mean outside of this gets a warning: the radius may be in another unit than the centres."""
+
+
+def neighborhoods(
+    data: AnnData | SpatialData,
+    *,
+    n_neighbors: int = 50,
+    radius_um: float | None = None,
+    library_key: str | None = None,
+    split_key: str | None = _keys.SPLIT,
+    table_key: str = _keys.TABLE,
+    key_added: str = "spatial",
+    seed: int = 0,
+    copy: bool = False,
+) -> AnnData | SpatialData | None:
+    """Connect every cell to the cells within a radius.
+
+    Unless `radius_um` is given, the radius is the one at which a disc at a random place in the tissue holds
+    `n_neighbors` cells on average. Discs around cells hold more, because cells crowd around cells. Places are drawn
+    evenly over the tissue: those whose nearest (training) cell is no further than 99 % of the cells are from theirs,
+    which leaves out lumina, tears and the empty slide.
+
+    Parameters
+    ----------
+    data
+        Table, or SpatialData with a table, with cell centres in µm in ``.obsm["spatial"]``.
+    n_neighbors
+        Mean number of cells in a disc at a random place in the tissue.
+    radius_um
+        Radius in µm; used as it is, and `n_neighbors` is not.
+    library_key
+        Column of ``.obs`` that names each cell's slide. No edge joins two slides, and one radius serves all. By
+        default the regions that the table annotates, when there are several.
+    split_key
+        Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one: the radius comes from the
+        ``"train"`` cells alone, no edge joins two groups, and ``"buffer"`` cells and cells of no group have no edges.
+        `None` ignores it.
+    table_key
+        Name of the table of a SpatialData.
+    key_added
+        Prefix of what is written.
+    seed
+        Of the random places.
+    copy
+        Return a copy with the results instead of writing to `data`. Of a SpatialData the table is copied.
+
+    Returns
+    -------
+    `None`, or the copy. Written to the table, under the keys of :func:`squidpy.gr.spatial_neighbors`, so that
+    squidpy's functions run on it:
+
+    ``.obsp["{key_added}_connectivities"]``, ``.obsp["{key_added}_distances"]``
+        (n, n) CSR float32, symmetric, without self edges; 1, and the distance in µm. Edges are the pairs at a distance
+        of at most the radius.
+    ``.uns["{key_added}_neighbors"]``
+        The names of the two and the parameters, with ``radius`` in µm.
+    ``.uns["stdistill"]["neighborhoods"]``
+        ``radius_um``, ``mean_neighbors`` of the cells that are in a group, and the parameters.
+
+    Raises
+    ------
+    KeyError
+        When the table, `library_key` or `split_key` is not there.
+    ValueError
+        When there are no cells, a centre is not finite, a cell has no library, there are no training cells, the slide
+        has fewer than `n_neighbors` of them, or the radius catches (nearly) all cells.
+
+    Warns
+    -----
+    UserWarning
+        When cells have the same centre, or the mean number of neighbours is not plausible.
+
+    Notes
+    -----
+    A radius that gives an expected number of neighbours, estimated at random locations of the slide: Hizmi et al.
+    2026, section 3.1; estimated on training cells and reused for the test cells: section 5.1. That the number is 50 and
+    that locations lie in the tissue are our choices (the paper states no number).
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import stdistill as sd
+    >>> adata = ad.AnnData(np.zeros((1000, 1)), obsm={"spatial": np.random.default_rng(0).uniform(0, 500, (1000, 2))})
+    >>> sd.pp.neighborhoods(adata, n_neighbors=20)
+    >>> adata.obsp["spatial_connectivities"].shape
+    (1000, 1000)
+    """
+    check_integer(n_neighbors, "n_neighbors", minimum=1)
+    if radius_um is not None:
+        check_positive(radius_um, "radius_um")
+    if copy:
+        data = copy_table(data, table_key)
+    adata = get_table(data, table_key)
+    centers = get_centers(adata)
+    libraries = _libraries(adata, library_key)
+    split = _split(adata, split_key)
+    groups = _groups(libraries, split)
+    if radius_um is None:
+        fitting = np.flatnonzero(groups >= 0 if split is None else (split == _keys.TRAIN).to_numpy())
+        if not len(fitting):
+            msg = f"No cell is {_keys.TRAIN!r} in .obs[{split_key!r}]: there is nothing to estimate the radius from."
+            raise ValueError(msg)
+        radius_um = neighborhood_radius(centers[fitting], libraries[fitting], n_neighbors, seed)
+        asked_neighbors = n_neighbors
+    else:
+        asked_neighbors = None
+    connectivities, distances = radius_graph(centers, float(radius_um), groups)
+    mean_neighbors = connectivities.nnz / max(1, int((groups >= 0).sum()))
+    _warn_if_odd(mean_neighbors, distances.data, float(radius_um))
+
+    names = {f"{kind}_key": f"{key_added}_{kind}" for kind in ("connectivities", "distances")}
+    params = {
+        "radius": float(radius_um),
+        "n_neighbors": asked_neighbors,
+        "library_key": library_key,
+        "split_key": None if split is None else split_key,
+        "seed": seed,
+    }
+    adata.obsp[names["connectivities_key"]] = connectivities
+    adata.obsp[names["distances_key"]] = distances
+    known = {name: value for name, value in params.items() if value is not None}
+    adata.uns[f"{key_added}_neighbors"] = {**names, "params": known}
+    radius_record = {("radius_um" if name == "radius" else name): value for name, value in known.items()}
+    write_record(adata, "neighborhoods", **radius_record, mean_neighbors=mean_neighbors, key_added=key_added)
+    logger.info(
+        'Wrote .obsp["%s"] and .obsp["%s"]: radius %.1f µm, %.1f neighbours on average.',
+        *names.values(),
+        radius_um,
+        mean_neighbors,
+    )
+    return data if copy else None
+
+
+def _libraries(adata: AnnData, library_key: str | None) -> npt.NDArray[np.integer]:
+    """Give each slide a number."""
+    if library_key is None:
+        library_key = _several_regions(adata)
+    if library_key is None:
+        return np.zeros(adata.n_obs, dtype=np.int64)
+    check_key(library_key, adata.obs.columns, "a column of .obs", argument="library_key")
+    codes: npt.NDArray[np.integer] = pd.factorize(adata.obs[library_key])[0]
+    if (codes < 0).any():
+        msg = f".obs[{library_key!r}] names no slide for {(codes < 0).sum()} cells: fill it in, or remove them."
+        raise ValueError(msg)
+    return codes
+
+
+def _several_regions(adata: AnnData) -> str | None:
+    """Name the column of the regions when the table annotates several; they are different slides."""
+    attrs = adata.uns.get("spatialdata_attrs", {})
+    region_key = attrs.get("region_key")
+    if region_key in adata.obs and adata.obs[region_key].nunique() > 1:
+        logger.info("The table annotates several regions: .obs[%r] is taken as library_key.", region_key)
+        return str(region_key)
+    return None
+
+
+def _split(adata: AnnData, split_key: str | None) -> pd.Series | None:
+    """Return the column of the split; the default one need not be there."""
+    if split_key is None or (split_key == _keys.SPLIT and split_key not in adata.obs):
+        return None
+    check_key(
+        split_key,
+        adata.obs.columns,
+        "a column of .obs",
+        argument="split_key",
+        hint="Write one with sd.pp.split_strips, or give split_key=None.",
+    )
+    split: pd.Series = adata.obs[split_key]
+    return split
+
+
+def _groups(libraries: npt.NDArray[np.integer], split: pd.Series | None) -> npt.NDArray[np.integer]:
+    """Give each group within which cells are connected a number; -1 for cells of none."""
+    if split is None:
+        return libraries
+    codes, names = pd.factorize(split)
+    groups = libraries * len(names) + codes
+    groups[(codes < 0) | (split == _keys.BUFFER).to_numpy()] = -1
+    return groups
+
+
+def _warn_if_odd(mean_neighbors: float, distances: npt.NDArray[np.float32], radius_um: float) -> None:
+    n_same_place = int((distances == 0).sum())
+    if n_same_place:
+        warnings.warn(
+            f"{n_same_place} edges join cells with the same centre. They are kept; if the table was concatenated from "
+            "slides that overlap, name them with library_key=.",
+            stacklevel=3,
+        )
+    low, high = PLAUSIBLE_NEIGHBORS
+    if not low <= mean_neighbors <= high:
+        warnings.warn(
+            f"Cells have {mean_neighbors:.1f} neighbours within {radius_um:g} µm on average, which is not plausible. "
+            'Are the centres in .obsm["spatial"], and the radius, in µm?',
+            stacklevel=3,
+        )

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from spatialdata import SpatialData
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real slides: ``shared/data`` beside the checkout, or where ``STDISTILL_SHARED_DATA`` says."""
+    folder = Path(os.environ.get("STDISTILL_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} is not there (set STDISTILL_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture
+def make_cells() -> Callable[..., ad.AnnData]:
+    """A table of cells at random or given places."""
+
+    def make(centers: Any = 200, *, extent: float = 1000.0, seed: int = 0, **obs: Any) -> ad.AnnData:
+        if isinstance(centers, int):
+            centers = np.random.default_rng(seed).uniform(0, extent, (centers, 2))
+        centers = np.asarray(centers)
+        names = pd.Index([f"cell-{i}" for i in range(len(centers))])
+        counts = np.ones((len(centers), 2), dtype=np.float32)
+        return ad.AnnData(counts, obs=pd.DataFrame(obs, index=names), obsm={"spatial": centers})
+
+    return make
+
+
+@pytest.fixture
+def make_slide(make_cells: Callable[..., ad.AnnData]) -> Callable[..., SpatialData]:
+    """A SpatialData as the reader makes it, of any element kind, with an H&E placed by an affine map.
+
+    `he_to_global` maps H&E pixels to morphology pixels of `pixel_size` µm.
+    """
+
+    def make(
+        centers: Any = 60,
+        *,
+        kind: str = "circles",
+        he_to_global: Any = None,
+        pixel_size: float = 0.2125,
+        shape: tuple[int, int] = (400, 300),
+        extent: float = 60.0,
+        seed: int = 0,
+    ) -> SpatialData:
+        from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel, TableModel
+        from spatialdata.transformations import Affine, Identity, Scale
+        from shapely import box
+
+        adata = make_cells(centers, extent=extent, seed=seed)
+        um = adata.obsm["spatial"]
+        names = adata.obs_names.to_numpy()
+        to_px = {"global": Scale([1 / pixel_size] * 2, axes=("x", "y"))}
+        region, instances = "cells", names
+        if kind == "circles":
+            element = ShapesModel.parse(um, geometry=0, radius=2.0, index=names, transformations=to_px)
+        elif kind == "polygons":
+            from geopandas import GeoDataFrame
+
+            squares = [box(x - 1, y - 1, x + 1, y + 1) for x, y in um]
+            element = ShapesModel.parse(GeoDataFrame(geometry=squares, index=names), transformations=to_px)
+        else:
+            # Squares of 3 × 3 pixels around pixel centres: their centroids are known exactly.
+            side = int(np.ceil(um.max() / pixel_size)) + 4
+            raster = np.zeros((side, side), dtype=np.int32)
+            instances = np.arange(1, len(um) + 1)
+            column, row = np.floor(um / pixel_size).astype(int).T
+            for label, x, y in zip(instances, column, row, strict=True):
+                raster[y - 1 : y + 2, x - 1 : x + 2] = label
+            element = Labels2DModel.parse(raster, dims=("y", "x"), transformations={"global": Identity()})
+        adata.obs["region"] = pd.Categorical([region] * len(um))
+        adata.obs["instance"] = instances
+        table = TableModel.parse(adata, region=region, region_key="region", instance_key="instance")
+        matrix = np.eye(3) if he_to_global is None else np.asarray(he_to_global, dtype=float)
+        pixels = np.random.default_rng(seed).integers(0, 255, (3, *shape), dtype=np.uint8)
+        axes = ("x", "y")
+        he = Image2DModel.parse(
+            pixels, dims=("c", "y", "x"), transformations={"global": Affine(matrix, input_axes=axes, output_axes=axes)}
+        )
+        return SpatialData.init_from_elements({region: element, "he": he, "table": table})
+
+    return make

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stdistill._affine import apply_affine
+from stdistill.pp._alignment import check_cells_on_image, read_alignment
+
+TENX = "0.011071,1.289579,807.979\n-1.289579,0.011071,73097.655\n0,0,1\n"
+MATRIX = np.array([[0.011071, 1.289579, 807.979], [-1.289579, 0.011071, 73097.655], [0, 0, 1]])
+
+
+def test_csv_zip_and_array(tmp_path: Path) -> None:
+    csv = tmp_path / "he_imagealignment.csv"
+    csv.write_text(TENX)
+    archive = tmp_path / "export.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("matrix.csv", TENX)
+        file.writestr("keypoints.csv", "fixedX,fixedY,alignmentX,alignmentY\n1,2,3,4\n")
+    for source in (csv, str(csv), archive, MATRIX, MATRIX.tolist()):
+        np.testing.assert_array_equal(read_alignment(source), MATRIX)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="There is no alignment file"):
+        read_alignment(tmp_path / "missing.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x,y,z\n1,0,0\n0,1,0\n0,0,1\n", "no CSV of numbers: expected 3 lines of 3 numbers and no header"),
+        ("1,0,0\n0,1,0\n", r"must be a 3 × 3 matrix, found shape \(2, 3\)"),
+        ("1,0\n0,1,0\n0,0,1\n", "no CSV of numbers"),
+        ("1,2,0\n2,4,0\n0,0,1\n", "singular"),
+        ("1,0.5,0\n0,1,0\n0,0,1\n", "sheared"),
+        ("1,0,0\n0,2,0\n0,0,1\n", "anisotropic"),
+    ],
+)
+def test_unusable_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a_matrix.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_alignment(path)
+    assert "a_matrix.csv" in str(error.value)
+
+
+def test_a_zip_without_a_matrix(tmp_path: Path) -> None:
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("keypoints.csv", "")
+    with pytest.raises(ValueError, match=r"should hold one matrix\.csv.*it holds \['keypoints\.csv'\]"):
+        read_alignment(path)
+
+
+def test_warnings_for_mirrored_and_stretched() -> None:
+    with pytest.warns(UserWarning, match="mirrors the image"):
+        read_alignment(np.diag([-1.0, 1, 1]))
+    with pytest.warns(UserWarning, match=r"stretches one direction by 3\.0%"):
+        read_alignment(np.diag([1.0, 1.03, 1]))
+
+
+def test_cells_on_the_image() -> None:
+    cells = apply_affine(MATRIX, np.random.default_rng(0).uniform(0, (20_000, 30_000), (1000, 2)))
+    shape = (30_000, 20_000)
+    assert check_cells_on_image(MATRIX, cells, shape, "it") == 1
+    with pytest.raises(ValueError, match=r"Only 0\.0% .*Its inverse would put 100\.0%.*np\.linalg\.inv"):
+        check_cells_on_image(np.linalg.inv(MATRIX), cells, shape, "it")
+    with pytest.raises(ValueError, match=r"Only 0\.0% of the 1000 cells .* Is it the alignment of this image"):
+        check_cells_on_image(MATRIX + [[0, 0, 1e6], [0, 0, 0], [0, 0, 0]], cells, shape, "it")
+    with pytest.warns(UserWarning, match="cells fall off the H&E image"):
+        assert 0.6 < check_cells_on_image(MATRIX, cells, (20_000, 20_000), "it") < 0.72

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+
+from stdistill._record import read_record, write_record
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_records_survive_writing(make_cells: Callable, tmp_path: Path, suffix: str) -> None:
+    cells = make_cells(3)
+    write_record(cells, "a_step", radius_um=60.5, matrix=np.eye(3), name="µm", left_out=None)
+    write_record(cells, "another", n=1)
+    path = tmp_path / f"cells.{suffix}"
+    cells.write_h5ad(path) if suffix == "h5ad" else cells.write_zarr(path)
+    again = ad.read_h5ad(path) if suffix == "h5ad" else ad.read_zarr(path)
+    record = read_record(again, "a_step")
+    assert record["radius_um"] == 60.5
+    assert record["name"] == "µm"
+    assert "left_out" not in record
+    assert "stdistill_version" in record
+    np.testing.assert_array_equal(record["matrix"], np.eye(3))
+    assert read_record(again, "another")["n"] == 1
+
+
+def test_no_record(make_cells: Callable) -> None:
+    assert read_record(make_cells(3), "a_step") == {}
+
+
+def test_a_view_gets_a_record_of_its_own(make_cells: Callable) -> None:
+    cells = make_cells(3)
+    write_record(cells, "a_step", n=1)
+    part = cells[:2].copy()
+    write_record(part, "a_step", n=2)
+    assert read_record(cells, "a_step")["n"] == 1
