@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,9 @@ def make_slide(make_cells: Callable[..., ad.AnnData]) -> Callable[..., SpatialDa
         extent: float = 60.0,
         seed: int = 0,
     ) -> SpatialData:
+        from shapely import box
         from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel, TableModel
         from spatialdata.transformations import Affine, Identity, Scale
-        from shapely import box
 
         adata = make_cells(centers, extent=extent, seed=seed)
         um = adata.obsm["spatial"]
@@ -92,3 +93,17 @@ def make_slide(make_cells: Callable[..., ad.AnnData]) -> Callable[..., SpatialDa
         return SpatialData.init_from_elements({region: element, "he": he, "table": table})
 
     return make
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated Xenium bundle with its H&E; shared by all tests, which must not write to it."""
+    import stdistill as sd
+
+    return sd.datasets.simulate_xenium(tmp_path_factory.mktemp("simulated") / "outs", n_cells=800, seed=1)
+
+
+@pytest.fixture
+def own_bundle(bundle: Path, tmp_path: Path) -> Path:
+    """A copy of `bundle` that a test may spoil; large files it does not touch are linked."""
+    return Path(shutil.copytree(bundle, tmp_path / "outs", copy_function=os.link))

@@ -118,7 +118,7 @@ def test_a_stretched_image_is_refused(make_slide: Callable) -> None:
 
 
 def test_unknown_image(make_slide: Callable) -> None:
-    with pytest.raises(KeyError, match="image_key='H&E' is not an image of the SpatialData; there is: 'he'"):
+    with pytest.raises(KeyError, match=r"image_key='H&E' is not an image of the SpatialData; there is: 'he'"):
         he_frames(make_slide(), image_key="H&E")
 
 
@@ -132,7 +132,7 @@ def test_a_region_that_does_not_exist(make_slide: Callable) -> None:
 def test_ids_that_do_not_match(make_slide: Callable) -> None:
     slide = make_slide()
     slide["table"].obs["instance"] = slide["table"].obs["instance"].str.replace("cell", "nucleus")
-    with pytest.raises(ValueError, match="None of the 60 cells .* is in 'cells'"):
+    with pytest.raises(ValueError, match=r"None of the 60 cells .* is in 'cells'"):
         he_frames(slide)
     slide["table"].obs["instance"] = ["nobody", *make_slide()["table"].obs["instance"][1:]]
     with pytest.raises(ValueError, match=r"1 of the 60 cells .*nobody.* are not in 'cells'"):

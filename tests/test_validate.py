@@ -14,7 +14,7 @@ def test_get_table_of_something_else() -> None:
 
 
 def test_get_table_lists_the_tables(make_slide: Callable) -> None:
-    with pytest.raises(KeyError, match="table_key='cells' is not a table .* there is: 'table'"):
+    with pytest.raises(KeyError, match=r"table_key='cells' is not a table .* there is: 'table'"):
         _validate.get_table(make_slide(), "cells")
 
 

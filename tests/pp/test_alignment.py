@@ -70,6 +70,6 @@ def test_cells_on_the_image() -> None:
     with pytest.raises(ValueError, match=r"Only 0\.0% .*Its inverse would put 100\.0%.*np\.linalg\.inv"):
         check_cells_on_image(np.linalg.inv(MATRIX), cells, shape, "it")
     with pytest.raises(ValueError, match=r"Only 0\.0% of the 1000 cells .* Is it the alignment of this image"):
-        check_cells_on_image(MATRIX + [[0, 0, 1e6], [0, 0, 0], [0, 0, 0]], cells, shape, "it")
+        check_cells_on_image(MATRIX + np.array([[0, 0, 1e6], [0, 0, 0], [0, 0, 0]]), cells, shape, "it")
     with pytest.warns(UserWarning, match="cells fall off the H&E image"):
         assert 0.6 < check_cells_on_image(MATRIX, cells, (20_000, 20_000), "it") < 0.72

@@ -44,7 +44,7 @@ def test_a_lumen_is_no_tissue() -> None:
 def test_dense_and_sparse_tissue_count_by_area() -> None:
     """Random cells would favour the dense half; random places do not."""
     rng = np.random.default_rng(0)
-    dense, sparse = rng.uniform(0, 1000, (40_000, 2)), rng.uniform(0, 1000, (4000, 2)) + (1000, 0)
+    dense, sparse = rng.uniform(0, 1000, (40_000, 2)), rng.uniform((1000, 0), (2000, 1000), (4000, 2))
     points = np.r_[dense, sparse]
     radius = neighborhood_radius(points, one_slide(points), 50, seed=0)
     places = rng.uniform((0, 0), (2000, 1000), (20_000, 2))

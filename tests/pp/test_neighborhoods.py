@@ -145,8 +145,8 @@ def test_results_survive_writing(make_cells: Callable, tmp_path: Path, suffix: s
 
 def test_cells_at_the_same_place(make_cells: Callable) -> None:
     centers = np.random.default_rng(0).uniform(0, 1000, (500, 2))
-    with pytest.warns(UserWarning, match="1000 edges join cells with the same centre.*library_key="):
-        cells = make_cells(np.r_[centers, centers])
+    cells = make_cells(np.r_[centers, centers])
+    with pytest.warns(UserWarning, match=r"1000 edges join cells with the same centre.*library_key="):
         sd.pp.neighborhoods(cells, n_neighbors=20)
     assert cells.obsp["spatial_connectivities"][0, 500] == 1
     assert cells.obsp["spatial_distances"][0, 500] == 0
@@ -184,7 +184,7 @@ def test_bad_arguments(make_cells: Callable, make_slide: Callable) -> None:
         sd.pp.neighborhoods(cells, n_neighbors=500)
     with pytest.raises(ValueError, match="has no cells"):
         sd.pp.neighborhoods(cells[:0])
-    with pytest.raises(KeyError, match="library_key='slide' is not a column of .obs; there is: none"):
+    with pytest.raises(KeyError, match=r"library_key='slide' is not a column of \.obs; there is: none"):
         sd.pp.neighborhoods(cells, library_key="slide")
     with pytest.raises(KeyError, match=r"split_key='parts' is not a column.*sd\.pp\.split_strips"):
         sd.pp.neighborhoods(cells, split_key="parts")

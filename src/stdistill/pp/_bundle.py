@@ -104,7 +104,7 @@ def read_cells(bundle: XeniumBundle) -> pd.DataFrame:
 def read_part(bundle: XeniumBundle, cells: pd.DataFrame, table_key: str) -> SpatialData:
     """Read the matrix and the centres of a folder that holds little else, such as those on GEO."""
     import scanpy as sc
-    from spatialdata import SpatialData
+    from spatialdata import SpatialData, sanitize_table
     from spatialdata.models import ShapesModel, TableModel
     from spatialdata.transformations import Scale
 
@@ -119,6 +119,7 @@ def read_part(bundle: XeniumBundle, cells: pd.DataFrame, table_key: str) -> Spat
     circles = ShapesModel.parse(
         centers, geometry=0, radius=radius, index=cells.index, transformations={"global": to_morphology_px}
     )
+    sanitize_table(adata)  # people's CSVs have columns of any name
     table = TableModel.parse(adata, region=CIRCLES, region_key="region", instance_key="cell_id")
     return SpatialData.init_from_elements({CIRCLES: circles, table_key: table})
 

@@ -54,7 +54,7 @@ def write_cell_groups(adata: AnnData, path: Path) -> None:
     if "color" in groups:
         colors = groups.groupby("group")["color"].first().reindex(labels.categories)
         if colors.notna().all():
-            adata.uns[f"{_keys.CELL_TYPE}_colors"] = colors.tolist()
+            adata.uns[f"{_keys.CELL_TYPE}_colors"] = colors.to_numpy()
     logger.info(
         'Wrote .obs["%s"]: %d groups, %d of %d cells labelled.',
         _keys.CELL_TYPE,

@@ -90,8 +90,11 @@ def place_he(image_path: Path, alignment: Alignment, centers: FloatArray, pixel_
     mpp = 1 / affine_scale(um_to_px)
     _check_mpp(image.mpp, mpp, source)
     element = _multiscale(image)
-    axes = ("x", "y")
-    set_transformation(element, Affine(he_to_morphology, input_axes=axes, output_axes=axes), "global")
+    affine = Affine(he_to_morphology, input_axes=("x", "y"), output_axes=("x", "y"))
+    # Over all axes of the image, the form in which spatialdata reads it back from disk.
+    axes = ("c", "y", "x")
+    over_all = Affine(affine.to_affine_matrix(axes, axes), input_axes=axes, output_axes=axes)
+    set_transformation(element, {"global": over_all}, set_all=True)
     return PlacedHE(
         element=element,
         um_to_px=um_to_px,
@@ -147,18 +150,18 @@ def _check_mpp(stated: float | None, derived: float, source: str) -> None:
 
 def _multiscale(image: SlideImage) -> DataTree:
     """Make spatialdata's multi-scale image from the levels on disk; coordinates are pixels of the first."""
-    from spatialdata.models import Image2DModel
     from xarray import DataArray, Dataset, DataTree
 
     height, width = image.levels[0].shape[1:]
     scales = {}
     for number, level in enumerate(image.levels):
-        y, x = ((np.arange(n) + 0.5) * full / n for n, full in zip(level.shape[1:], (height, width), strict=True))
+        y, x = (
+            np.linspace(0, full, n + 1)[:-1] + full / n / 2
+            for n, full in zip(level.shape[1:], (height, width), strict=True)
+        )
         pixels = DataArray(level, dims=("c", "y", "x"), coords={"c": list(RGB), "y": y, "x": x}, name="image")
         scales[f"scale{number}"] = Dataset({"image": pixels})
-    element = DataTree.from_dict(scales)
-    Image2DModel().validate(element)
-    return element
+    return DataTree.from_dict(scales)
 
 
 def _share_on_tissue(image: SlideImage, px: FloatArray) -> float | None:

@@ -1,0 +1,33 @@
+"""Short runs of the benchmarks, so that they keep working and their orders of magnitude hold."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(script: str, *arguments: str) -> str:
+    command = [sys.executable, str(FOLDER / script), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_neighborhoods() -> None:
+    lines = run("neighborhoods.py", "--n-cells", "20000", "--repeats", "1").splitlines()
+    rows = {line[:28].strip(): line[28:].split() for line in lines[2:]}
+    assert set(rows) >= {"squidpy", "scikit-learn", "stdistill", "stdistill, with search"}
+    assert all(row[-1] == "True" for row in rows.values())  # the same edges
+    assert float(rows["stdistill"][1]) > 3  # times squidpy's speed; 20 and more at a million cells
+
+
+def test_read_he() -> None:
+    lines = run("read_he.py", "--side", "4096", "--n-windows", "5").splitlines()
+    ours, theirs = (line.split() for line in lines[2:4])
+    assert float(ours[1]) < 2
+    assert float(ours[3]) < float(theirs[3])
+
+
+def test_simulate() -> None:
+    assert "seconds" in run("simulate.py", "--n-cells", "500")

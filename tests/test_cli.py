@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import spatialdata
+from click.testing import CliRunner
+
+from stdistill._cli import main
+
+
+def test_help() -> None:
+    result = CliRunner().invoke(main, ["demo", "--help"])
+    assert result.exit_code == 0
+    assert "--n-cells" in result.output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from stdistill._cli import main; main(['--help'], standalone_mode=False); "
+        "print([m for m in ('numpy', 'anndata', 'torch', 'spatialdata') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip().endswith("[]")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_demo(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    result = CliRunner().invoke(main, ["demo", "--out", str(out), "--n-cells", "1000"])
+    assert result.exit_code == 0, result.output
+    slide = spatialdata.read_zarr(out / "slide.zarr")
+    assert {"train", "test"} <= set(slide["table"].obs["split"])
+    assert slide["table"].obsp["spatial_connectivities"].nnz > 0
+    assert (out / "outs_truth.parquet").is_file()
+    again = CliRunner().invoke(main, ["demo", "--out", str(out)])
+    assert again.exit_code == 1
+    assert "exists already" in again.output

@@ -1,0 +1,59 @@
+"""``docs/outputs.md`` names all that the functions write, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from spatialdata import SpatialData
+
+import stdistill as sd
+
+DOCUMENT = (Path(__file__).parents[1] / "docs" / "outputs.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def slide(bundle: Path) -> SpatialData:
+    slide = sd.pp.read_xenium(bundle)
+    sd.pp.split_strips(slide, crop_px=64, mpp=0.3)
+    sd.pp.neighborhoods(slide, n_neighbors=20)
+    return slide
+
+
+def rows(section: str) -> list[list[str]]:
+    text = DOCUMENT.split(f"## {section}\n")[1].split("\n## ")[0]
+    table = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return table[1:]
+
+
+def test_keys_of_the_table(slide: SpatialData, bundle: Path) -> None:
+    documented = {key for row in rows("In the table") for key in re.findall(r'`(\w+(?:\["\w+"\])+)`', row[0])}
+    import spatialdata_io
+
+    theirs = spatialdata_io.xenium(
+        bundle, morphology_focus=False, aligned_images=False, cells_labels=False, nucleus_labels=False
+    )["table"]
+    ours = slide["table"]
+    written = {f'{part}["{key}"]' for part in ("obs", "obsm", "obsp", "uns") for key in getattr(ours, part)}
+    present = {f'{part}["{key}"]' for part in ("obs", "uns") for key in getattr(theirs, part)}
+    written |= {f'uns["stdistill"]["{step}"]' for step in ours.uns["stdistill"]}
+    assert written - present - {'uns["stdistill"]'} == documented
+
+
+def test_keys_of_the_records(slide: SpatialData) -> None:
+    documented = {(row[0].strip("`"), key) for row in rows("Records") for key in re.findall(r"`(\w+)`", row[1])}
+    written = {
+        (step, key)
+        for step, record in slide["table"].uns["stdistill"].items()
+        for key in record
+        if key != "stdistill_version"
+    }
+    assert written <= documented
+    optional = {("split_strips", "library_key"), ("neighborhoods", "library_key")}
+    assert documented - written == optional
+
+
+def test_elements(slide: SpatialData) -> None:
+    always = {key for row in rows("Elements of a SpatialData")[:2] for key in re.findall(r'\["(\w+)"\]', row[0])}
+    assert {name for kind, name, _ in slide.gen_elements() if kind != "tables"} == always
