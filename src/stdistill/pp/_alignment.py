@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._affine import FloatArray, apply_affine, check_affine, distortion, is_mirrored
+from stdistill._warn import warn
 
 logger = logging.getLogger("stdistill")
 
@@ -48,16 +48,14 @@ def read_alignment(source: Alignment) -> FloatArray:
         matrix = np.asarray(source, dtype=np.float64)
     check_affine(matrix, what)
     if distortion(matrix) > NOTICEABLE_DISTORTION:
-        warnings.warn(
+        warn(
             f"{what} stretches one direction by {distortion(matrix):.1%} more than the other. An H&E of the "
-            "same section needs no stretching: check some landmarks.",
-            stacklevel=3,
+            "same section needs no stretching: check some landmarks."
         )
     if is_mirrored(matrix):
-        warnings.warn(
+        warn(
             f"{what} mirrors the image (its determinant is negative). That is right for a section scanned from "
-            "its back; otherwise the landmarks were set on the wrong sides.",
-            stacklevel=3,
+            "its back; otherwise the landmarks were set on the wrong sides."
         )
     return matrix
 
@@ -94,10 +92,9 @@ def check_cells_on_image(
             f"px) by {source}, which is expected to map H&E pixels to morphology pixels. {advice}"
         )
         raise ValueError(msg)
-    warnings.warn(
+    warn(
         f"{1 - share:.1%} of the {len(morphology_px)} cells fall off the H&E image; they will have no H&E "
-        "features. That is expected only if the image shows a part of the slide.",
-        stacklevel=3,
+        "features. That is expected only if the image shows a part of the slide."
     )
     return share
 

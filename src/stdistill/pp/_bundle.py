@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import pandas as pd
 
 from stdistill import _keys
 from stdistill._validate import check_finite
+from stdistill._warn import warn
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -76,10 +76,9 @@ def open_bundle(path: str | Path) -> XeniumBundle:
         is_whole=specs is not None and all((path / name).is_file() for name in (MASKS, MATRIX, CELLS[0])),
     )
     if specs is None:
-        warnings.warn(
+        warn(
             f"{path.name} has no {SPECS}: the table is read from {matrix.name} and {cells.name} alone, and the "
-            f"morphology image is taken to have {PIXEL_SIZE_UM} µm per pixel, as on every Xenium slide so far.",
-            stacklevel=3,
+            f"morphology image is taken to have {PIXEL_SIZE_UM} µm per pixel, as on every Xenium slide so far."
         )
     return bundle
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from pathlib import Path
 
 import pandas as pd
 from anndata import AnnData
 
 from stdistill import _keys
+from stdistill._warn import warn
 
 logger = logging.getLogger("stdistill")
 
@@ -48,7 +48,7 @@ def write_cell_groups(adata: AnnData, path: Path) -> None:
         raise ValueError(msg)
     n_foreign = len(groups) - n_known
     if n_foreign:
-        warnings.warn(f"{n_foreign} cells in {path.name} are not on this slide and are ignored.", stacklevel=3)
+        warn(f"{n_foreign} cells in {path.name} are not on this slide and are ignored.")
     labels = pd.Categorical(groups["group"].reindex(ids).to_numpy())
     adata.obs[_keys.CELL_TYPE] = labels
     if "color" in groups:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._affine import FloatArray, affine_scale, apply_affine
+from stdistill._warn import warn
 from stdistill.pp._alignment import Alignment, check_cells_on_image, read_alignment
 from stdistill.pp._tiff import RGB, SlideImage, read_slide_image
 
@@ -141,10 +141,9 @@ def _check_mpp(stated: float | None, derived: float, source: str) -> None:
     if stated is None:
         logger.info("The H&E does not state its µm per pixel; %.4f follows from %s.", derived, source)
     elif abs(stated / derived - 1) > MAX_MPP_DISAGREEMENT:
-        warnings.warn(
+        warn(
             f"The H&E states {stated:.4f} µm per pixel, {source} makes it {derived:.4f}. The alignment is "
-            "followed; was it made on another resolution of the image?",
-            stacklevel=4,
+            "followed; was it made on another resolution of the image?"
         )
 
 
@@ -179,8 +178,5 @@ def _share_on_tissue(image: SlideImage, px: FloatArray) -> float | None:
     inside = (x >= 0) & (x < stained.shape[1]) & (y >= 0) & (y < stained.shape[0])
     share = float(stained[y[inside], x[inside]].mean())
     if share < MIN_SHARE_ON_TISSUE:
-        warnings.warn(
-            f"Only {share:.1%} of the cells on the H&E lie on stained tissue: the alignment seems to be off.",
-            stacklevel=4,
-        )
+        warn(f"Only {share:.1%} of the cells on the H&E lie on stained tissue: the alignment seems to be off.")
     return share

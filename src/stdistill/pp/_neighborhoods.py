@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,7 @@ from anndata import AnnData
 from stdistill import _keys
 from stdistill._record import write_record
 from stdistill._validate import check_integer, check_key, check_positive, copy_table, get_centers, get_table
+from stdistill._warn import warn
 from stdistill.pp._neighborhood_radius import neighborhood_radius
 from stdistill.pp._radius_graph import radius_graph
 
@@ -209,15 +209,13 @@ def _groups(libraries: npt.NDArray[np.integer], split: pd.Series | None) -> npt.
 def _warn_if_odd(mean_neighbors: float, distances: npt.NDArray[np.float32], radius_um: float) -> None:
     n_same_place = int((distances == 0).sum())
     if n_same_place:
-        warnings.warn(
+        warn(
             f"{n_same_place} edges join cells with the same centre. They are kept; if the table was concatenated from "
-            "slides that overlap, name them with library_key=.",
-            stacklevel=3,
+            "slides that overlap, name them with library_key=."
         )
     low, high = PLAUSIBLE_NEIGHBORS
     if not low <= mean_neighbors <= high:
-        warnings.warn(
+        warn(
             f"Cells have {mean_neighbors:.1f} neighbours within {radius_um:g} µm on average, which is not plausible. "
-            'Are the centres in .obsm["spatial"], and the radius, in µm?',
-            stacklevel=3,
+            'Are the centres in .obsm["spatial"], and the radius, in µm?'
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from stdistill import _keys
 from stdistill._record import write_record
+from stdistill._warn import warn
 from stdistill.pp._alignment import Alignment
 from stdistill.pp._bundle import XeniumBundle, open_bundle, read_cells, read_part
 from stdistill.pp._cell_groups import find_cell_groups, write_cell_groups
@@ -163,7 +164,7 @@ def _check_extras(bundle: XeniumBundle, extras: dict[str, bool]) -> None:
             "version into a copy of the file."
         )
         raise ValueError(msg)
-    warnings.warn(f"{found}. Table, circles and H&E do not depend on it and are read.", stacklevel=3)
+    warn(f"{found}. Table, circles and H&E do not depend on it and are read.")
 
 
 def _read_whole(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -> SpatialData:

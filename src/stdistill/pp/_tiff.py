@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 import zarr
+
+from stdistill._warn import warn
 
 logger = logging.getLogger("stdistill")
 
@@ -131,7 +132,7 @@ def _check_pixels(dtype: np.dtype[Any], n_channels: int, page: Any, path: Path) 
         )
         raise ValueError(msg)
     if has_alpha:
-        warnings.warn(f"{path.name} has a fourth (alpha) channel, which is left out.", stacklevel=5)
+        warn(f"{path.name} has a fourth (alpha) channel, which is left out.")
 
 
 def _warn_if_slow(series: tifffile.TiffPageSeries, path: Path) -> None:
@@ -141,10 +142,9 @@ def _warn_if_slow(series: tifffile.TiffPageSeries, path: Path) -> None:
         name for name, there in (("tiles", series.keyframe.is_tiled), ("pyramid", series.is_pyramidal)) if not there
     ]
     if lacks:
-        warnings.warn(
+        warn(
             f"{path.name} has no {' and no '.join(lacks)}: reading will be slow. Convert it once, for example "
-            "with `vips tiffsave in.tif out.tif --tile --pyramid --compression jpeg --Q 90 --bigtiff`.",
-            stacklevel=5,
+            "with `vips tiffsave in.tif out.tif --tile --pyramid --compression jpeg --Q 90 --bigtiff`."
         )
 
 
