@@ -1,0 +1,37 @@
+"""Every public function has a numpydoc docstring whose example runs."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import stdistill as sd
+
+PUBLIC = [
+    getattr(getattr(sd, namespace), name)
+    for namespace in ("pp", "tl", "pl", "get", "models", "encoders", "datasets")
+    for name in getattr(sd, namespace).__all__
+]
+
+
+@pytest.mark.parametrize("function", PUBLIC, ids=lambda f: f.__name__)
+def test_sections(function: Callable) -> None:
+    text = inspect.getdoc(function) or ""
+    for section in ("Parameters", "Returns", "Raises", "Examples"):
+        assert f"\n{section}\n---" in text, section
+    for name in inspect.signature(function).parameters:
+        assert name in text, name
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("function", PUBLIC, ids=lambda f: f.__name__)
+def test_examples(function: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (test,) = (t for t in doctest.DocTestFinder().find(function, globs={}) if t.name == function.__name__)
+    assert test.examples
+    result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+    assert result.failed == 0
