@@ -1,0 +1,175 @@
+"""Simulated Xenium sections with a matching H&E."""
+
+from __future__ import annotations
+
+import json
+import operator
+import shutil
+import tempfile
+from pathlib import Path
+from typing import SupportsIndex
+
+_XOA_VERSIONS = ("1.0.2", "1.7.6", "2.0.0", "3.0.0", "4.0.0")
+_MIN_CELLS = 100
+_NICHES = (2, 26)
+_CELL_TYPES = (6, 22)
+_MPP = (0.1, 2.0)
+
+
+def simulate_xenium(
+    path: str | Path,
+    *,
+    n_cells: int = 20_000,
+    seed: int = 0,
+    xoa_version: str = "3.0.0",
+    n_niches: int = 8,
+    n_cell_types: int = 16,
+    he_mpp: float = 0.274,
+    overwrite: bool = False,
+) -> Path:
+    """Write a simulated Xenium output bundle with a matching H&E.
+
+    A section of human tissue is drawn: niches with their architecture (glands, cell nests, fat, fibres, vessels),
+    cells of many types placed in them, their molecules, and how all of it looks in DAPI and in H&E. It is written
+    in the files of the Xenium Onboard Analysis (XOA), so that :func:`spatialdata_io.xenium` and
+    :func:`stdistill.pp.read_xenium` read it like a real slide. Use it for tests, tutorials and benchmarks, not to
+    draw conclusions about tissue.
+
+    Parameters
+    ----------
+    path
+        Folder to write; must not exist, unless ``overwrite``.
+    n_cells
+        Number of cells, met exactly; at least 100. Some 4,500 lie on a mm² of tissue.
+    seed
+        Another seed is another tissue: other domains, mixtures of cell types, marker genes, shapes and sizes of
+        nuclei, stain colours, orientation of the H&E. The same seed gives the same arrays.
+    xoa_version
+        Layout of the bundle: ``"1.0.2"``, ``"1.7.6"``, ``"2.0.0"``, ``"3.0.0"`` or ``"4.0.0"``. Before 2.0.0 every
+        cell has one nucleus, since then some have none and some have two.
+    n_niches
+        Number of tissue niches, 2 to 26.
+    n_cell_types
+        Number of cell types, 6 to 22. Some of them look the same in H&E and differ in expression only.
+    he_mpp
+        µm per pixel of the H&E, 0.1 to 2. The default is that of the public 10x Genomics slides.
+    overwrite
+        Replace a bundle that an earlier call wrote to ``path``. Nothing else is ever replaced.
+
+    Returns
+    -------
+    ``path``, with these files:
+
+    ``experiment.xenium``
+        Specifications: software version, ``pixel_size`` of 0.2125 µm.
+    ``cells.parquet``, ``cells.csv.gz``
+        One row a cell: centroid (µm), counts, areas (µm²).
+    ``cell_feature_matrix.h5``
+        Counts of genes and negative controls.
+    ``transcripts.parquet``
+        One row a counted molecule: place (µm), gene, cell, quality.
+    ``cell_boundaries.parquet``, ``nucleus_boundaries.parquet``
+        Vertices of the polygons (µm).
+    ``cells.zarr.zip``
+        Label images of nuclei and cells, in morphology pixels.
+    ``morphology_focus…`` (before 2.0.0 also ``morphology_mip.ome.tif``)
+        DAPI, pyramidal OME-TIFF.
+    ``simulated_he_image.ome.tif``
+        H&E, pyramidal OME-TIFF in a frame of its own, turned by about a quarter.
+    ``simulated_he_imagealignment.csv``
+        3×3 matrix from H&E pixel (x, y) to morphology pixel (x, y).
+    ``simulated_cell_groups.csv``
+        Cell types: ``cell_id``, ``group``, ``color``; about 1 % of the cells are left out, as in real ones.
+    ``simulated_pathology.geojson``
+        Coarse regions in H&E pixels, as QuPath exports them.
+
+    Beside the folder, where nothing reads it by accident, the truth is written to ``<path>_truth.parquet``:
+    ``cell_id``, ``niche``, ``cell_type``.
+
+    Raises
+    ------
+    TypeError
+        A number is not a number.
+    ValueError
+        A parameter is out of its range.
+    FileExistsError
+        ``path`` or the truth exists and ``overwrite`` is false, or ``path`` is not a simulated bundle.
+
+    Notes
+    -----
+    The tissue model and all its numbers are our choice, made by eye so that an overview and a field at 20x look
+    plausible. Molecules outside of cells are not simulated: every transcript belongs to a cell. Drawing and writing
+    is done tile by tile, so memory grows slowly with ``n_cells``.
+
+    Examples
+    --------
+    >>> import stdistill as sd
+    >>> outs = sd.datasets.simulate_xenium("slide/outs", n_cells=500, seed=1)
+    >>> sd.pp.read_xenium(outs)["table"].n_obs
+    500
+    """
+    path = Path(path)
+    n_cells = _whole("n_cells", n_cells, _MIN_CELLS, None)
+    seed = _whole("seed", seed, 0, None)
+    n_niches = _whole("n_niches", n_niches, *_NICHES)
+    n_cell_types = _whole("n_cell_types", n_cell_types, *_CELL_TYPES)
+    if xoa_version not in _XOA_VERSIONS:
+        raise ValueError(f"`xoa_version` is {xoa_version!r}, but must be one of {', '.join(_XOA_VERSIONS)}.")
+    if not isinstance(he_mpp, (int, float)):
+        raise TypeError(f"`he_mpp` is {he_mpp!r}, but must be a number of µm per pixel.")
+    if not _MPP[0] <= he_mpp <= _MPP[1]:
+        raise ValueError(f"`he_mpp` is {he_mpp}, but must be between {_MPP[0]} and {_MPP[1]} µm per pixel.")
+    truth = path.parent / f"{path.name}_truth.parquet"
+    _check_target(path, truth, overwrite)
+
+    from stdistill.datasets._simulation.bundle import write_bundle
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A sibling is on the same disk, so that the last step is a rename.
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as temporary:
+        bundle, scratch, new_truth = (Path(temporary) / name for name in ("bundle", "scratch", "truth.parquet"))
+        bundle.mkdir()
+        scratch.mkdir()
+        write_bundle(
+            bundle, new_truth, scratch, n_cells=n_cells, seed=seed, xoa_version=xoa_version, n_niches=n_niches,
+            n_cell_types=n_cell_types, he_mpp=float(he_mpp),
+        )  # fmt: skip
+        if path.exists():
+            shutil.rmtree(path)
+        new_truth.replace(truth)
+        bundle.rename(path)
+    return path
+
+
+def _whole(name: str, value: SupportsIndex, low: int, high: int | None) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"`{name}` is {value!r}, but must be a whole number.") from None
+    if number < low or (high is not None and number > high):
+        limits = f"at least {low}" if high is None else f"between {low} and {high}"
+        raise ValueError(f"`{name}` is {number}, but must be {limits}.")
+    return number
+
+
+def _check_target(path: Path, truth: Path, overwrite: bool) -> None:
+    """Refuse to lose what is there, and to delete anything but a simulated bundle."""
+    if not overwrite:
+        for existing in (path, truth):
+            if existing.exists():
+                raise FileExistsError(f"{existing} exists already; pass another path, or `overwrite=True`.")
+    elif path.exists() and not _is_simulated(path):
+        raise FileExistsError(
+            f"{path} is not a bundle written by `simulate_xenium`, and `overwrite=True` replaces only those; "
+            "pass another path."
+        )
+
+
+def _is_simulated(path: Path) -> bool:
+    from stdistill.datasets._simulation.bundle import RUN_NAME
+
+    try:
+        specs = json.loads((path / "experiment.xenium").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(specs, dict) and specs.get("run_name") == RUN_NAME
