@@ -21,7 +21,7 @@ def main() -> None:
 def demo(out: Path, n_cells: int, seed: int) -> None:
     """Simulate a Xenium slide with its H&E, read it, split it and connect its cells.
 
-    Writes the bundle (outs/), the true niches beside it, and the slide as SpatialData (slide.zarr).
+    Writes the bundle (outs/), the true niches beside it, and the table of cells (cells.h5ad).
     """
     if out.exists():
         msg = f"{out} exists already: remove it, or choose another folder with --out."
@@ -35,5 +35,5 @@ def demo(out: Path, n_cells: int, seed: int) -> None:
     slide = sd.pp.read_xenium(bundle)
     sd.pp.split_strips(slide)
     sd.pp.neighborhoods(slide)
-    slide.write(out / "slide.zarr")
-    click.echo(slide)
+    slide["table"].write_h5ad(out / "cells.h5ad")
+    click.echo(f"{slide['table']}\nWrote {out / 'cells.h5ad'}.")
