@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from shapely import Polygon
 
 from stdistill.datasets._simulation import anatomy as anatomy_module
+from stdistill.datasets._simulation import section as section_module
 from stdistill.datasets._simulation.anatomy import CLEARANCE_UNIT_UM, STEP_UM, Anatomy, cut_to_outline, draw_anatomy
 from stdistill.datasets._simulation.cells import MAX_REACH_UM, N_ANGLES, outline_radius, spatial_bins
 from stdistill.datasets._simulation.niches import APICAL, BLOOD, GLAND, NEST, STROMA, VOID, Niches, draw_niches
@@ -182,6 +183,30 @@ class TestSection:
             assert 0.3 < covered < 0.95
             densities.append(300 / (np.sum(section.anatomy.clearance >= 0) * (STEP_UM / 1000) ** 2))
         assert 3000 < np.median(densities) < 6000
+
+    @pytest.mark.parametrize("crowd", [0, 100_000])
+    def test_gives_up_when_no_slide_fits(self, monkeypatch: pytest.MonkeyPatch, crowd: int) -> None:
+        """Rather than draw slides for ever, smaller and smaller or larger and larger."""
+        areas = []
+
+        def place(_: object, tissue: Tissue, *__: object) -> np.ndarray:
+            areas.append(tissue.width_um * tissue.height_um)
+            return np.zeros((crowd, 6))
+
+        def draw(_: object, __: object, area: float) -> Tissue:
+            return dataclasses.replace(real, width_um=area, height_um=1.0)
+
+        types, niches = draw_cell_types(np.random.default_rng(0), 16), niches_of()
+        real = draw_tissue(np.random.default_rng(0), niches, 200.0**2)
+        monkeypatch.setattr(section_module, "draw_tissue", draw)
+        monkeypatch.setattr(section_module, "draw_anatomy", lambda *_: None)
+        monkeypatch.setattr(section_module, "place_cells", place)
+        with pytest.raises(
+            RuntimeError, match=f"No slide for 300 cells found in 20 tries.*holds {crowd}.*another seed"
+        ):
+            draw_section(np.random.SeedSequence(0), 300, niches, types, one_nucleus=True)
+        assert len(areas) == 20
+        assert (areas[1] > areas[0]) == (crowd == 0)
 
     def test_niches_differ_in_density(self, section: Section) -> None:
         cells = section.cells

@@ -23,6 +23,8 @@ _PITCH_UM = 10.0
 _PASSES = 24
 _SLOTS = 24
 _GAP_UM = 0.3
+_MAX_CORE_UM = (BIN_UM - _GAP_UM) / 2
+"""Neighbours are looked up in adjacent bins only, so two cores must not reach farther than one bin."""
 
 
 def place_cells(
@@ -84,6 +86,7 @@ def _throw(
             while cell_type < types.shape[2] - 1 and types[niche, kind, cell_type] <= u[4]:
                 cell_type += 1
             radius = core[cell_type] * np.exp(core_cv[cell_type] * min(max(normal[row, column], -2.0), 2.0))
+            radius = min(radius, _MAX_CORE_UM)
             # A nucleus may touch the edge of a hole, but not hang over it.
             if clearance[i, j] * CLEARANCE_UNIT_UM < min(0.75 * radius, 2.5):
                 continue

@@ -45,7 +45,8 @@ def write_pathology(path: Path, section: Section, alignment: Alignment) -> None:
         # Nobody follows a border more closely than some 20 µm.
         share = ndimage.gaussian_filter(((code == index) & inside).astype(np.float32), 20 / step)
         for polygon in _polygons(np.pad(share, 1)):
-            in_um = shapely.transform(polygon, lambda points: (points - 0.5) * step)
+            # The padding shifts indices by one, and the samples are centres of pixels of the full raster.
+            in_um = shapely.transform(polygon, lambda points: (points - 1) * step + tissue.step_um / 2)
             if in_um.area < _SMALLEST_UM2:
                 continue
             outline = shapely.transform(in_um.simplify(2.0), lambda points: np.round(alignment.from_um(points), 1))

@@ -17,6 +17,8 @@ from stdistill.datasets._simulation.tissue import Tissue, draw_tissue
 
 _AIMED_FILL = 0.66
 """Share of the slide's cells that end up in the section."""
+_MAX_TRIES = 20
+"""Slides drawn before giving up; up to three are needed for the seeds and sizes we tried."""
 _BLOCK_UM = 200.0
 """Cells are numbered block by block, so that what is near on the slide is near on disk."""
 
@@ -40,7 +42,7 @@ def draw_section(
     """Draw a section with exactly ``n_cells`` cells, each with a nucleus if ``one_nucleus``."""
     area = n_cells * 1e6 / 4500 / _AIMED_FILL
     layout_seed, shape_seed = seed.spawn(2)
-    while True:
+    for _ in range(_MAX_TRIES):
         # The same draws again on a slide of another size, until the section fills it as real ones do.
         rng = np.random.default_rng(layout_seed)
         tissue = draw_tissue(rng, niches, area)
@@ -50,6 +52,11 @@ def draw_section(
         if 0.5 < fill < 0.85:
             break
         area *= min(max(fill / _AIMED_FILL, 0.3), 3.0)
+    else:
+        raise RuntimeError(
+            f"No slide for {n_cells} cells found in {_MAX_TRIES} tries: the last one holds {len(placed)}. "
+            "Please try another seed."
+        )
     height = sample_many(tissue.outline, placed[:, X] / tissue.step_um, placed[:, Y] / tissue.step_um)
     # Cutting along a contour of the outline is what makes the number of cells exact.
     order = np.argsort(-height, kind="stable")[:n_cells]
