@@ -207,7 +207,7 @@ def _groups(libraries: npt.NDArray[np.integer], split: pd.Series | None) -> npt.
 
 
 def _warn_if_odd(mean_neighbors: float, distances: npt.NDArray[np.float32], radius_um: float) -> None:
-    n_same_place = int((distances == 0).sum())
+    n_same_place = distances.size - np.count_nonzero(distances)
     if n_same_place:
         warn(
             f"{n_same_place} edges join cells with the same centre. They are kept; if the table was concatenated from "

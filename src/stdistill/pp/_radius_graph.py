@@ -32,7 +32,7 @@ class _Bins:
     """The points of one group, sorted by bin; only bins that hold a point are kept."""
 
     points: Float64Array
-    """Points (m, 2) in the order of their bins."""
+    """x and y (2, m) of the points, in the order of their bins."""
     number: IntArray
     """Number of each of these points in the caller's order; ascending within a bin."""
     start: IntArray
@@ -76,7 +76,7 @@ def radius_graph(points: Float64Array, radius: float, groups: IntArray) -> tuple
     pointer = np.cumsum(degree)
     n_edges = int(pointer[-1])
     _check_size(n_edges, n, radius)
-    n_pairs = sum(len(bins.points) * (len(bins.points) - 1) for bins in parts)
+    n_pairs = sum(len(bins.number) * (len(bins.number) - 1) for bins in parts)
     if n_edges > CATCHES_ALL * n_pairs and n_edges > MANY * n:
         msg = (
             f"A radius of {radius:g} catches {n_edges / n_pairs:.0%} of all pairs of cells ({n_edges / n:.0f} "
@@ -121,7 +121,7 @@ def _bin(points: Float64Array, members: IntArray, radius: float) -> _Bins:
     first = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
     rows = key[first][:, None] + np.array([-1, 0, 1]) * row_length
     return _Bins(
-        points=inside[order],
+        points=np.ascontiguousarray(inside[order].T),
         number=members[order].astype(np.int32),
         start=np.r_[first, len(key)],
         run_start=np.searchsorted(key, rows - 1, side="left"),
@@ -144,14 +144,13 @@ def _in_threads(kernel: Callable[..., None], bins: _Bins, *arguments: Any) -> No
 
 @njit(nogil=True, cache=True)
 def _count(first, last, points, number, start, run_start, run_stop, squared_radius, degree):  # type: ignore[no-untyped-def]
+    x, y = points
     for b in range(first, last):
         for i in range(start[b], start[b + 1]):
-            x, y = points[i]
             found = -1  # the point itself
             for run in range(3):
                 for j in range(run_start[b, run], run_stop[b, run]):
-                    dx, dy = x - points[j, 0], y - points[j, 1]
-                    found += dx * dx + dy * dy <= squared_radius
+                    found += (x[i] - x[j]) ** 2 + (y[i] - y[j]) ** 2 <= squared_radius
             degree[number[i]] = found
 
 
@@ -159,27 +158,32 @@ def _count(first, last, points, number, start, run_start, run_stop, squared_radi
 def _fill(  # type: ignore[no-untyped-def]
     first, last, points, number, start, run_start, run_stop, squared_radius, pointer, indices, values
 ):
+    x, y = points
     for b in range(first, last):
-        candidates = np.concatenate(
-            (
-                np.arange(run_start[b, 0], run_stop[b, 0]),
-                np.arange(run_start[b, 1], run_stop[b, 1]),
-                np.arange(run_start[b, 2], run_stop[b, 2]),
-            )
-        )
+        n_candidates = (run_stop[b] - run_start[b]).sum()
         # Sorted by number, which is packed above the position: one sort of integers is faster than an argsort.
-        packed = (number[candidates].astype(np.int64) << 32) | candidates
+        packed = np.empty(n_candidates, dtype=np.int64)
+        j = 0
+        for run in range(3):
+            for position in range(run_start[b, run], run_stop[b, run]):
+                packed[j] = (np.int64(number[position]) << 32) | position
+                j += 1
         packed.sort()
         candidates = packed & 0xFFFFFFFF
-        numbers, near = number[candidates], points[candidates]
+        numbers = number[candidates]
+        candidate_x, candidate_y = x[candidates], y[candidates]
+        near = np.empty(n_candidates + 1, dtype=np.int32)
         for i in range(start[b], start[b + 1]):
-            x, y = points[i]
+            squared = (x[i] - candidate_x) ** 2 + (y[i] - candidate_y) ** 2
+            # Each candidate is written, and kept by moving on: a branch would be mispredicted at every third.
+            n_near = 0
+            for j in range(n_candidates):
+                near[n_near] = j
+                n_near += squared[j] <= squared_radius
             at = pointer[number[i]]
-            for j in range(len(near)):
-                dx, dy = x - near[j, 0], y - near[j, 1]
-                squared = dx * dx + dy * dy
-                if squared <= squared_radius and numbers[j] != number[i]:
+            for j in near[:n_near]:
+                if numbers[j] != number[i]:
                     indices[0, at] = indices[1, at] = numbers[j]
                     values[0, at] = 1
-                    values[1, at] = np.sqrt(squared)
+                    values[1, at] = np.sqrt(squared[j])
                     at += 1
