@@ -31,3 +31,10 @@ def test_read_he() -> None:
 
 def test_simulate() -> None:
     assert "seconds" in run("simulate.py", "--n-cells", "500")
+
+
+def test_her2st(shared_data: Path) -> None:
+    lines = run("her2st.py", "--quick").splitlines()
+    genes, cell_types = ({line[:25].strip(): float(line.split()[at]) for line in lines[2:]} for at in (-3, -2))
+    for scores in (genes, cell_types):
+        assert scores["texture"] > scores["colour statistics"]
