@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
@@ -85,7 +86,12 @@ def make_slide(make_cells: Callable[..., ad.AnnData]) -> Callable[..., SpatialDa
         adata.obs["instance"] = instances
         table = TableModel.parse(adata, region=region, region_key="region", instance_key="instance")
         matrix = np.eye(3) if he_to_global is None else np.asarray(he_to_global, dtype=float)
-        pixels = np.random.default_rng(seed).integers(0, 255, (3, *shape), dtype=np.uint8)
+        large = max(shape) > 1000  # only its shape is asked for
+        pixels = (
+            da.zeros((3, *shape), dtype=np.uint8, chunks=(3, 4096, 4096))
+            if large
+            else np.random.default_rng(seed).integers(0, 255, (3, *shape), dtype=np.uint8)
+        )
         axes = ("x", "y")
         he = Image2DModel.parse(
             pixels, dims=("c", "y", "x"), transformations={"global": Affine(matrix, input_axes=axes, output_axes=axes)}

@@ -19,6 +19,12 @@ def apply_affine(matrix: FloatArray, points: FloatArray) -> FloatArray:
     return mapped
 
 
+def inside(points: FloatArray, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Tell which points (x, y) lie on an image of this height and width."""
+    flags: npt.NDArray[np.bool_] = np.all((points >= 0) & (points < (shape[1], shape[0])), axis=1)
+    return flags
+
+
 def affine_scale(matrix: FloatArray) -> float:
     """Length of a unit vector after the map, averaged over directions: √|det|."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
@@ -44,7 +50,7 @@ def check_affine(matrix: FloatArray, what: str) -> None:
         msg = f"{what} contains NaN or infinite numbers:\n{matrix}"
         raise ValueError(msg)
     if not np.allclose(matrix[2], (0, 0, 1)):
-        msg = f"The last row of {what} must be 0, 0, 1, found {matrix[2].tolist()}; is the matrix transposed?"
+        msg = f"{what} must have 0, 0, 1 as its last row, found {matrix[2].tolist()}; is it transposed?"
         raise ValueError(msg)
     linear = matrix[:2, :2]
     # Relative to the size of the entries: a matrix in metres per pixel has a tiny determinant, too.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from stdistill._affine import FloatArray
 
-ENOUGH_CELLS = 10_000
+ENOUGH_CELLS = 2000
 """So many cells fix an affine map to far below a hundredth of a pixel."""
 WINDOW_PX = 2048
 """Labels are read in windows of this side: a slide's labels have billions of pixels."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from anndata import AnnData
 
 from stdistill import _keys
-from stdistill._affine import FloatArray, affine_scale, apply_affine, check_affine, fit_affine
+from stdistill._affine import FloatArray, affine_scale, apply_affine, check_affine, fit_affine, inside
 from stdistill._element_centroids import element_centroids
 from stdistill._record import read_record
 from stdistill._validate import check_key, get_centers, get_table, is_spatialdata
@@ -19,6 +19,11 @@ from stdistill._validate import check_key, get_centers, get_table, is_spatialdat
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+SAME_UM = 0.5
+"""An element whose centroids lie this near to the centres (median, µm) is in µm itself."""
+MIN_CELLS_TO_FIT = 10
+"""Fewer cells than this do not tell the unit of an element that is not in µm."""
+MAX_MPP_DISAGREEMENT = 0.05
 MAX_MISFIT_UM = 5.0
 """A table whose centres lie further than this from its element's (median, µm) annotates another element."""
 
@@ -54,9 +59,7 @@ class HEFrame:
 
     def contains(self, px: FloatArray) -> npt.NDArray[np.bool_]:
         """Tell which pixels (n, 2) lie on the image."""
-        height, width = self.shape
-        inside: npt.NDArray[np.bool_] = np.all((px >= 0) & (px < (width, height)), axis=1)
-        return inside
+        return inside(px, self.shape)
 
     def native_crop_px(self, crop_px: int, mpp: float | None) -> int:
         """Side, in pixels of the image, of a crop that shows `crop_px` pixels of `mpp` µm (`None`: native)."""
@@ -109,14 +112,18 @@ def he_frames(
     frames = []
     for region in [regions] if isinstance(regions, str) else regions:
         key = image_key if isinstance(image_key, str) else _image_of(region, image_key)
-        cells = np.flatnonzero((table.obs[region_key] == region).to_numpy())
+        cells = np.flatnonzero(table.obs[region_key].astype(object).to_numpy() == region)
+        if not len(cells):  # all of them were filtered out
+            continue
         image = _get_image(data, key)
         element = _get_element(data, region)
         native_to_px = _to_pixels(element, image, names=(region, key))
         instances = table.obs[instance_key].to_numpy()[cells]
         matrix = native_to_px @ _um_to_native(element, instances, centers[cells], region)
         check_affine(matrix, f"The map of the cells of {region!r} to the pixels of {key!r}")
-        frames.append(HEFrame(image_key=key, cells=cells, um_to_px=matrix, shape=image_shape(image)))
+        frame = HEFrame(image_key=key, cells=cells, um_to_px=matrix, shape=image_shape(image))
+        _check_against_record(frame, table)
+        frames.append(frame)
     return frames
 
 
@@ -129,8 +136,27 @@ def image_shape(image: Any) -> tuple[int, int]:
     return int(level.sizes["y"]), int(level.sizes["x"])
 
 
+def _check_against_record(frame: HEFrame, table: AnnData) -> None:
+    """Compare with what was recorded when this image was read: centres that are not in µm show here."""
+    record = read_record(table, "read_xenium")
+    if record.get("image_key") != frame.image_key or tuple(record["he_shape"]) != frame.shape:
+        return
+    if abs(frame.mpp / record["mpp"] - 1) > MAX_MPP_DISAGREEMENT:
+        msg = (
+            f"{frame.image_key!r} was read at {record['mpp']:.4f} µm per pixel; by the centres in "
+            f'.obsm["{_keys.SPATIAL}"] it now has {frame.mpp:.4f}. Are the centres still in µm?'
+        )
+        raise ValueError(msg)
+
+
 def _recorded_frame(table: AnnData) -> HEFrame:
     record = read_record(table, "read_xenium")
+    if table.n_obs > record.get("n_cells", table.n_obs):
+        msg = (
+            f"The table has {table.n_obs} cells, but its record is of one slide of {record['n_cells']}: it was "
+            "concatenated. Pass the SpatialData of each slide instead."
+        )
+        raise ValueError(msg)
     if "um_to_he" not in record:
         msg = (
             "An AnnData alone does not say where its cells lie on the H&E: pass the SpatialData that holds the "
@@ -192,6 +218,14 @@ def _um_to_native(element: Any, instances: npt.NDArray[Any], centers: FloatArray
     table that is not linked to its element by the right ids fails here.
     """
     rows, native = element_centroids(element, instances, region)
+    if np.median(np.linalg.norm(centers[rows] - native, axis=1)) < SAME_UM:
+        return np.eye(3)
+    if len(rows) < MIN_CELLS_TO_FIT:
+        msg = (
+            f"{region!r} is not in µm, and {len(rows)} cells are too few to find its unit; at least "
+            f"{MIN_CELLS_TO_FIT} are needed. Let the table annotate shapes in µm, or pass the whole slide."
+        )
+        raise ValueError(msg)
     matrix = fit_affine(centers[rows], native)
     misfit = np.linalg.norm(apply_affine(matrix, centers[rows]) - native, axis=1) / affine_scale(matrix)
     if np.median(misfit) > MAX_MISFIT_UM:

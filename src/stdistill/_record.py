@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from importlib.metadata import version
 from typing import Any
 
 from anndata import AnnData
 
 from stdistill import _keys
-
-logger = logging.getLogger("stdistill")
 
 
 def write_record(adata: AnnData, step: str, **params: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from anndata import AnnData
 
 from stdistill import _keys
@@ -43,7 +45,7 @@ def copy_table(data: AnnData | SpatialData, table_key: str) -> AnnData | Spatial
     from spatialdata import SpatialData
 
     elements = {name: element for _, name, element in data.gen_elements()}
-    return SpatialData.init_from_elements({**elements, table_key: table.copy()}, attrs=data.attrs)
+    return SpatialData.init_from_elements({**elements, table_key: table.copy()}, attrs=dict(data.attrs))
 
 
 def check_key(key: str, available: Collection[str], what: str, *, argument: str, hint: str | None = None) -> None:
@@ -60,37 +62,54 @@ def get_centers(adata: AnnData) -> npt.NDArray[np.float64]:
     if adata.n_obs == 0:
         msg = "The table has no cells. Check the filters applied to it, or read the slide again."
         raise ValueError(msg)
-    check_key(
-        _keys.SPATIAL,
-        adata.obsm,
-        "in .obsm",
-        argument="spatial_key",
-        hint="Cell centres in µm are expected there: read the slide with sd.pp.read_xenium, or set it.",
-    )
+    if _keys.SPATIAL not in adata.obsm:
+        msg = (
+            f'There is no .obsm["{_keys.SPATIAL}"], where cell centres in µm are expected: read the slide with '
+            "sd.pp.read_xenium, or set it."
+        )
+        raise KeyError(msg)
     centers = np.asarray(adata.obsm[_keys.SPATIAL])
     if centers.ndim != 2 or centers.shape[1] != 2:
         msg = f'.obsm["{_keys.SPATIAL}"] has shape {centers.shape}; expected (n_cells, 2): x and y in µm.'
         raise ValueError(msg)
-    check_finite(centers, adata.obs_names.to_numpy())
+    if not np.issubdtype(centers.dtype, np.floating) and not np.issubdtype(centers.dtype, np.integer):
+        msg = f'.obsm["{_keys.SPATIAL}"] holds {centers.dtype}; expected numbers: x and y in µm.'
+        raise ValueError(msg)
+    advice = 'Remove them first, for example adata[np.isfinite(adata.obsm["spatial"]).all(axis=1)].copy().'
+    check_finite(centers, adata.obs_names.to_numpy(), advice)
     return centers.astype(np.float64)
 
 
-def check_finite(centers: npt.NDArray[np.floating], cell_ids: npt.NDArray[np.object_]) -> None:
+def get_library_codes(adata: AnnData, library_key: str) -> npt.NDArray[np.integer]:
+    """Give each cell the number of its slide; every cell must have one."""
+    check_key(library_key, adata.obs.columns, "a column of .obs", argument="library_key")
+    codes: npt.NDArray[np.integer] = pd.factorize(adata.obs[library_key])[0]
+    if (codes < 0).any():
+        msg = f".obs[{library_key!r}] names no slide for {(codes < 0).sum()} cells: fill it in, or remove them."
+        raise ValueError(msg)
+    return codes
+
+
+def check_name(name: str, argument: str) -> None:
+    """Raise unless `name` can be a key in a table that is written to disk."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9.-][\w.-]*", name, flags=re.ASCII):
+        msg = f"{argument} must be a name of letters, digits, '_', '-' and '.', found {name!r}."
+        raise ValueError(msg)
+
+
+def check_finite(centers: npt.NDArray[np.floating], cell_ids: npt.NDArray[np.object_], advice: str) -> None:
     """Raise a `ValueError` that names the cells whose centre is NaN or infinite."""
     bad = ~np.isfinite(centers).all(axis=1)
     if not bad.any():
         return
     shown = ", ".join(map(str, cell_ids[bad][:5])) + (", …" if bad.sum() > 5 else "")
-    msg = (
-        f"{bad.sum()} of {len(centers)} cells have a NaN or infinite centre ({shown}). "
-        'Remove them first, for example adata[np.isfinite(adata.obsm["spatial"]).all(axis=1)].copy().'
-    )
+    msg = f"{bad.sum()} of {len(centers)} cells have a NaN or infinite centre ({shown}). {advice}"
     raise ValueError(msg)
 
 
 def check_positive(value: float, argument: str) -> None:
     """Raise unless `value` is a positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         msg = f"{argument} must be a number, found {value!r} ({type(value).__name__})."
         raise TypeError(msg)
     if not (np.isfinite(value) and value > 0):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import spatialdata
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +43,7 @@ def test_the_outermost_strip_has_one_border(make_cells: Callable) -> None:
 @given(
     angle=st.floats(0, 2 * np.pi),
     scale=st.floats(0.3, 4),
-    shift=st.tuples(st.floats(-1e4, 1e4), st.floats(-1e4, 1e4)),
+    shift=st.tuples(st.floats(0, 1e4), st.floats(0, 1e4)),
     mirror=st.booleans(),
     crop_px=st.integers(1, 300),
     n_strips=st.integers(2, 6),
@@ -63,8 +64,13 @@ def test_crops_of_train_and_test_share_no_pixel(
     seed: int,
 ) -> None:
     c, s = scale * np.cos(angle), scale * np.sin(angle)
-    matrix = np.array([[c, -s, shift[0]], [s, c, shift[1]], [0, 0, 1]]) @ np.diag([-1.0 if mirror else 1.0, 1, 1])
-    slide = make_slide(80, he_to_global=matrix, shape=(4, 4), extent=400.0, seed=seed)
+    matrix = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.diag([-1.0 if mirror else 1.0, 1, 1])
+    corners = np.array([[0, 0], [0, 400], [400, 0], [400, 400]]) / 0.2125
+    on_he = corners @ np.linalg.inv(matrix[:2, :2]).T
+    # The image reaches from somewhere left of and above the cells to somewhere right of and below them.
+    matrix[:2, 2] = matrix[:2, :2] @ (on_he.min(axis=0) - shift)
+    shape = tuple((np.ptp(on_he, axis=0) + 2 * np.array(shift)).astype(int)[::-1] + 2)
+    slide = make_slide(80, he_to_global=matrix, shape=shape, extent=400.0, seed=seed)
     try:
         sd.pp.split_strips(slide, crop_px=crop_px, n_strips=n_strips, test_strip=test_strip % n_strips, mpp=mpp)
     except ValueError as error:
@@ -90,7 +96,7 @@ def test_about_two_percent_are_buffer_at_the_size_of_the_paper(make_cells: Calla
 
 def test_strips_lie_in_the_frame_of_the_he(make_slide: Callable) -> None:
     quarter_turn = np.array([[0, 1.0, 0], [-1.0, 0, 300], [0, 0, 1]])
-    slide = make_slide(np.c_[np.linspace(0, 60, 100), np.full(100, 30.0)], he_to_global=quarter_turn)
+    slide = make_slide(np.c_[np.linspace(0, 60, 100), np.full(100, 30.0)], he_to_global=quarter_turn, shape=(400, 400))
     sd.pp.split_strips(slide, crop_px=4)
     # H&E rows run along x of the slide: all cells have one y there, and the strips still part them.
     assert np.flatnonzero(slide["table"].obs["split"] == "test").min() > 20
@@ -122,8 +128,10 @@ def test_bad_arguments(make_cells: Callable, make_slide: Callable) -> None:
         sd.pp.split_strips(cells)
     with pytest.raises(KeyError, match="library_key='slide' is not a column"):
         sd.pp.split_strips(cells, mpp=1.0, library_key="slide")
-    with pytest.raises(ValueError, match="Every H&E image is a slide of its own"):
+    with pytest.raises(ValueError, match="Every image of a SpatialData is a slide"):
         sd.pp.split_strips(make_slide(), library_key="region")
+    with pytest.raises(ValueError, match="key_added must be a name of letters"):
+        sd.pp.split_strips(cells, mpp=1.0, key_added="a/b")
     with pytest.raises(KeyError, match="image_key='HE' is not an image"):
         sd.pp.split_strips(make_slide(), image_key="HE")
     with pytest.raises(KeyError, match="table_key='cells' is not a table"):
@@ -141,3 +149,36 @@ def test_nothing_is_written_when_the_crops_are_too_large(make_cells: Callable) -
 def test_one_cell_cannot_be_split(make_cells: Callable) -> None:
     with pytest.raises(ValueError, match="cell is left"):
         sd.pp.split_strips(make_cells(1), mpp=1.0)
+
+
+def test_cells_off_the_image_are_in_no_group(make_slide: Callable) -> None:
+    """The image shows the lower half of the slide: strips are cut from the cells on it."""
+    shift = np.array([[1.0, 0, 0], [0, 1, 150], [0, 0, 1]])
+    slide = make_slide(400, he_to_global=shift, shape=(200, 300))
+    sd.pp.split_strips(slide, crop_px=4)
+    split = slide["table"].obs["split"]
+    on_image = sd.get.he_pixels(slide)["on_image"]
+    assert split[~on_image].isna().all()
+    assert split[on_image].notna().all()
+    assert (split == "test").sum() > 20
+    sd.pp.neighborhoods(slide, n_neighbors=5)
+    assert slide["table"].obsp["spatial_connectivities"][~on_image.to_numpy()].nnz == 0
+
+
+def test_no_cell_on_the_image(make_slide: Callable) -> None:
+    slide = make_slide(he_to_global=np.array([[1.0, 0, 1e5], [0, 1, 0], [0, 0, 1]]))
+    with pytest.raises(ValueError, match="No cell lies on the image 'he'"):
+        sd.pp.split_strips(slide)
+
+
+def test_cells_of_no_slide_are_refused(make_cells: Callable) -> None:
+    cells = make_cells(100, slide=np.array(["a"] * 90 + [None] * 10, dtype=object))
+    with pytest.raises(ValueError, match="names no slide for 10 cells"):
+        sd.pp.split_strips(cells, mpp=1.0, library_key="slide")
+
+
+def test_several_slides_and_their_images(make_slide: Callable) -> None:
+    both = spatialdata.concatenate({"a": make_slide(200), "b": make_slide(200)}, concatenate_tables=True)
+    sd.pp.split_strips(both, crop_px=4, image_key={"cells-a": "he-a", "cells-b": "he-b"})
+    split = both["table"].obs["split"].to_numpy()
+    np.testing.assert_array_equal(split[:200], split[200:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._affine import FloatArray, apply_affine, check_affine, distortion, is_mirrored
+from stdistill._affine import FloatArray, apply_affine, check_affine, distortion, inside, is_mirrored
 from stdistill._warn import warn
-
-logger = logging.getLogger("stdistill")
 
 Alignment = str | Path | npt.ArrayLike
 
@@ -45,7 +42,11 @@ def read_alignment(source: Alignment) -> FloatArray:
         matrix = _parse_csv(_read_text(Path(source)), what)
     else:
         what = "The H&E alignment"
-        matrix = np.asarray(source, dtype=np.float64)
+        try:
+            matrix = np.asarray(source, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            msg = f"{what} must be the path of a CSV or zip, or 3 × 3 numbers, found {source!r}."
+            raise TypeError(msg) from error
     check_affine(matrix, what)
     if distortion(matrix) > NOTICEABLE_DISTORTION:
         warn(
@@ -61,7 +62,7 @@ def read_alignment(source: Alignment) -> FloatArray:
 
 
 def check_cells_on_image(
-    he_to_morphology: FloatArray, morphology_px: FloatArray, shape: tuple[int, int], source: str
+    he_to_morphology: FloatArray, centers: FloatArray, pixel_size: float, shape: tuple[int, int], source: str
 ) -> float:
     """Return the share of cells that the alignment puts on the image, checked to be plausible.
 
@@ -69,38 +70,54 @@ def check_cells_on_image(
     ----------
     he_to_morphology
         Affine map (3 × 3) of H&E pixels to morphology pixels.
-    morphology_px
-        Cell centres (n, 2) in morphology pixels.
+    centers
+        Cell centres (n, 2) in µm.
+    pixel_size
+        µm per morphology pixel.
     shape
         Height and width of the H&E.
     source
         Where the alignment came from, for messages.
     """
-    share = _share_inside(apply_affine(np.linalg.inv(he_to_morphology), morphology_px), shape)
+    share = _share_inside(apply_affine(np.linalg.inv(he_to_morphology), centers / pixel_size), shape)
     if share >= MIN_SHARE_ON_IMAGE:
         return share
-    swapped = _share_inside(apply_affine(he_to_morphology, morphology_px), shape)
-    if share < MIN_SHARE_ON_IMAGE / 2:
-        advice = (
-            f"Its inverse would put {swapped:.1%} of them there: the matrix seems to map morphology pixels to "
-            "H&E pixels. Give he_alignment=np.linalg.inv(matrix)."
-            if swapped > max(share, MIN_SHARE_ON_IMAGE / 2)
-            else "Is it the alignment of this image and this slide, and is the image at full resolution?"
+    mistake = _likely_mistake(he_to_morphology, centers, pixel_size, shape)
+    if mistake is None and share >= MIN_SHARE_ON_IMAGE / 2:
+        warn(
+            f"{1 - share:.1%} of the {len(centers)} cells fall off the H&E image; they will have no H&E features. "
+            "That is expected only if the image shows a part of the slide."
         )
-        msg = (
-            f"Only {share:.1%} of the {len(morphology_px)} cells fall on the H&E image ({shape[1]} × {shape[0]} "
-            f"px) by {source}, which is expected to map H&E pixels to morphology pixels. {advice}"
-        )
-        raise ValueError(msg)
-    warn(
-        f"{1 - share:.1%} of the {len(morphology_px)} cells fall off the H&E image; they will have no H&E "
-        "features. That is expected only if the image shows a part of the slide."
+        return share
+    msg = (
+        f"Only {share:.1%} of the {len(centers)} cells fall on the H&E image ({shape[1]} × {shape[0]} px) by {source}, "
+        "which is expected to map H&E pixels to morphology pixels. "
+        + (mistake or "Is it the alignment of this image and this slide, and is the image at full resolution?")
     )
-    return share
+    raise ValueError(msg)
+
+
+def _likely_mistake(
+    he_to_morphology: FloatArray, centers: FloatArray, pixel_size: float, shape: tuple[int, int]
+) -> str | None:
+    """Name the usual mistake that would explain why cells fall off the image."""
+    inverse = _share_inside(apply_affine(he_to_morphology, centers / pixel_size), shape)
+    if inverse >= MIN_SHARE_ON_IMAGE:
+        return (
+            f"Its inverse would put {inverse:.1%} of them there: the matrix seems to map morphology pixels to H&E "
+            "pixels. Give he_alignment=np.linalg.inv(matrix)."
+        )
+    in_um = _share_inside(apply_affine(np.linalg.inv(he_to_morphology), centers), shape)
+    if in_um >= MIN_SHARE_ON_IMAGE:
+        return (
+            f"Taken as a map to µm it would put {in_um:.1%} of them there: divide the first two rows of the matrix by "
+            f"the {pixel_size} µm of a morphology pixel."
+        )
+    return None
 
 
 def _share_inside(px: FloatArray, shape: tuple[int, int]) -> float:
-    return float(((px >= 0) & (px < (shape[1], shape[0]))).all(axis=1).mean())
+    return float(inside(px, shape).mean())
 
 
 def _read_text(path: Path) -> str:
@@ -108,15 +125,15 @@ def _read_text(path: Path) -> str:
         msg = f"There is no alignment file {path}."
         raise FileNotFoundError(msg)
     if not zipfile.is_zipfile(path):
-        return path.read_text()
+        return path.read_text(encoding="utf-8-sig")
     with zipfile.ZipFile(path) as archive:
-        members = [name for name in archive.namelist() if name.endswith("matrix.csv")]
+        members = [name for name in archive.namelist() if name.endswith("matrix.csv") and "__MACOSX" not in name]
         if len(members) != 1:
             msg = (
                 f"{path.name} should hold one matrix.csv, as Xenium Explorer exports it; it holds {archive.namelist()}."
             )
             raise ValueError(msg)
-        return archive.read(members[0]).decode()
+        return archive.read(members[0]).decode("utf-8-sig")
 
 
 def _parse_csv(text: str, what: str) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,6 @@ from stdistill._warn import warn
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
-
-logger = logging.getLogger("stdistill")
 
 SPECS = "experiment.xenium"
 MATRIX = "cell_feature_matrix.h5"
@@ -73,7 +70,10 @@ def open_bundle(path: str | Path) -> XeniumBundle:
         cells=cells,
         xoa_version=_parse_version(specs) if specs is not None else None,
         pixel_size=_parse_pixel_size(specs) if specs is not None else PIXEL_SIZE_UM,
-        is_whole=specs is not None and all((path / name).is_file() for name in (MASKS, MATRIX, CELLS[0])),
+        # Without any version spatialdata-io does not start.
+        is_whole=specs is not None
+        and isinstance(_stated_version(specs), str)
+        and all((path / name).is_file() for name in (MASKS, MATRIX, CELLS[0])),
     )
     if specs is None:
         warn(
@@ -92,11 +92,16 @@ def read_cells(bundle: XeniumBundle) -> pd.DataFrame:
         msg = f"{bundle.cells.name} has no column {sorted(absent)}; it has {list(cells.columns)}."
         raise ValueError(msg)
     cells.index = _as_str(cells["cell_id"])
-    with h5py.File(bundle.matrix, "r") as file:
-        barcodes = _as_str(pd.Series(file["matrix/barcodes"][:]))
+    try:
+        with h5py.File(bundle.matrix, "r") as file:
+            barcodes = _as_str(pd.Series(file["matrix/barcodes"][:]))
+    except (OSError, KeyError) as error:
+        msg = f"{bundle.matrix} is no matrix in 10x's HDF5 format, or not whole ({error}): copy it again."
+        raise ValueError(msg) from error
     _check_ids(barcodes, cells.index, bundle)
     cells = cells.loc[barcodes]
-    check_finite(cells[["x_centroid", "y_centroid"]].to_numpy(np.float64), cells.index.to_numpy())
+    advice = f"Leave them out of {bundle.cells.name} and {bundle.matrix.name}, or segment the slide again."
+    check_finite(cells[["x_centroid", "y_centroid"]].to_numpy(np.float64), cells.index.to_numpy(), advice)
     return cells
 
 
@@ -113,7 +118,10 @@ def read_part(bundle: XeniumBundle, cells: pd.DataFrame, table_key: str) -> Spat
     adata.obs["cell_id"] = adata.obs_names
     adata.obs["region"] = pd.Categorical([CIRCLES] * len(cells))
     adata.obsm[_keys.SPATIAL] = centers
-    radius = np.sqrt(cells["cell_area"].to_numpy() / np.pi) if "cell_area" in cells else NOMINAL_RADIUS_UM
+    radius = np.full(len(cells), NOMINAL_RADIUS_UM)
+    if "cell_area" in cells:
+        known = cells["cell_area"].to_numpy() > 0
+        radius[known] = np.sqrt(cells["cell_area"].to_numpy()[known] / np.pi)
     to_morphology_px = Scale([1 / bundle.pixel_size] * 2, axes=("x", "y"))
     circles = ShapesModel.parse(
         centers, geometry=0, radius=radius, index=cells.index, transformations={"global": to_morphology_px}
@@ -162,10 +170,13 @@ def _read_specs(path: Path) -> dict[str, Any] | None:
     return specs
 
 
+def _stated_version(specs: dict[str, Any]) -> Any:
+    """Find what is said of the software that wrote the folder: Xenium Ranger where it ran again, else XOA."""
+    return (specs.get("xenium_ranger") or {}).get("version") or specs.get("analysis_sw_version")
+
+
 def _parse_version(specs: dict[str, Any]) -> str | None:
-    """Find the version of the software that wrote the folder: Xenium Ranger's where it ran again, else XOA's."""
-    stated = specs.get("xenium_ranger", {}).get("version") or specs.get("analysis_sw_version")
-    match = re.match(r"[xX]enium(?:ranger)?-(\d+\.\d+\.\d+)", str(stated))
+    match = re.match(r"[xX]enium-(\d+\.\d+\.\d+)", str(_stated_version(specs)))
     return match[1] if match else None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._affine import FloatArray, affine_scale, apply_affine
+from stdistill._affine import FloatArray, affine_scale, apply_affine, inside
 from stdistill._warn import warn
 from stdistill.pp._alignment import Alignment, check_cells_on_image, read_alignment
 from stdistill.pp._tiff import RGB, SlideImage, read_slide_image
@@ -59,9 +59,6 @@ def find_he(folder: Path, he_image: str | Path | None, he_alignment: Alignment |
             msg = f"he_alignment was given, but no he_image, and {folder} has no *he_image.ome.tif."
             raise ValueError(msg)
         return None
-    if not image.is_file():
-        msg = f"There is no H&E image {image}."
-        raise FileNotFoundError(msg)
     return image, he_alignment if he_alignment is not None else _find_alignment(folder, image)
 
 
@@ -86,7 +83,7 @@ def place_he(image_path: Path, alignment: Alignment, centers: FloatArray, pixel_
     he_to_morphology = read_alignment(alignment)
     um_to_px = np.linalg.inv(he_to_morphology) @ np.diag([1 / pixel_size, 1 / pixel_size, 1.0])
     height, width = image.levels[0].shape[1:]
-    share_on_image = check_cells_on_image(he_to_morphology, centers / pixel_size, (height, width), source)
+    share_on_image = check_cells_on_image(he_to_morphology, centers, pixel_size, (height, width), source)
     mpp = 1 / affine_scale(um_to_px)
     _check_mpp(image.mpp, mpp, source)
     element = _multiscale(image)
@@ -117,10 +114,14 @@ def _find_image(folder: Path) -> Path | None:
 
 
 def _find_alignment(folder: Path, image: Path) -> Path:
+    # 10x's names: …he_image.ome.tif and …he_imagealignment.csv.
     name = image.name.removesuffix(".ome.tif") + "alignment.csv"
     for place in (image.parent, folder):
         if (place / name).is_file():
             return place / name
+    if not image.is_file():
+        msg = f"There is no H&E image {image}" + (", which is a folder." if image.is_dir() else ".")
+        raise FileNotFoundError(msg)
     likely = sorted(
         {
             file.name
@@ -130,7 +131,7 @@ def _find_alignment(folder: Path, image: Path) -> Path:
         }
     )
     msg = (
-        f"There is no alignment for {image.name}: expected {name} beside it. Give he_alignment= the CSV or zip "
+        f"There is no alignment for {image.name}. Give he_alignment= the CSV or zip "
         "that Xenium Explorer exports, or a 3 × 3 array of H&E pixel → morphology pixel; or leave the image out "
         f"with he_image=False.{f' Candidates: {likely}.' if likely else ''}"
     )
@@ -171,12 +172,12 @@ def _share_on_tissue(image: SlideImage, px: FloatArray) -> float | None:
     if not small:
         return None
     overview: npt.NDArray[np.uint8] = small[0].compute()
-    scale = overview.shape[2] / image.levels[0].shape[2]
+    scale = np.array(overview.shape[:0:-1]) / image.levels[0].shape[:0:-1]
     darkness = 255 - overview.min(axis=0)
     stained = darkness > min(threshold_otsu(darkness), GLASS_DARKNESS)
-    x, y = np.floor(px * scale).astype(np.int64).T
-    inside = (x >= 0) & (x < stained.shape[1]) & (y >= 0) & (y < stained.shape[0])
-    share = float(stained[y[inside], x[inside]].mean())
+    px = px * scale
+    x, y = px[inside(px, (stained.shape[0], stained.shape[1]))].astype(np.int64).T
+    share = float(stained[y, x].mean())
     if share < MIN_SHARE_ON_TISSUE:
         warn(f"Only {share:.1%} of the cells on the H&E lie on stained tissue: the alignment seems to be off.")
     return share

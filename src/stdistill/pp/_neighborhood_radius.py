@@ -83,9 +83,12 @@ def _largest_gap(trees: list[cKDTree], rng: np.random.Generator) -> float:
         distances.append(tree.query(sample, min(tree.n, 8), workers=-1)[0].reshape(len(sample), -1))
     apart = np.concatenate([d.ravel()[(d > 0).argmax(axis=1) + np.arange(len(d)) * d.shape[1]] for d in distances])
     apart = apart[(apart > 0) & np.isfinite(apart)]
-    if not len(apart):
-        msg = "All cells have the same centre: there is no tissue to sample. Check the coordinates, or give radius_um."
-        raise ValueError(msg)
+    if not len(apart):  # every cell shares its place with many others
+        places = np.unique(np.concatenate([tree.data for tree in trees]), axis=0)
+        if len(places) < 2:
+            msg = "All cells have the same centre: there is no tissue to sample. Check them, or give radius_um."
+            raise ValueError(msg)
+        apart = np.asarray(cKDTree(places).query(places, 2)[0])[:, 1]
     return float(np.quantile(apart, IN_TISSUE))
 
 

@@ -11,8 +11,17 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill import _keys
-from stdistill._record import write_record
-from stdistill._validate import check_integer, check_key, check_positive, copy_table, get_centers, get_table
+from stdistill._record import read_record, write_record
+from stdistill._validate import (
+    check_integer,
+    check_key,
+    check_name,
+    check_positive,
+    copy_table,
+    get_centers,
+    get_library_codes,
+    get_table,
+)
 from stdistill._warn import warn
 from stdistill.pp._neighborhood_radius import neighborhood_radius
 from stdistill.pp._radius_graph import radius_graph
@@ -112,42 +121,46 @@ def neighborhoods(
     (1000, 1000)
     """
     check_integer(n_neighbors, "n_neighbors", minimum=1)
+    check_integer(seed, "seed", minimum=0)
+    check_name(key_added, "key_added")
     if radius_um is not None:
         check_positive(radius_um, "radius_um")
     if copy:
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
     centers = get_centers(adata)
-    libraries = _libraries(adata, library_key)
+    library_key = library_key if library_key is not None else _several_regions(adata)
+    libraries = np.zeros(adata.n_obs, dtype=np.int64) if library_key is None else get_library_codes(adata, library_key)
     split = _split(adata, split_key)
     groups = _groups(libraries, split)
     if radius_um is None:
         fitting = np.flatnonzero(groups >= 0 if split is None else (split == _keys.TRAIN).to_numpy())
-        if not len(fitting):
-            msg = f"No cell is {_keys.TRAIN!r} in .obs[{split_key!r}]: there is nothing to estimate the radius from."
+        if split is not None and not len(fitting):
+            msg = (
+                f"No cell is {_keys.TRAIN!r} in .obs[{split_key!r}], which holds {split.unique().tolist()}: there is "
+                "nothing to estimate the radius from. Give radius_um, or split_key=None."
+            )
             raise ValueError(msg)
         radius_um = neighborhood_radius(centers[fitting], libraries[fitting], n_neighbors, seed)
-        asked_neighbors = n_neighbors
+        search: dict[str, int] = {"n_neighbors": n_neighbors, "seed": seed}
     else:
-        asked_neighbors = None
-    connectivities, distances = radius_graph(centers, float(radius_um), groups)
+        search = {}
+    radius_um = float(radius_um)
+    connectivities, distances = radius_graph(centers, radius_um, groups)
     mean_neighbors = connectivities.nnz / max(1, int((groups >= 0).sum()))
-    _warn_if_odd(mean_neighbors, distances.data, float(radius_um))
+    _warn_of_same_places(distances.data)
+    if not search:
+        _warn_if_implausible(mean_neighbors, radius_um)
 
     names = {f"{kind}_key": f"{key_added}_{kind}" for kind in ("connectivities", "distances")}
-    params = {
-        "radius": float(radius_um),
-        "n_neighbors": asked_neighbors,
-        "library_key": library_key,
-        "split_key": None if split is None else split_key,
-        "seed": seed,
-    }
+    keys = {"library_key": library_key, "split_key": None if split is None else split.name}
+    params = {name: value for name, value in {**search, **keys}.items() if value is not None}
     adata.obsp[names["connectivities_key"]] = connectivities
     adata.obsp[names["distances_key"]] = distances
-    known = {name: value for name, value in params.items() if value is not None}
-    adata.uns[f"{key_added}_neighbors"] = {**names, "params": known}
-    radius_record = {("radius_um" if name == "radius" else name): value for name, value in known.items()}
-    write_record(adata, "neighborhoods", **radius_record, mean_neighbors=mean_neighbors, key_added=key_added)
+    adata.uns[f"{key_added}_neighbors"] = {**names, "params": {"radius": radius_um, **params}}
+    write_record(
+        adata, "neighborhoods", radius_um=radius_um, mean_neighbors=mean_neighbors, key_added=key_added, **params
+    )
     logger.info(
         'Wrote .obsp["%s"] and .obsp["%s"]: radius %.1f µm, %.1f neighbours on average.',
         *names.values(),
@@ -155,20 +168,6 @@ def neighborhoods(
         mean_neighbors,
     )
     return data if copy else None
-
-
-def _libraries(adata: AnnData, library_key: str | None) -> npt.NDArray[np.integer]:
-    """Give each slide a number."""
-    if library_key is None:
-        library_key = _several_regions(adata)
-    if library_key is None:
-        return np.zeros(adata.n_obs, dtype=np.int64)
-    check_key(library_key, adata.obs.columns, "a column of .obs", argument="library_key")
-    codes: npt.NDArray[np.integer] = pd.factorize(adata.obs[library_key])[0]
-    if (codes < 0).any():
-        msg = f".obs[{library_key!r}] names no slide for {(codes < 0).sum()} cells: fill it in, or remove them."
-        raise ValueError(msg)
-    return codes
 
 
 def _several_regions(adata: AnnData) -> str | None:
@@ -182,9 +181,14 @@ def _several_regions(adata: AnnData) -> str | None:
 
 
 def _split(adata: AnnData, split_key: str | None) -> pd.Series | None:
-    """Return the column of the split; the default one need not be there."""
-    if split_key is None or (split_key == _keys.SPLIT and split_key not in adata.obs):
+    """Return the column of the split; the default one need not be there, or goes by the name it was written under."""
+    if split_key is None:
         return None
+    if split_key == _keys.SPLIT and split_key not in adata.obs:
+        written = read_record(adata, "split_strips").get("key_added")
+        if written not in adata.obs:
+            return None
+        split_key = str(written)
     check_key(
         split_key,
         adata.obs.columns,
@@ -192,8 +196,8 @@ def _split(adata: AnnData, split_key: str | None) -> pd.Series | None:
         argument="split_key",
         hint="Write one with sd.pp.split_strips, or give split_key=None.",
     )
-    split: pd.Series = adata.obs[split_key]
-    return split
+    split: pd.Series = adata.obs[split_key].astype(object)
+    return split.where(split.notna(), None)
 
 
 def _groups(libraries: npt.NDArray[np.integer], split: pd.Series | None) -> npt.NDArray[np.integer]:
@@ -206,13 +210,16 @@ def _groups(libraries: npt.NDArray[np.integer], split: pd.Series | None) -> npt.
     return groups
 
 
-def _warn_if_odd(mean_neighbors: float, distances: npt.NDArray[np.float32], radius_um: float) -> None:
-    n_same_place = distances.size - np.count_nonzero(distances)
-    if n_same_place:
+def _warn_of_same_places(distances: npt.NDArray[np.float32]) -> None:
+    n_pairs = (distances.size - np.count_nonzero(distances)) // 2
+    if n_pairs:
         warn(
-            f"{n_same_place} edges join cells with the same centre. They are kept; if the table was concatenated from "
-            "slides that overlap, name them with library_key=."
+            f"{n_pairs} pairs of cells have the same centre. They are kept; if the table was concatenated from slides "
+            "that overlap, name them with library_key=."
         )
+
+
+def _warn_if_implausible(mean_neighbors: float, radius_um: float) -> None:
     low, high = PLAUSIBLE_NEIGHBORS
     if not low <= mean_neighbors <= high:
         warn(

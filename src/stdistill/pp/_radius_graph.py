@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from scipy.sparse import csr_matrix
+
+from stdistill._jit import njit
 
 IntArray = npt.NDArray[np.integer[Any]]
 Float64Array = npt.NDArray[np.float64]
@@ -25,6 +26,8 @@ BINS_PER_TASK = 2048
 CATCHES_ALL = 0.5
 """A graph with more than this share of all pairs, and `MANY` edges per point, is taken for a wrong unit."""
 MANY = 100
+MOST_NEIGHBORS = 3000
+"""A mean above this would fill the memory for a graph that is of no use."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,11 @@ def radius_graph(points: Float64Array, radius: float, groups: IntArray) -> tuple
 
 
 def _check_size(n_edges: float, n: int, radius: float) -> None:
-    if n_edges > np.iinfo(np.int32).max:
+    most = min(np.iinfo(np.int32).max, MOST_NEIGHBORS * n)
+    if n_edges > most:
         msg = (
             f"A radius of {radius:g} makes about {n_edges:.2g} edges, {n_edges / n:.0f} for each of {n} cells; at most "
-            f"{np.iinfo(np.int32).max:.2g} can be stored. Is the radius in the unit of the centres (µm)?"
+            f"{most:.2g} are made. Is the radius in the unit of the centres (µm)?"
         )
         raise ValueError(msg)
 

@@ -81,8 +81,8 @@ def read_xenium(
     ``tables[table_key]``
         ``.X`` raw counts (cells × genes), ``.obsm["spatial"]`` cell centres (n, 2) in µm, ``.obs["cell_type"]``
         and ``.uns["cell_type_colors"]`` where there are cell groups, and
-        ``.uns["stdistill"]["read_xenium"]``: ``pixel_size`` (µm per morphology pixel), ``xoa_version`` and, with
-        an H&E, ``mpp`` (its µm per pixel, √det of the alignment times ``pixel_size``), ``um_to_he`` (3 × 3,
+        ``.uns["stdistill"]["read_xenium"]``: ``pixel_size`` (µm per morphology pixel), ``xoa_version``, ``n_cells``
+        and, with an H&E, ``mpp`` (its µm per pixel, √det of the alignment times ``pixel_size``), ``um_to_he`` (3 × 3,
         µm to H&E pixels), ``he_shape`` (height, width), ``share_on_image`` and ``share_on_tissue`` (of the cells;
         the latter by Otsu's threshold on an overview, where the image has a small level).
     ``images[image_key]``
@@ -118,15 +118,20 @@ def read_xenium(
     >>> round(sdata["table"].uns["stdistill"]["read_xenium"]["mpp"], 3)
     0.274
     """
+    if isinstance(he_image, bool) and he_image:
+        msg = "he_image must be the path of an image, False, or None to look for it in the folder; found True."
+        raise TypeError(msg)
+    if he_image is False and he_alignment is not None:
+        msg = "he_alignment was given, but he_image=False leaves the image out: give only one of them."
+        raise ValueError(msg)
     bundle = open_bundle(path)
     extras = {
-        "cells_boundaries": cell_boundaries,
+        "cell_boundaries": cell_boundaries,
         "nucleus_boundaries": nucleus_boundaries,
-        "cells_labels": cell_labels,
+        "cell_labels": cell_labels,
         "nucleus_labels": nucleus_labels,
         "transcripts": transcripts,
-        "morphology_mip": morphology,
-        "morphology_focus": morphology,
+        "morphology": morphology,
     }
     _check_extras(bundle, extras)
     he = None if he_image is False else find_he(bundle.path, he_image, he_alignment)
@@ -174,7 +179,18 @@ def _read_whole(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -
     with warnings.catch_warnings():
         if bundle.xoa_version is None:
             warnings.filterwarnings("ignore", message=".*version.*")
-        sdata = xenium(bundle.path, cells_as_circles=not extras["cells_labels"], aligned_images=False, **extras)
+        sdata = xenium(
+            bundle.path,
+            cells_as_circles=not extras["cell_labels"],
+            cells_boundaries=extras["cell_boundaries"],
+            nucleus_boundaries=extras["nucleus_boundaries"],
+            cells_labels=extras["cell_labels"],
+            nucleus_labels=extras["nucleus_labels"],
+            transcripts=extras["transcripts"],
+            morphology_mip=extras["morphology"],
+            morphology_focus=extras["morphology"],
+            aligned_images=False,
+        )
     if table_key == "table":
         return sdata
     elements = {name: element for _, name, element in sdata.gen_elements()}
@@ -183,7 +199,7 @@ def _read_whole(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -
 
 
 def _write_record(adata: AnnData, bundle: XeniumBundle, he: PlacedHE | None, image_key: str) -> None:
-    slide = {"pixel_size": bundle.pixel_size, "xoa_version": bundle.xoa_version}
+    slide = {"pixel_size": bundle.pixel_size, "xoa_version": bundle.xoa_version, "n_cells": adata.n_obs}
     logger.info("Read %d cells × %d genes.", adata.n_obs, adata.n_vars)
     if he is None:
         write_record(adata, "read_xenium", **slide)
@@ -199,7 +215,7 @@ def _write_record(adata: AnnData, bundle: XeniumBundle, he: PlacedHE | None, ima
         share_on_image=he.share_on_image,
         share_on_tissue=he.share_on_tissue,
     )
-    on_tissue = "" if he.share_on_tissue is None else f", {he.share_on_tissue:.1%} of these on tissue"
+    on_tissue = "" if he.share_on_tissue is None else f", {100 * he.share_on_tissue:.1f} % of these on tissue"
     logger.info(
         "H&E at %.4f µm per pixel; %.1f %% of the cells lie on it%s.",
         he.mpp,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,10 +16,11 @@ from stdistill._frames import crop_origins, he_frames
 from stdistill._record import read_record, write_record
 from stdistill._validate import (
     check_integer,
-    check_key,
+    check_name,
     check_positive,
     copy_table,
     get_centers,
+    get_library_codes,
     get_table,
     is_spatialdata,
 )
@@ -45,7 +47,7 @@ def split_strips(
     test_strip: int = 1,
     crop_px: int = 224,
     mpp: float | None = None,
-    image_key: str = _keys.HE_IMAGE,
+    image_key: str | Mapping[str, str] = _keys.HE_IMAGE,
     library_key: str | None = None,
     table_key: str = _keys.TABLE,
     key_added: str = _keys.SPLIT,
@@ -53,7 +55,7 @@ def split_strips(
 ) -> AnnData | SpatialData | None:
     """Cut each slide into horizontal strips, one of them for testing.
 
-    The extent of the cells in the H&E is cut into `n_strips` strips of equal height. Cells of the test strip are
+    The extent of the cells on the H&E is cut into `n_strips` strips of equal height. Cells of the test strip are
     ``"test"``, the others ``"train"``; a cell whose H&E crop would cross a border between the two is ``"buffer"``, so
     that the crops of training and test cells share no pixel.
 
@@ -70,10 +72,10 @@ def split_strips(
         Side of the crops in pixels, and their µm per pixel, as given to :func:`stdistill.pp.embed_he`. By default
         crops are taken at the image's own resolution.
     image_key
-        Name of the H&E.
+        Name of the H&E, or a mapping of each region that the table annotates to its image.
     library_key
-        Column of ``.obs`` that names each cell's slide, for tables of several slides without an H&E. Of a SpatialData
-        every image is a slide.
+        Column of ``.obs`` that names each cell's slide, for an AnnData of several slides; their strips are cut along y
+        of the centres. Of a SpatialData every image is a slide.
     table_key
         Name of the table of a SpatialData.
     key_added
@@ -86,7 +88,7 @@ def split_strips(
     `None`, or the copy. Written to the table:
 
     ``.obs[key_added]``
-        Categorical: ``"train"``, ``"test"``, ``"buffer"``.
+        Categorical: ``"train"``, ``"test"``, ``"buffer"``; missing for cells off the H&E, which have no crop.
     ``.uns["stdistill"]["split_strips"]``
         The parameters and the share of cells in each group.
 
@@ -119,11 +121,12 @@ def split_strips(
     check_integer(crop_px, "crop_px", minimum=1)
     if mpp is not None:
         check_positive(mpp, "mpp")
+    check_name(key_added, "key_added")
     if copy:
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
     slides = _slides(data, adata, crop_px, mpp, image_key, library_key, table_key)
-    split = np.full(adata.n_obs, _keys.TRAIN, dtype=object)
+    split = np.full(adata.n_obs, None, dtype=object)
     for slide in slides:
         split[slide.cells] = _split_slide(slide, n_strips, test_strip)
     shares = {f"share_{group}": float((split == group).mean()) for group in (_keys.TRAIN, _keys.TEST, _keys.BUFFER)}
@@ -151,17 +154,18 @@ def _slides(
     adata: AnnData,
     crop_px: int,
     mpp: float | None,
-    image_key: str,
+    image_key: str | Mapping[str, str],
     library_key: str | None,
     table_key: str,
 ) -> list[_Slide]:
     """Find the slides: the images of a SpatialData, else the one recorded with the table, else its libraries."""
-    has_image = bool(data.images) if is_spatialdata(data) else "um_to_he" in read_record(adata, "read_xenium")
-    if library_key is not None:
-        check_key(library_key, adata.obs.columns, "a column of .obs", argument="library_key")
-        if has_image:
-            msg = "Every H&E image is a slide of its own: library_key is for tables of several slides without one."
+    if is_spatialdata(data):
+        has_image = bool(data.images)
+        if has_image and library_key is not None:
+            msg = "Every image of a SpatialData is a slide: library_key is for an AnnData of several slides."
             raise ValueError(msg)
+    else:
+        has_image = library_key is None and "um_to_he" in read_record(adata, "read_xenium")
     centers = get_centers(adata)
     if not has_image:
         if mpp is None:
@@ -170,20 +174,22 @@ def _slides(
                 "(0.274 on most Xenium slides), to cut along y of the centres instead."
             )
             raise ValueError(msg)
-        libraries = pd.Series(0, index=adata.obs_names) if library_key is None else adata.obs[library_key]
-        codes, names = pd.factorize(libraries)
-        rows = [np.flatnonzero(codes == number) for number in range(len(names))]
+        none = np.zeros(adata.n_obs, dtype=np.int64)
+        codes = none if library_key is None else get_library_codes(adata, library_key)
+        rows = [np.flatnonzero(codes == number) for number in np.unique(codes)]
         return [_Slide(cells, centers[cells] / mpp, crop_px) for cells in rows]
     frames = he_frames(data, image_key=image_key, table_key=table_key)
-    by_image = {frame.image_key: [f for f in frames if f.image_key == frame.image_key] for frame in frames}
-    return [
-        _Slide(
-            cells=np.concatenate([f.cells for f in same]),
-            px=np.concatenate([f.to_px(centers[f.cells]) for f in same]),
-            crop_px=same[0].native_crop_px(crop_px, mpp),
-        )
-        for same in by_image.values()
-    ]
+    slides = []
+    for name in dict.fromkeys(frame.image_key for frame in frames):
+        same = [frame for frame in frames if frame.image_key == name]
+        cells = np.concatenate([frame.cells for frame in same])
+        px = np.concatenate([frame.to_px(centers[frame.cells]) for frame in same])
+        on_image = same[0].contains(px)
+        if not on_image.any():
+            msg = f"No cell lies on the image {name!r}: check its alignment with sd.get.he_pixels."
+            raise ValueError(msg)
+        slides.append(_Slide(cells[on_image], px[on_image], same[0].native_crop_px(crop_px, mpp)))
+    return slides
 
 
 def _split_slide(slide: _Slide, n_strips: int, test_strip: int) -> npt.NDArray[np.object_]:

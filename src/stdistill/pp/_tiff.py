@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,11 +15,16 @@ import zarr
 
 from stdistill._warn import warn
 
-logger = logging.getLogger("stdistill")
-
 RGB = ("r", "g", "b")
 LARGE_PX = 4096
 """A side beyond which an image without a pyramid or without tiles is worth a warning."""
+PLAIN_COMPRESSIONS = (
+    tifffile.COMPRESSION.NONE,
+    tifffile.COMPRESSION.LZW,
+    tifffile.COMPRESSION.ADOBE_DEFLATE,
+    tifffile.COMPRESSION.DEFLATE,
+    tifffile.COMPRESSION.ZSTD,
+)
 OME_UNITS_UM = {"µm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6}
 
 
@@ -52,12 +57,16 @@ class TiffLevel:
         return len(self.shape)
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
-        return np.asarray(_open_level(self.path, self.modified_ns, self.level)[key])
+        return np.asarray(_open_level(self.path, self.modified_ns, self.level, os.getpid())[key])
 
 
 @lru_cache(maxsize=64)
-def _open_level(path: Path, modified_ns: int, level: int) -> Any:
-    """Open a level; a file that was written anew in the meantime has another `modified_ns`."""
+def _open_level(path: Path, modified_ns: int, level: int, process: int) -> Any:
+    """Open a level.
+
+    A file that was written anew in the meantime has another `modified_ns`. A forked process must not share the open
+    file of its parent, whose reading position would be its own.
+    """
     return zarr.open(tifffile.imread(path, aszarr=True, series=0, level=level), mode="r")
 
 
@@ -75,11 +84,11 @@ def read_slide_image(path: str | Path) -> SlideImage:
     FileNotFoundError
         When there is no such file.
     ValueError
-        When it is no TIFF, or not RGB, or not 8 bit.
+        When it is no TIFF, not whole, not RGB, or not 8 bit.
     """
     path = Path(path).absolute()
     if not path.is_file():
-        msg = f"There is no H&E image {path}."
+        msg = f"There is no H&E image {path}" + (", which is a folder." if path.is_dir() else ".")
         raise FileNotFoundError(msg)
     try:
         with tifffile.TiffFile(path) as tiff:
@@ -90,7 +99,11 @@ def read_slide_image(path: str | Path) -> SlideImage:
 
 
 def _open(tiff: tifffile.TiffFile, path: Path) -> SlideImage:
+    if not tiff.series:
+        msg = f"{path.name} holds no image: copy it again, or export the H&E anew."
+        raise ValueError(msg)
     series = tiff.series[0]
+    _check_whole(series, path)
     axes = series.axes
     channel_axis = _channel_axis(axes, series.shape, path)
     _check_pixels(series.dtype, series.shape[channel_axis], series.keyframe, path)
@@ -101,6 +114,17 @@ def _open(tiff: tifffile.TiffFile, path: Path) -> SlideImage:
         for number, level in enumerate(series.levels)
     ]
     return SlideImage(levels=levels, mpp=_stated_mpp(tiff))
+
+
+def _check_whole(series: tifffile.TiffPageSeries, path: Path) -> None:
+    """Raise when pixels are said to lie behind the end of the file, as in one that was not copied to its end."""
+    size = path.stat().st_size
+    for level in series.levels:
+        page = level.keyframe
+        end = max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True)), default=0)
+        if end > size:
+            msg = f"{path.name} is truncated: it has {size} bytes and should have at least {end}. Copy it again."
+            raise ValueError(msg)
 
 
 def _channel_axis(axes: str, shape: tuple[int, ...], path: Path) -> int:
@@ -124,12 +148,20 @@ def _check_pixels(dtype: np.dtype[Any], n_channels: int, page: Any, path: Path) 
             "example with `vips cast in.tif out.tif uchar --shift`."
         )
         raise ValueError(msg)
-    has_alpha = n_channels == 4 and page.photometric == tifffile.PHOTOMETRIC.RGB
+    photometric = page.photometric
+    has_alpha = n_channels == 4 and photometric == tifffile.PHOTOMETRIC.RGB
     if n_channels != 3 and not has_alpha:
         msg = (
             f"{path.name} has {n_channels} channel{'s' * (n_channels > 1)}; an H&E has three (red, green, blue). "
             "Is it an immunofluorescence or DAPI image? Export the H&E as RGB."
         )
+        raise ValueError(msg)
+    # JPEG and JPEG 2000 decoders turn YCbCr into RGB; nothing does so for other compressions.
+    is_decoded = photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression not in PLAIN_COMPRESSIONS
+    if photometric == tifffile.PHOTOMETRIC.MINISBLACK:
+        warn(f"{path.name} does not say that its three channels are red, green and blue; they are taken to be.")
+    elif photometric != tifffile.PHOTOMETRIC.RGB and not is_decoded:
+        msg = f"{path.name} stores its colours as {photometric.name}; an H&E is expected as RGB. Convert it."
         raise ValueError(msg)
     if has_alpha:
         warn(f"{path.name} has a fourth (alpha) channel, which is left out.")
@@ -151,7 +183,7 @@ def _warn_if_slow(series: tifffile.TiffPageSeries, path: Path) -> None:
 def _as_cyx(level: TiffLevel, axes: str, channel_axis: int) -> Any:
     import dask.array as da
 
-    chunks = _open_level(level.path, level.modified_ns, level.level).chunks
+    chunks = _open_level(level.path, level.modified_ns, level.level, os.getpid()).chunks
     array = da.from_array(level, chunks=chunks, meta=np.empty((0,) * level.ndim, level.dtype))
     squeezed = tuple(axis for axis, name in enumerate(axes) if name not in "SCYX")
     order = (channel_axis, axes.index("Y"), axes.index("X"))

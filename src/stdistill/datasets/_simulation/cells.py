@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from stdistill._jit import njit
 
 N_ANGLES = 24
 """Outlines are radii at this many equal angles around a centre, so every outline is star-shaped."""

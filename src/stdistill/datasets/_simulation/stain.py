@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
+from stdistill._jit import njit
 from stdistill.datasets._simulation.noise import TEXTURE_SIZE, FloatImage
 
 H, E, R = range(3)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 from scipy import sparse
 
+from stdistill._jit import njit
 from stdistill.datasets._simulation.cells import N_ANGLES, Cells
 
 _NUCLEAR_SHARE = 0.4
