@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import anndata as ad
 import numpy as np
 import pytest
 import spatialdata
@@ -189,3 +190,42 @@ def test_axes_may_be_named_with_channels(make_slide: Callable) -> None:
     cyx = np.diag([1.0, 2.0, 2.0, 1.0])
     set_transformation(slide["he"], Affine(cyx, input_axes=("c", "y", "x"), output_axes=("c", "y", "x")), "global")
     assert he_frames(slide)[0].mpp == pytest.approx(0.425)
+
+
+def test_too_few_cells_on_labels(make_slide: Callable) -> None:
+    with pytest.raises(ValueError, match="'cells' is not in µm, and 4 cells are too few to find its unit"):
+        he_frames(make_slide(pixel_centers(4), kind="labels"))
+
+
+def test_a_region_whose_cells_were_filtered_out(make_slide: Callable) -> None:
+    slide = make_slide(30)
+    slide["table"].uns["spatialdata_attrs"]["region"] = ["cells", "nuclei"]
+    assert len(he_frames(slide)) == 1
+
+
+def test_centers_that_are_no_longer_in_um(make_slide: Callable) -> None:
+    slide = make_slide(he_to_global=MAPS["scale"])
+    (frame,) = he_frames(slide)
+    write_record(
+        slide["table"],
+        "read_xenium",
+        mpp=frame.mpp,
+        um_to_he=frame.um_to_px,
+        he_shape=np.array(frame.shape),
+        image_key="he",
+    )
+    slide["table"].obsm["spatial"] /= PIXEL_SIZE
+    with pytest.raises(ValueError, match=r"read at 0\.1371 µm per pixel; by the centres .* now has 0\.6450"):
+        he_frames(slide)
+
+
+def test_a_concatenated_table_has_no_frame(make_slide: Callable) -> None:
+    slide = make_slide(he_to_global=MAPS["scale"])
+    (frame,) = he_frames(slide)
+    table = slide["table"].copy()
+    record = {"um_to_he": frame.um_to_px, "he_shape": np.array(frame.shape), "image_key": "he", "n_cells": 60}
+    write_record(table, "read_xenium", **record)
+    assert len(he_frames(table[:20].copy())[0].cells) == 20
+    both = ad.concat([table, table], uns_merge="first", index_unique="-")
+    with pytest.raises(ValueError, match="The table has 120 cells, but its record is of one slide of 60"):
+        he_frames(both)

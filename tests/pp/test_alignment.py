@@ -64,12 +64,41 @@ def test_warnings_for_mirrored_and_stretched() -> None:
 
 
 def test_cells_on_the_image() -> None:
-    cells = apply_affine(MATRIX, np.random.default_rng(0).uniform(0, (20_000, 30_000), (1000, 2)))
+    cells = 0.2125 * apply_affine(MATRIX, np.random.default_rng(0).uniform(0, (20_000, 30_000), (1000, 2)))
     shape = (30_000, 20_000)
-    assert check_cells_on_image(MATRIX, cells, shape, "it") == 1
+
+    def check(matrix: np.ndarray, shape: tuple[int, int] = shape) -> float:
+        return check_cells_on_image(matrix, cells, 0.2125, shape, "it")
+
+    assert check(MATRIX) == 1
     with pytest.raises(ValueError, match=r"Only 0\.0% .*Its inverse would put 100\.0%.*np\.linalg\.inv"):
-        check_cells_on_image(np.linalg.inv(MATRIX), cells, shape, "it")
+        check(np.linalg.inv(MATRIX))
+    to_um = np.diag([0.2125, 0.2125, 1]) @ MATRIX
+    with pytest.raises(ValueError, match=r"Taken as a map to µm it would put 100\.0% of them there: divide"):
+        check(to_um)
     with pytest.raises(ValueError, match=r"Only 0\.0% of the 1000 cells .* Is it the alignment of this image"):
-        check_cells_on_image(MATRIX + np.array([[0, 0, 1e6], [0, 0, 0], [0, 0, 0]]), cells, shape, "it")
+        check(MATRIX + np.array([[0, 0, 1e6], [0, 0, 0], [0, 0, 0]]))
     with pytest.warns(UserWarning, match="cells fall off the H&E image"):
-        assert 0.6 < check_cells_on_image(MATRIX, cells, (20_000, 20_000), "it") < 0.72
+        assert 0.6 < check(MATRIX, (20_000, 20_000)) < 0.72
+
+
+def test_the_wrong_way_round_at_nearly_the_same_resolution() -> None:
+    """At 0.2125 µm per pixel a turn and its inverse put many of the same cells on the image; neither is believed."""
+    quarter_turn = np.array([[0, 1.0, 0], [-1.0, 0, 1000], [0, 0, 1]])
+    cells = 0.2125 * apply_affine(quarter_turn, np.random.default_rng(0).uniform(0, (1000, 600), (1000, 2)))
+    with pytest.raises(ValueError, match=r"Only [1-9]\d\.\d% .*Its inverse would put 100\.0%"):
+        check_cells_on_image(np.linalg.inv(quarter_turn), cells, 0.2125, (600, 1000), "it")
+
+
+@pytest.mark.parametrize("source", [[["a"] * 3] * 3, [[1, 2], [3]], {"matrix": 1}])
+def test_no_numbers(source: object) -> None:
+    with pytest.raises(TypeError, match="must be the path of a CSV or zip, or 3 × 3 numbers"):
+        read_alignment(source)  # type: ignore[arg-type]
+
+
+def test_a_zip_from_a_mac_and_a_byte_order_mark(tmp_path: Path) -> None:
+    archive = tmp_path / "export.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("export/matrix.csv", "\ufeff" + TENX)
+        file.writestr("__MACOSX/export/._matrix.csv", b"\0")
+    np.testing.assert_array_equal(read_alignment(archive), MATRIX)

@@ -106,3 +106,10 @@ def test_more_neighbors_than_most_slides_have_cells() -> None:
         neighborhood_radius(points, np.repeat([0, 1], 60), 61, seed=0)
     with pytest.raises(ValueError, match=r"n_neighbors=60, but the slides have only \d+ \(training\) cells on average"):
         neighborhood_radius(points[:100], np.repeat([0, 1], [60, 40]), 60, seed=0)
+
+
+def test_many_cells_at_every_place() -> None:
+    """Ten cells on each point of a lattice of unit distance: 50 cells are five points, of area one each."""
+    lattice = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0)), axis=-1).reshape(-1, 2)
+    points = lattice.repeat(10, axis=0)
+    assert neighborhood_radius(points, one_slide(points), 50, seed=0) == pytest.approx(np.sqrt(5 / np.pi), rel=0.1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import spatialdata
 import squidpy as sq
@@ -146,7 +147,7 @@ def test_results_survive_writing(make_cells: Callable, tmp_path: Path, suffix: s
 def test_cells_at_the_same_place(make_cells: Callable) -> None:
     centers = np.random.default_rng(0).uniform(0, 1000, (500, 2))
     cells = make_cells(np.r_[centers, centers])
-    with pytest.warns(UserWarning, match=r"1000 edges join cells with the same centre.*library_key="):
+    with pytest.warns(UserWarning, match=r"500 pairs of cells have the same centre.*library_key="):
         sd.pp.neighborhoods(cells, n_neighbors=20)
     assert cells.obsp["spatial_connectivities"][0, 500] == 1
     assert cells.obsp["spatial_distances"][0, 500] == 0
@@ -201,3 +202,32 @@ def test_bad_arguments(make_cells: Callable, make_slide: Callable) -> None:
         sd.pp.neighborhoods(cells, radius_um=10)
     assert not cells.obsp
     assert not cells.uns
+
+
+def test_a_nullable_column_as_split(make_cells: Callable) -> None:
+    cells = make_cells(500)
+    cells.obs["split"] = pd.array(["train"] * 400 + [pd.NA] * 100, dtype="string")
+    sd.pp.neighborhoods(cells, n_neighbors=10)
+    assert cells.obsp["spatial_connectivities"][400:].nnz == 0
+
+
+def test_the_split_is_found_under_its_own_name(make_cells: Callable) -> None:
+    cells = make_cells(2000)
+    sd.pp.split_strips(cells, crop_px=100, mpp=0.3, key_added="fold")
+    sd.pp.neighborhoods(cells, n_neighbors=10)
+    fold = cells.obs["fold"].to_numpy()
+    rows, columns = cells.obsp["spatial_connectivities"].nonzero()
+    assert (fold[rows] == fold[columns]).all()
+    assert cells.uns["spatial_neighbors"]["params"]["split_key"] == "fold"
+
+
+def test_a_derived_radius_is_not_called_implausible(make_cells: Callable) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        sd.pp.neighborhoods(make_cells(1000), n_neighbors=1)
+
+
+@pytest.mark.parametrize("key", ["a/b", "", None, 3, "with space"])
+def test_names_that_cannot_be_written(make_cells: Callable, key: str) -> None:
+    with pytest.raises(ValueError, match="key_added must be a name of letters"):
+        sd.pp.neighborhoods(make_cells(100), n_neighbors=10, key_added=key)

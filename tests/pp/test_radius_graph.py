@@ -118,3 +118,9 @@ def test_no_point_in_a_group() -> None:
     connectivities, _ = radius_graph(np.zeros((3, 2)), 1.0, np.full(3, -1))
     assert connectivities.shape == (3, 3)
     assert connectivities.nnz == 0
+
+
+def test_a_radius_ten_times_too_large_is_refused_before_it_fills_the_memory() -> None:
+    points = np.random.default_rng(0).uniform(0, 1000, (20_000, 2))
+    with pytest.raises(ValueError, match=r"A radius of 300 makes about .* for each of 20000 cells; at most 6e\+07"):
+        radius_graph(points, 300.0, one_group(points))

@@ -150,7 +150,7 @@ def test_an_unparsable_version(own_bundle: Path) -> None:
     assert sum("version" in str(warning.message) for warning in caught) == 1
     assert "xoa_version" not in slide["table"].uns["stdistill"]["read_xenium"]
     assert len(sd.get.he_pixels(slide)) == 800
-    with pytest.raises(ValueError, match="cells_labels, morphology_mip, morphology_focus cannot be read without it"):
+    with pytest.raises(ValueError, match="cell_labels, morphology cannot be read without it"):
         sd.pp.read_xenium(own_bundle, cell_labels=True, morphology=True)
 
 
@@ -461,3 +461,36 @@ def test_glass_under_the_cells(own_bundle: Path) -> None:
     edit_alignment(own_bundle, lambda matrix: matrix @ np.diag([2.0, 2, 1]))
     with pytest.warns(UserWarning, match=r"Only 0\.0% of the cells on the H&E lie on stained tissue"):
         sd.pp.read_xenium(own_bundle)
+
+
+def test_arguments_that_contradict(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="he_image must be the path of an image, False, or None"):
+        sd.pp.read_xenium(bundle, he_image=True)
+    with pytest.raises(ValueError, match="he_image=False leaves the image out"):
+        sd.pp.read_xenium(bundle, he_image=False, he_alignment=np.eye(3))
+    with pytest.raises(FileNotFoundError, match="which is a folder"):
+        sd.pp.read_xenium(bundle, he_image=tmp_path, he_alignment=np.eye(3))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_bundle_without_any_version_is_read_in_part(own_bundle: Path) -> None:
+    edit_specs(own_bundle, analysis_sw_version=None)
+    assert sd.pp.read_xenium(own_bundle)["table"].n_obs == 800
+    with pytest.raises(ValueError, match="not a whole Xenium bundle"):
+        sd.pp.read_xenium(own_bundle, transcripts=True)
+
+
+def test_a_matrix_that_was_not_copied_to_its_end(own_bundle: Path) -> None:
+    path = own_bundle / "cell_feature_matrix.h5"
+    replace(path, path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"cell_feature_matrix\.h5 is no matrix .*copy it again"):
+        sd.pp.read_xenium(own_bundle)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_cell_without_an_area(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "cell_feature_matrix.h5").symlink_to(bundle / "cell_feature_matrix.h5")
+    cells = pd.read_parquet(bundle / "cells.parquet")
+    cells["cell_area"] = np.r_[0.0, np.nan, cells["cell_area"][2:]]
+    cells.to_parquet(tmp_path / "cells.parquet")
+    assert sd.pp.read_xenium(tmp_path)["cell_circles"]["radius"].iloc[:2].tolist() == [5.0, 5.0]

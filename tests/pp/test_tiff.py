@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -74,7 +76,8 @@ def test_axes_in_another_order(write: Callable, pixels: Pixels) -> None:
     planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
     image = read_slide_image(write([planes], axes="SYX", planarconfig="separate"))
     np.testing.assert_array_equal(image.levels[0], planes)
-    image = read_slide_image(write([planes], axes="CYX", photometric="minisblack"))
+    with pytest.warns(UserWarning, match="does not say that its three channels are red, green and blue"):
+        image = read_slide_image(write([planes], axes="CYX", photometric="minisblack"))
     np.testing.assert_array_equal(image.levels[0], planes)
 
 
@@ -156,3 +159,34 @@ def test_a_real_svs(shared_data: Path) -> None:
     assert image.levels[0].shape == (3, 2967, 2220)
     expected = tifffile.imread(path, series=0)[1000:1224, 500:724].transpose(2, 0, 1)
     np.testing.assert_array_equal(image.levels[0][:, 1000:1224, 500:724], expected)
+
+
+def _differs(job: tuple[Any, Pixels, int]) -> bool:
+    level, expected, seed = job
+    rng = np.random.default_rng(seed)
+    for _ in range(30):
+        y, x = rng.integers(0, 400, 2)
+        if not np.array_equal(level[:, y : y + 90, x : x + 90].compute(), expected[:, y : y + 90, x : x + 90]):
+            return True
+    return False
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_forked_readers_do_not_disturb_each_other(write: Callable, pixels: Pixels) -> None:
+    """As in a DataLoader's workers, after the parent has read from the image."""
+    level = read_slide_image(write([pixels], tile=(64, 64), compression="deflate")).levels[0]
+    expected = level.compute(scheduler="synchronous")
+    with dask.config.set(scheduler="synchronous"), multiprocessing.get_context("fork").Pool(4) as pool:
+        assert not any(pool.map(_differs, [(level, expected, seed) for seed in range(4)]))
+
+
+def test_a_file_that_was_not_copied_to_its_end(write: Callable, pixels: Pixels) -> None:
+    path = write([pixels], compression="deflate")
+    path.write_bytes(path.read_bytes()[:-20_000])
+    with pytest.raises(ValueError, match=r"is truncated|is no TIFF|holds no image"):
+        read_slide_image(path)
+
+
+def test_colors_that_are_not_rgb(write: Callable, pixels: Pixels) -> None:
+    with pytest.raises(ValueError, match="stores its colours as CIELAB; an H&E is expected as RGB"):
+        read_slide_image(write([pixels], photometric="cielab"))

@@ -102,18 +102,18 @@ def _likely_mistake(
 ) -> str | None:
     """Name the usual mistake that would explain why cells fall off the image."""
     inverse = _share_inside(apply_affine(he_to_morphology, centers / pixel_size), shape)
-    if inverse >= MIN_SHARE_ON_IMAGE:
-        return (
-            f"Its inverse would put {inverse:.1%} of them there: the matrix seems to map morphology pixels to H&E "
-            "pixels. Give he_alignment=np.linalg.inv(matrix)."
-        )
     in_um = _share_inside(apply_affine(np.linalg.inv(he_to_morphology), centers), shape)
-    if in_um >= MIN_SHARE_ON_IMAGE:
+    if max(inverse, in_um) < MIN_SHARE_ON_IMAGE:
+        return None
+    if in_um > inverse:
         return (
             f"Taken as a map to µm it would put {in_um:.1%} of them there: divide the first two rows of the matrix by "
             f"the {pixel_size} µm of a morphology pixel."
         )
-    return None
+    return (
+        f"Its inverse would put {inverse:.1%} of them there: the matrix seems to map morphology pixels to H&E pixels. "
+        "Give he_alignment=np.linalg.inv(matrix)."
+    )
 
 
 def _share_inside(px: FloatArray, shape: tuple[int, int]) -> float:
