@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
+Float64Array = npt.NDArray[np.float64]
 
 MAX_DISTORTION = 0.05
 """Largest accepted ratio of the two scales of a map, less one. Above it a square crop is no square of tissue."""

@@ -24,6 +24,7 @@ SAME_UM = 0.5
 MIN_CELLS_TO_FIT = 10
 """Fewer cells than this do not tell the unit of an element that is not in µm."""
 MAX_MPP_DISAGREEMENT = 0.05
+"""Two figures for the resolution of one image may differ by this share."""
 MAX_MISFIT_UM = 5.0
 """A table whose centres lie further than this from its element's (median, µm) annotates another element."""
 

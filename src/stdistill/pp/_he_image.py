@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._affine import FloatArray, affine_scale, apply_affine, inside
+from stdistill._frames import MAX_MPP_DISAGREEMENT
 from stdistill._warn import warn
 from stdistill.pp._alignment import Alignment, check_cells_on_image, read_alignment
 from stdistill.pp._tiff import RGB, SlideImage, read_slide_image
@@ -25,7 +26,6 @@ GLASS_DARKNESS = 40
 MIN_SHARE_ON_TISSUE = 0.5
 OVERVIEW_PX = 2048
 """Tissue is told from glass on the first pyramid level that is no larger than this."""
-MAX_MPP_DISAGREEMENT = 0.05
 
 
 @dataclass(frozen=True)

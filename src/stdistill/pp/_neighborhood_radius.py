@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
-Float64Array = npt.NDArray[np.float64]
+from stdistill._affine import Float64Array
 
 N_PLACES = 20_000
 """Counts of cells vary by about half their mean, so that this many places give the mean to about 0.4 %."""

@@ -66,8 +66,9 @@ def neighborhoods(
         Column of ``.obs`` that names each cell's slide. No edge joins two slides, and one radius serves all. By
         default the regions that the table annotates, when there are several.
     split_key
-        Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one: the radius comes from the
-        ``"train"`` cells alone, no edge joins two groups, and ``"buffer"`` cells and cells of no group have no edges.
+        Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
+        under another name. The radius comes from the ``"train"`` cells alone, no edge joins two groups, and
+        ``"buffer"`` cells and cells of no group have no edges.
         `None` ignores it.
     table_key
         Name of the table of a SpatialData.
@@ -97,12 +98,13 @@ def neighborhoods(
         When the table, `library_key` or `split_key` is not there.
     ValueError
         When there are no cells, a centre is not finite, a cell has no library, there are no training cells, the slide
-        has fewer than `n_neighbors` of them, or the radius catches (nearly) all cells.
+        has fewer than `n_neighbors` of them, the radius catches (nearly) all cells or more than 3,000 a cell, or
+        `key_added` cannot be a key on disk.
 
     Warns
     -----
     UserWarning
-        When cells have the same centre, or the mean number of neighbours is not plausible.
+        When cells have the same centre, or a given `radius_um` makes an implausible number of neighbours.
 
     Notes
     -----

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from stdistill._affine import Float64Array
 from stdistill._jit import njit
 
 IntArray = npt.NDArray[np.integer[Any]]
-Float64Array = npt.NDArray[np.float64]
 
 BINS_PER_TASK = 2048
 CATCHES_ALL = 0.5
