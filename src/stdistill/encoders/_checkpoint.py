@@ -1,0 +1,105 @@
+"""Weights from files: only tensors are read, nothing is unpickled, and every one must fit."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Files of weights in a repository of the hub, and in a copy of one; the first that is there is read."""
+SHOWN = 3
+"""Names that an error lists."""
+
+
+def find_weights(path: Path) -> Path:
+    """Return the file of weights that `path` is or, for a folder, holds."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        msg = f"There is no file or folder of weights at {path}."
+        raise FileNotFoundError(msg)
+    for name in WEIGHT_FILES:
+        if (path / name).is_file():
+            return path / name
+    there = _shorten(sorted(entry.name for entry in path.iterdir())) or "nothing"
+    msg = f"The folder {path} holds no {' and no '.join(WEIGHT_FILES)}, but {there}. Name the file of weights itself."
+    raise FileNotFoundError(msg)
+
+
+def fingerprint(path: Path) -> str:
+    """Hash a file of weights, so that features of other weights are told apart."""
+    with path.open("rb") as file:
+        return f"sha256-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Read a checkpoint (.safetensors, or what `torch.save` writes), refusing all that is not tensors."""
+    import torch
+    from safetensors import SafetensorError
+    from timm.models import load_state_dict
+
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, SafetensorError, EOFError, ValueError, AttributeError) as error:
+        # torch and timm advise to unpickle with weights_only=False, which would run code from the file.
+        reason = str(error).partition("\n")[0].partition("weights_only=True blocked")[0].strip()
+        msg = (
+            f"{path} is not a readable checkpoint of tensors alone{f' ({reason})' if reason else ''}. Expected a "
+            ".safetensors file, or a dictionary of tensors that torch.save wrote; nothing else is unpickled, because "
+            "a pickle can run any code."
+        )
+        raise ValueError(msg) from error
+    wrong = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
+    if wrong or not state:
+        msg = f"{path} holds {_shorten(wrong) or 'nothing'} where only named tensors were expected."
+        raise ValueError(msg)
+    return state
+
+
+def load_into(build: Callable[[], nn.Module], path: Path, *, name: str, ignored: Collection[str] = ()) -> nn.Module:
+    """Build a module and give it the weights of a checkpoint, every one of which must fit.
+
+    `ignored` names submodules, such as a classifier, that the checkpoint may hold and the module does not.
+    """
+    import torch
+
+    state = read(path)
+    with torch.device("meta"):  # no time is spent on initial values that are replaced at once
+        network = build()
+    if {key for key, _ in network.named_buffers()} - set(network.state_dict()):
+        network = build()  # it has buffers that no checkpoint holds
+    state = {key: value for key, value in state.items() if not key.startswith(tuple(f"{part}." for part in ignored))}
+    check_fit(network, state, path, name=name)
+    network.load_state_dict(state, assign=True)
+    return network.float()
+
+
+def check_fit(network: nn.Module, state: dict[str, Tensor], path: Path, *, name: str) -> None:
+    """Raise a `ValueError` unless the checkpoint holds exactly the module's weights."""
+    expected = network.state_dict()
+    problems = []
+    if missing := [key for key in expected if key not in state]:
+        problems.append(f"{len(missing)} weights are missing ({_shorten(missing)})")
+    if unexpected := [key for key in state if key not in expected]:
+        problems.append(f"{len(unexpected)} are not of this architecture ({_shorten(unexpected)})")
+    other_shapes = [
+        f"{key}: {tuple(state[key].shape)}, expected {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if other_shapes:
+        problems.append(f"{len(other_shapes)} have another shape ({_shorten(other_shapes)})")
+    if problems:
+        msg = f"{path} does not hold the weights of {name!r}: {'; '.join(problems)}. Is it of another architecture?"
+        raise ValueError(msg)
+
+
+def _shorten(names: Iterable[str]) -> str:
+    names = [*names]
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

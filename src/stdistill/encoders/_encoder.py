@@ -1,0 +1,119 @@
+"""What turns H&E crops into features, and all that is to be known about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from stdistill._validate import check_integer, check_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Interpolation = Literal["bilinear", "bicubic"]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """An H&E encoder: how its module is built, what it takes, and under which terms.
+
+    It holds no weights: :attr:`load` brings them when features are computed.
+
+    Attributes
+    ----------
+    name
+        Recorded with the features; letters, digits, ``_``, ``-`` and ``.``.
+    dim
+        Features per crop; `None` when that is known only once it is tried.
+    load
+        Builds the module on the CPU, in float32 and in evaluation mode. It takes normalised crops
+        (b, 3, `input_px`, `input_px`) and gives features (b, `dim`).
+    mean, std
+        Normalisation of RGB in [0, 1].
+    input_px
+        Side that the module takes, in pixels; `None`: crops go in as they are.
+    resize_px
+        Side that crops are resampled to before the centre of `input_px` is cut out; `None`: `input_px`.
+    interpolation
+        How crops are resampled, ``"bilinear"`` or ``"bicubic"``, antialiased in either case.
+    precision
+        Arithmetic on a GPU: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+    source
+        Where the weights are: a repository of the Hugging Face hub, an absolute path, a URL, or ``"random"``; `None`
+        when there are none to fetch.
+    revision
+        Commit of the repository, or a hash of the weights, where known.
+    licence
+        Licence of the weights. A student distilled through them may inherit its terms.
+    commercial
+        Whether the licence allows commercial use; `None` when unknown.
+    gated
+        Whether access has to be asked for; `None` when sources disagree.
+    n_params
+        Number of parameters.
+    reference
+        Publication or page.
+    pooling
+        What the features are: class token, with or without the mean of the patch tokens, ….
+
+    Examples
+    --------
+    >>> import stdistill as sd
+    >>> encoder = sd.encoders.get("texture")
+    >>> encoder.dim, encoder.licence
+    (276, 'BSD-3-Clause')
+    """
+
+    name: str
+    dim: int | None
+    load: Callable[[], nn.Module]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    input_px: int | None = None
+    resize_px: int | None = None
+    interpolation: Interpolation = "bilinear"
+    precision: Precision = "float32"
+    source: str | None = None
+    revision: str | None = None
+    licence: str = "unknown"
+    commercial: bool | None = None
+    gated: bool | None = False
+    n_params: int | None = None
+    reference: str = ""
+    pooling: str = ""
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "name")
+        for field in ("dim", "input_px", "resize_px", "n_params"):
+            value = getattr(self, field)
+            if value is not None:
+                check_integer(value, field, minimum=0 if field == "n_params" else 1)
+        if not callable(self.load):
+            msg = f"load must be a function that builds the module, found {type(self.load).__name__}."
+            raise TypeError(msg)
+        for field in ("mean", "std"):
+            object.__setattr__(self, field, _check_triple(getattr(self, field), field))
+        if min(self.std) <= 0:
+            msg = f"std must be positive, found {self.std}."
+            raise ValueError(msg)
+        if self.resize_px is not None and (self.input_px is None or self.resize_px < self.input_px):
+            msg = (
+                f"resize_px={self.resize_px} is the side before the centre of input_px is cut out: it needs an "
+                f"input_px of at most as many pixels, found {self.input_px}."
+            )
+            raise ValueError(msg)
+        for field, choices in (("interpolation", get_args(Interpolation)), ("precision", get_args(Precision))):
+            if getattr(self, field) not in choices:
+                msg = f"{field} must be one of {', '.join(choices)}, found {getattr(self, field)!r}."
+                raise ValueError(msg)
+
+
+def _check_triple(values: tuple[float, float, float], argument: str) -> tuple[float, float, float]:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
+        msg = f"{argument} must be three finite numbers, one each for red, green and blue in [0, 1]; found {values}."
+        raise ValueError(msg)
+    return numbers

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+from stdistill.encoders import _registry, _timm
+from stdistill.encoders._catalogue import CATALOGUE, UNI2_H
+
+COMMIT = "c0ffee" + 34 * "0"
+SMALL_UNI2_H = {**UNI2_H, "img_size": 28, "depth": 1, "embed_dim": 48, "num_heads": 3}
+
+
+@pytest.fixture(autouse=True)
+def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A machine without token and weights, whose connections to anywhere else are refused and listed."""
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(_registry, "_own", {})
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub's client waits before it tries again
+    attempts: list[Any] = []
+
+    def guard(original: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*arguments: Any, **keywords: Any) -> Any:
+            address = next(a for a in arguments if not isinstance(a, socket.socket))
+            host = address[0] if isinstance(address, tuple) else address
+            if host not in {"127.0.0.1", b"127.0.0.1"}:
+                attempts.append(address)
+                msg = f"no network in tests: {address}"
+                raise OSError(msg)
+            return original(*arguments, **keywords)
+
+        return guarded
+
+    monkeypatch.setattr(socket.socket, "connect", guard(socket.socket.connect))
+    monkeypatch.setattr(socket, "getaddrinfo", guard(socket.getaddrinfo))
+    return attempts
+
+
+@pytest.fixture
+def cache_weights(tmp_path: Path) -> Callable[[str, bytes], Path]:
+    """Put a file of weights where the hub's client keeps what it downloaded."""
+
+    def cache(repository: str, content: bytes = b"weights") -> Path:
+        folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        weights = folder / "snapshots" / COMMIT / "pytorch_model.bin"
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(content)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text(COMMIT)
+        return weights
+
+    return cache
+
+
+class Hub(ThreadingHTTPServer):
+    """Answers as the hub does, from this machine."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.status, self.error, self.message = 200, "", ""
+        self.files: dict[str, bytes] = {"pytorch_model.bin": b"weights"}
+        self.requests: list[tuple[str, str, str]] = []
+
+    def fail(self, status: int, error: str = "", message: str = "") -> None:
+        self.status, self.error, self.message = status, error, message
+
+
+class _Answer(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        hub, file = self.server, self.path.rpartition("/")[2]
+        hub.requests.append((self.command, self.path, self.headers.get("Authorization", "")))
+        status, error = hub.status, hub.error
+        if status == 200 and file not in hub.files:
+            status, error = 404, "EntryNotFound"
+        self.send_response(status)
+        if error:
+            self.send_header("X-Error-Code", error)
+        if hub.message:
+            self.send_header("X-Error-Message", hub.message)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{file}"')
+        self.send_header("Content-Length", str(len(hub.files.get(file, b""))))
+        self.end_headers()
+        if self.command == "GET" and status == 200:
+            self.wfile.write(hub.files[file])
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on this machine, and a user who is logged in."""
+    server = Hub()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setenv("HF_TOKEN", "hf_not_a_token")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def small_uni2_h(monkeypatch: pytest.MonkeyPatch) -> None:
+    """UNI2-h with one narrow block, under its own name."""
+    uni2_h = CATALOGUE["uni2-h"]
+    load = partial(
+        _timm.load,
+        "uni2-h",
+        "vit_giant_patch14_224",
+        arguments=SMALL_UNI2_H,
+        source="MahmoodLab/UNI2-h",
+        swiglu=True,
+    )
+    monkeypatch.setitem(CATALOGUE, "uni2-h", replace(uni2_h, load=load, dim=48, input_px=28))

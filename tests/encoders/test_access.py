@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+import stdistill as sd
+from stdistill.encoders import _registry
+from stdistill.encoders._access import check
+
+COMMIT = "c0ffee" + 34 * "0"
+
+
+def weights_of(encoder: sd.encoders.Encoder) -> bytes:
+    """The file of an encoder's weights."""
+    file = io.BytesIO()
+    torch.save(encoder.load().state_dict(), file)
+    return file.getvalue()
+
+
+# Without a network
+
+
+def test_gated_without_token(attempts: list[Any]) -> None:
+    with pytest.raises(PermissionError, match="not logged in") as caught:
+        check(sd.encoders.get("uni2-h"))
+    assert attempts == []
+    for advice in (
+        "https://huggingface.co/MahmoodLab/UNI2-h",
+        "`hf auth login`",
+        'sd.encoders.get("uni2-h", weights="path/to/pytorch_model.bin")',
+        "Open to all: h-optimus-0, phikon-v2",
+        '"texture" is built in',
+    ):
+        assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["uni2-h", "h-optimus-0"])
+def test_hub_switched_off(name: str, attempts: list[Any], hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="HF_HUB_OFFLINE is set"):
+        check(sd.encoders.get(name))
+    assert attempts == hub.requests == []
+
+
+def test_open_weights_without_token_are_left_to_the_download(attempts: list[Any]) -> None:
+    assert check(sd.encoders.get("h-optimus-0")) is None
+    assert attempts == []
+
+
+def test_cached_weights(cache_weights: Callable, hub: Any) -> None:
+    cache_weights("MahmoodLab/UNI2-h")
+    assert check(sd.encoders.get("uni2-h")) == COMMIT
+    assert hub.requests == []
+
+
+def test_nothing_to_fetch(attempts: list[Any]) -> None:
+    module = sd.encoders.from_module(torch.nn.Identity(), mean=(0, 0, 0), std=(1, 1, 1))
+    for encoder in (sd.encoders.get("texture"), sd.encoders.get("uni2-h", weights="random"), module):
+        assert check(encoder) == encoder.revision
+    assert attempts == []
+
+
+def test_local_file_that_went_away(tmp_path: Path) -> None:
+    path = tmp_path / "weights.bin"
+    path.write_bytes(b"weights")
+    encoder = sd.encoders.get("uni2-h", weights=path)
+    assert check(encoder) == encoder.revision
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file or folder of weights at .*weights\.bin"):
+        check(encoder)
+
+
+# With a hub
+
+
+def test_access_granted(hub: Any) -> None:
+    assert check(sd.encoders.get("uni2-h")) == COMMIT
+    assert {method for method, path, _ in hub.requests if "/resolve/" in path} == {"HEAD"}  # nothing is downloaded
+    assert hub.requests[-1][1:] == ("/MahmoodLab/UNI2-h/resolve/main/pytorch_model.bin", "Bearer hf_not_a_token")
+
+
+def test_access_granted_to_files_of_other_names(hub: Any) -> None:
+    hub.files = {}
+    assert check(sd.encoders.get("uni2-h")) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "reason"),
+    [
+        ((403, "GatedRepo"), PermissionError, "your account has no access yet, or your token may not read gated"),
+        ((404, "RepoNotFound"), FileNotFoundError, "shows no repository 'MahmoodLab/UNI2-h'"),
+        ((401, "", "Invalid credentials in Authorization header"), PermissionError, "refuses your token"),
+        ((403, "", "Forbidden"), PermissionError, "refuses your token"),
+        ((500,), ConnectionError, "answers with status 500"),
+    ],
+)
+def test_refusals(hub: Any, answer: tuple, error: type[OSError], reason: str) -> None:
+    hub.fail(*answer)
+    with pytest.raises(error, match=reason) as caught:
+        check(sd.encoders.get("uni2-h"))
+    assert "weights=" in str(caught.value)
+    assert "h-optimus-0" in str(caught.value)
+
+
+def test_hub_out_of_reach(attempts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_not_a_token")
+    with pytest.raises(ConnectionError, match="the hub could not be reached"):
+        check(sd.encoders.get("uni2-h"))
+    assert len(attempts) == 1
+
+
+# Loading
+
+
+@pytest.mark.usefixtures("small_uni2_h")
+def test_download(hub: Any, tmp_path: Path) -> None:
+    hub.files["pytorch_model.bin"] = weights_of(sd.encoders.get("uni2-h", weights="random"))
+    images = torch.rand(2, 3, 28, 28)
+    expected = sd.encoders.get("uni2-h", weights="random").load()(images)
+    torch.testing.assert_close(sd.encoders.get("uni2-h").load()(images), expected)
+    n_requests = len(hub.requests)
+    assert next((tmp_path / "hub").rglob("pytorch_model.bin")).parent.name == COMMIT
+    torch.testing.assert_close(sd.encoders.get("uni2-h").load()(images), expected)
+    assert len(hub.requests) == n_requests  # it is on this machine now
+
+
+@pytest.mark.usefixtures("small_uni2_h")
+def test_cached_weights_load_without_a_network(cache_weights: Callable, attempts: list[Any]) -> None:
+    random = sd.encoders.get("uni2-h", weights="random")
+    cache_weights("MahmoodLab/UNI2-h", weights_of(random))
+    (encoder,) = _registry.resolve("uni2-h")
+    images = torch.rand(2, 3, 28, 28)
+    torch.testing.assert_close(encoder.load()(images), random.load()(images))
+    assert encoder.revision == COMMIT
+    assert attempts == []
+
+
+def test_download_refused(hub: Any) -> None:
+    hub.fail(403, "GatedRepo")
+    with pytest.raises(PermissionError, match="'virchow2' cannot be had"):
+        sd.encoders.get("virchow2").load()
+
+
+def test_repository_without_weights(hub: Any) -> None:
+    hub.files = {"README.md": b""}
+    with pytest.raises(FileNotFoundError, match=r"has no model.safetensors and no pytorch_model.bin"):
+        sd.encoders.get("h-optimus-0").load()
