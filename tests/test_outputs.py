@@ -18,6 +18,8 @@ def slide(bundle: Path) -> SpatialData:
     slide = sd.pp.read_xenium(bundle)
     sd.pp.split_strips(slide, crop_px=64, mpp=0.3)
     sd.pp.neighborhoods(slide, n_neighbors=20)
+    sd.pp.embed_he(slide, encoder="texture", crop_px=64)
+    sd.pp.embed_expression(slide, max_epochs=1)
     return slide
 
 
@@ -50,7 +52,15 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         if key != "stdistill_version"
     }
     assert written <= documented
-    optional = {("split_strips", "library_key"), ("neighborhoods", "library_key")}
+    optional = {
+        ("split_strips", "library_key"),
+        ("neighborhoods", "library_key"),
+        ("embed_he", "precision"),
+        ("embed_he", "stain_normalization"),
+        ("embed_expression", "layer"),
+        ("embed_expression", "library_key"),
+        ("embed_expression", "model"),
+    }
     assert documented - written == optional
 
 

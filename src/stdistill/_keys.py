@@ -14,6 +14,15 @@ BUFFER = "buffer"
 RECORD = "stdistill"
 """``.uns``: how each step was run, ``.uns["stdistill"][step]``."""
 
+HE_FEATURES = "X_he"
+"""``.obsm``: H&E features, float16."""
+EXPRESSION_LATENT = "X_scVI"
+"""``.obsm``: expression latent, float32."""
+
+TEACHER = "teacher"
+"""Prefix of ``.obs["teacher_logit_0"]``…, ``.obs["teacher_niche"]``, ``.obs["teacher_confidence"]``."""
+STUDENT = "student"
+
 TABLE = "table"
 HE_IMAGE = "he"
 CELL_TYPE = "cell_type"

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill import _keys
+from stdistill._record import read_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -88,6 +89,26 @@ def get_library_codes(adata: AnnData, library_key: str) -> npt.NDArray[np.intege
         msg = f".obs[{library_key!r}] names no slide for {(codes < 0).sum()} cells: fill it in, or remove them."
         raise ValueError(msg)
     return codes
+
+
+def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
+    """Return the column of the split; the default one need not be there, or goes by the name it was written under."""
+    if split_key is None:
+        return None
+    if split_key == _keys.SPLIT and split_key not in adata.obs:
+        written = read_record(adata, "split_strips").get("key_added")
+        if written not in adata.obs:
+            return None
+        split_key = str(written)
+    check_key(
+        split_key,
+        adata.obs.columns,
+        "a column of .obs",
+        argument="split_key",
+        hint="Write one with sd.pp.split_strips, or give split_key=None.",
+    )
+    split: pd.Series = adata.obs[split_key].astype(object)
+    return split.where(split.notna(), None)
 
 
 def check_name(name: str, argument: str) -> None:

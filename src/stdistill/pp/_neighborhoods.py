@@ -11,15 +11,15 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill import _keys
-from stdistill._record import read_record, write_record
+from stdistill._record import write_record
 from stdistill._validate import (
     check_integer,
-    check_key,
     check_name,
     check_positive,
     copy_table,
     get_centers,
     get_library_codes,
+    get_split,
     get_table,
 )
 from stdistill._warn import warn
@@ -133,7 +133,7 @@ def neighborhoods(
     centers = get_centers(adata)
     library_key = library_key if library_key is not None else _several_regions(adata)
     libraries = np.zeros(adata.n_obs, dtype=np.int64) if library_key is None else get_library_codes(adata, library_key)
-    split = _split(adata, split_key)
+    split = get_split(adata, split_key)
     groups = _groups(libraries, split)
     if radius_um is None:
         fitting = np.flatnonzero(groups >= 0 if split is None else (split == _keys.TRAIN).to_numpy())
@@ -180,26 +180,6 @@ def _several_regions(adata: AnnData) -> str | None:
         logger.info("The table annotates several regions: .obs[%r] is taken as library_key.", region_key)
         return str(region_key)
     return None
-
-
-def _split(adata: AnnData, split_key: str | None) -> pd.Series | None:
-    """Return the column of the split; the default one need not be there, or goes by the name it was written under."""
-    if split_key is None:
-        return None
-    if split_key == _keys.SPLIT and split_key not in adata.obs:
-        written = read_record(adata, "split_strips").get("key_added")
-        if written not in adata.obs:
-            return None
-        split_key = str(written)
-    check_key(
-        split_key,
-        adata.obs.columns,
-        "a column of .obs",
-        argument="split_key",
-        hint="Write one with sd.pp.split_strips, or give split_key=None.",
-    )
-    split: pd.Series = adata.obs[split_key].astype(object)
-    return split.where(split.notna(), None)
 
 
 def _groups(libraries: npt.NDArray[np.integer], split: pd.Series | None) -> npt.NDArray[np.integer]:

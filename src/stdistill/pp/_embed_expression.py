@@ -1,0 +1,314 @@
+"""Expression features: the latent of scVI, which the niche teacher learns from."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+from scipy.sparse import csr_matrix, issparse
+
+from stdistill import _keys
+from stdistill._record import write_record
+from stdistill._validate import (
+    check_integer,
+    check_key,
+    check_name,
+    copy_table,
+    get_library_codes,
+    get_split,
+    get_table,
+)
+from stdistill._warn import warn
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+logger = logging.getLogger("stdistill")
+
+CHUNK = 2**24
+"""Values whose being counts is checked at a time."""
+
+
+def embed_expression(
+    data: AnnData | SpatialData,
+    *,
+    layer: str | None = None,
+    library_key: str | None = None,
+    split_key: str | None = _keys.SPLIT,
+    n_latent: int = 10,
+    max_epochs: int | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
+    accelerator: str = "auto",
+    devices: int | list[int] | str = "auto",
+    model: str | os.PathLike[str] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    table_key: str = _keys.TABLE,
+    key_added: str = _keys.EXPRESSION_LATENT,
+    copy: bool = False,
+) -> AnnData | SpatialData | None:
+    """Embed each cell's gene counts with scVI.
+
+    scVI is trained on the training cells alone, when there is a split, and then gives every cell its latent, those for
+    testing and of the buffer too. A saved model is applied to another slide with `model`, without any training.
+
+    Parameters
+    ----------
+    data
+        Table, or SpatialData with a table, with raw counts. All of its genes are used.
+    layer
+        Layer with the raw counts; by default ``.X``.
+    library_key
+        Column of ``.obs`` that names each cell's slide, scVI's ``batch_key``: the decoder accounts for differences
+        between slides, so that the latent need not.
+    split_key
+        Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
+        under another name. Without, or with `None`, scVI is trained on all cells.
+    n_latent
+        Dimension of the latent.
+    max_epochs
+        Passes over the training cells; by default scVI's own choice: 400 for up to 20,000 training cells, and
+        8,000,000 divided by their number for more.
+    batch_size
+        Cells in a training step.
+    seed
+        Of the weights, of the order of the cells and of the tenth of them that scVI holds out.
+    accelerator, devices
+        Where to train, in Lightning's words: ``"cpu"``, ``"gpu"``, …; a number of devices or their indices.
+    model
+        Folder of a saved model to apply. It must know no gene that the table lacks; further genes are left out, their
+        order is free, and the slide need not be one of those trained on. The other parameters of training are not used.
+    save
+        New or empty folder that the trained model is written to.
+    table_key
+        Name of the table of a SpatialData.
+    key_added
+        Key of ``.obsm`` that is written.
+    copy
+        Return a copy with the result instead of writing to `data`. Of a SpatialData the table is copied.
+
+    Returns
+    -------
+    `None`, or the copy. Written to the table:
+
+    ``.obsm[key_added]``
+        (n, n_latent) float32: the mean of each cell's posterior.
+    ``.uns["stdistill"]["embed_expression"]``
+        How the model was trained: parameters, ``n_training_cells``, ``n_genes``, ``elbo_train`` (the loss, one value an
+        epoch), ``elbo_validation`` (on the held-out tenth, at the end), ``scvi_version``; and ``model_sha256``, which
+        tells latents of one model from those of another.
+
+    Raises
+    ------
+    KeyError
+        When the table, `layer`, `library_key` or `split_key` is not there.
+    ValueError
+        When values are no counts (negative, fractional, NaN), all are zero, gene names are not unique, there are no
+        training cells, the table lacks genes of `model`, or the model cannot be read.
+    FileExistsError
+        When there is something in the folder `save`.
+    FileNotFoundError
+        When there is no model in the folder `model`.
+    RuntimeError
+        When the training diverged.
+
+    Warns
+    -----
+    UserWarning
+        When cells have no transcripts. They get the latent of an empty cell, which is the same for all of them.
+
+    Notes
+    -----
+    scVI as the cells' expression features: Hizmi et al. 2026, section 4.1. The model is that of Lopez et al. 2018
+    (doi:10.1038/s41592-018-0229-2) with the defaults of scvi-tools, in which a tenth of the cells given for training is
+    held out; training on the training cells alone is our choice (the paper does not say).
+
+    The encoder does not see which slide a cell is from, only the decoder does: that is why a saved model can be applied
+    to slides it was not trained on. It is not adapted to them.
+
+    A saved model is a card in JSON and weights as safetensors: scVI's own files are pickled, and opening such a file
+    can run code. The matrix is shared with scVI, not copied; one on disk (backed) is read into memory once.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import stdistill as sd
+    >>> adata = ad.AnnData(np.random.default_rng(0).poisson(1.0, (200, 30)))
+    >>> sd.pp.embed_expression(adata, max_epochs=1, save="scvi/")
+    >>> adata.obsm["X_scVI"].shape
+    (200, 10)
+    >>> another = ad.AnnData(np.random.default_rng(1).poisson(1.0, (100, 30)))
+    >>> sd.pp.embed_expression(another, model="scvi/")
+    """
+    check_integer(n_latent, "n_latent", minimum=1)
+    if max_epochs is not None:
+        check_integer(max_epochs, "max_epochs", minimum=1)
+    check_integer(batch_size, "batch_size", minimum=3)
+    check_integer(seed, "seed", minimum=0, maximum=2**32 - 1)
+    check_name(key_added, "key_added")
+    if model is not None and save is not None:
+        msg = "model= applies a saved model and save= writes a trained one: give one of them."
+        raise ValueError(msg)
+    if save is not None:
+        _check_free(Path(save))
+    if copy:
+        data = copy_table(data, table_key)
+    adata = get_table(data, table_key)
+    if not adata.var_names.is_unique:
+        names = _few(adata.var_names[adata.var_names.duplicated()])
+        msg = f"Gene names are not unique ({names}): run .var_names_make_unique() on the table."
+        raise ValueError(msg)
+    if model is None:
+        split = get_split(adata, split_key)
+        training = _training_cells(adata, split)
+        libraries = _libraries(adata, library_key)
+    counts = _get_counts(adata, layer)
+
+    from stdistill.pp import _scvi_model  # imports scvi, which takes seconds
+
+    params: dict[str, Any]
+    if model is None:
+        source = f"scVI on {len(training)} of {adata.n_obs} cells"
+        source += " (there is no split)" if split is None else f" ({_keys.TRAIN!r} in .obs[{split.name!r}])"
+        params = {"library_key": library_key, "split_key": None if split is None else split.name}
+        _check_not_empty(counts)
+        logger.info("Training %s, %d genes.", source, adata.n_vars)
+        trained = _scvi_model.train(
+            counts,
+            adata.var_names.tolist(),
+            libraries,
+            training,
+            n_latent=int(n_latent),
+            max_epochs=None if max_epochs is None else int(max_epochs),
+            batch_size=int(batch_size),
+            seed=int(seed),
+            accelerator=accelerator,
+            devices=devices,
+        )
+    else:
+        source = f"the model in {os.fspath(model)}"
+        params = {"model": os.fspath(model)}
+        trained = _scvi_model.load(Path(model))
+        counts = _select_genes(counts, adata.var_names, trained.genes)
+        _check_not_empty(counts)
+    latent = trained.encode(counts)
+
+    adata.obsm[key_added] = latent
+    write_record(
+        adata,
+        "embed_expression",
+        layer=layer,
+        key_added=key_added,
+        n_genes=len(trained.genes),
+        n_latent=trained.n_latent,
+        model_sha256=trained.sha256,
+        **params,
+        **{name: np.array(value) if isinstance(value, list) else value for name, value in trained.training.items()},
+    )
+    logger.info('Wrote .obsm["%s"] (%d × %d) with %s.', key_added, *latent.shape, source)
+    if save is not None:
+        trained.save(Path(save))
+        logger.info("Wrote the model to %s.", os.fspath(save))
+    return data if copy else None
+
+
+def _check_free(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        msg = f"There is something in {folder}: give save= a new folder, or remove this one."
+        raise FileExistsError(msg)
+
+
+def _training_cells(adata: AnnData, split: pd.Series | None) -> npt.NDArray[np.integer]:
+    if split is None:
+        return np.arange(adata.n_obs)
+    training = np.flatnonzero(split == _keys.TRAIN)
+    if not len(training):
+        msg = (
+            f"No cell is {_keys.TRAIN!r} in .obs[{split.name!r}], which holds {split.unique().tolist()}: there is "
+            "nothing to train on. Run sd.pp.split_strips, or give split_key=None to train on all cells."
+        )
+        raise ValueError(msg)
+    return training
+
+
+def _libraries(adata: AnnData, library_key: str | None) -> pd.Series:
+    """Name each cell's slide."""
+    if library_key is None:
+        return pd.Series("all", index=adata.obs_names)
+    get_library_codes(adata, library_key)  # checks that each cell has one
+    names: pd.Series = adata.obs[library_key].astype(str)
+    return names
+
+
+def _get_counts(adata: AnnData, layer: str | None) -> Any:
+    """Return raw counts (n, genes), checked to be counts: CSR or an array, shared with the table where it is either."""
+    if layer is not None:
+        check_key(layer, adata.layers, "a layer of the table", argument="layer")
+    matrix = adata.X if layer is None else adata.layers[layer]
+    name = ".X" if layer is None else f".layers[{layer!r}]"
+    layers = ", ".join(repr(key) for key in adata.layers)
+    hint = (
+        f"name the layer with raw counts in layer=; there is: {layers}."
+        if layers
+        else "there is no layer either that layer= could name. Read the slide again, and keep its raw counts."
+    )
+    if matrix is None:
+        msg = f"The table has no .X: {hint}"
+        raise ValueError(msg)
+    matrix = AnnData(matrix).to_memory().X  # reads what is on disk, and shares what is in memory
+    counts: Any = csr_matrix(matrix) if issparse(matrix) else np.asarray(matrix)
+    values: npt.NDArray[Any] = counts.data if issparse(counts) else counts.ravel(order="K")
+    if values.dtype.kind not in "iuf":
+        msg = f"{name} holds {values.dtype}, and scVI needs raw counts: {hint}"
+        raise ValueError(msg)
+    for start in range(0, values.size, CHUNK):
+        chunk = values[start : start + CHUNK]
+        is_count = np.isfinite(chunk) & (chunk >= 0) & (chunk == np.floor(chunk))
+        if not is_count.all():
+            found = chunk[~is_count][0]
+            kind = "normalised or log-transformed" if np.isfinite(found) and found > 0 else "scaled or spoilt"
+            msg = f"{name} holds {found:g}, which is no count; the values look {kind}. scVI needs raw counts: {hint}"
+            raise ValueError(msg)
+    return counts
+
+
+def _select_genes(counts: Any, names: pd.Index, genes: list[str]) -> Any:
+    """Bring the columns into the order of the model's genes."""
+    columns = names.get_indexer(pd.Index(genes))
+    absent = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
+    if absent:
+        msg = (
+            f"The table lacks {len(absent)} of the {len(genes)} genes of the model: {_few(absent)}. Its own "
+            f"{len(names)} are named like {_few(names[:3])}. Apply the model to slides of the same panel, or train "
+            "one on the genes that both have."
+        )
+        raise ValueError(msg)
+    if np.array_equal(columns, np.arange(len(names))):
+        return counts
+    logger.info("Used %d of the %d genes, in the order of the model.", len(genes), len(names))
+    return counts[:, columns]
+
+
+def _check_not_empty(counts: Any) -> None:
+    n_empty = int((counts.sum(axis=1) == 0).sum())
+    if n_empty == counts.shape[0]:
+        msg = f"The table has no counts: {counts.shape[0]} cells and {counts.shape[1]} genes, all zero."
+        raise ValueError(msg)
+    if n_empty:
+        warn(
+            f"{n_empty} cells have no transcripts. They get the latent of an empty cell, the same for all; remove them "
+            "first if they should have none."
+        )
+
+
+def _few(names: Collection[str]) -> str:
+    shown = ", ".join(repr(name) for name in list(names)[:5])
+    return shown + (", …" if len(names) > 5 else "")

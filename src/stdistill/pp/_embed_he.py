@@ -1,0 +1,342 @@
+"""H&E features: what an image encoder sees around each cell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill import _keys
+from stdistill._frames import HEFrame, crop_origins, he_frames
+from stdistill._record import write_record
+from stdistill._validate import (
+    check_integer,
+    check_name,
+    check_positive,
+    copy_table,
+    get_centers,
+    get_table,
+    is_spatialdata,
+)
+from stdistill.pp._crop_plan import plan_crops
+from stdistill.pp._slide_levels import background_color, level_for, slide_levels
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+    from stdistill.encoders import Encoder
+    from stdistill.encoders._encoder import Precision
+    from stdistill.pp._embedder import Slide
+
+logger = logging.getLogger("stdistill")
+
+MIN_CROP_PX = 8
+N_SAMPLED_CHUNKS = 16
+"""Chunks of an image by which it is told from another."""
+PRECISIONS = (None, "float32", "bfloat16", "float16")
+
+
+def embed_he(
+    data: SpatialData,
+    *,
+    encoder: str | Encoder | Sequence[str | Encoder] = "auto",
+    image_key: str | Mapping[str, str] = _keys.HE_IMAGE,
+    crop_px: int = 224,
+    mpp: float | None = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+    devices: int | Sequence[int] = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    precision: Precision | None = None,
+    stain_normalization: Any = None,
+    key_added: str = _keys.HE_FEATURES,
+    store: str | Path | None = None,
+    resume: bool = True,
+    table_key: str = _keys.TABLE,
+    copy: bool = False,
+) -> SpatialData | None:
+    """Describe the H&E around each cell by an image encoder.
+
+    The image is read window by window, each of its tiles once. Crops are cut, resampled and normalised on the device.
+    Features go to a store on disk as they come: a run that was killed goes on where it stopped.
+
+    Parameters
+    ----------
+    data
+        SpatialData with an H&E.
+    encoder
+        A name of :func:`stdistill.encoders.list` or of timm, an :class:`stdistill.encoders.Encoder`, or several of
+        them, whose features are concatenated. ``"auto"``: UNI2-h, the encoder of the paper, where its weights are at
+        hand, else the built-in ``"texture"``, with a warning.
+    image_key
+        Name of the H&E, or a mapping of each region that the table annotates to its image.
+    crop_px
+        Side of the crops in pixels.
+    mpp
+        µm per pixel of the crops; the image is resampled, once, from the pyramid level that is just finer. `None`:
+        the image's own pixels, as in the paper.
+    batch_size
+        Crops that are encoded at once; `None`: 256 on a GPU, 32 on a CPU.
+    device
+        ``"cpu"``, ``"cuda"`` or ``"mps"``; `None`: the fastest there is.
+    devices, num_nodes, strategy
+        Devices per machine (a number, or which ones), machines, and how they work together, as of
+        ``lightning.Trainer``. More than one need a `store` that all of them reach.
+    precision
+        ``"float32"``, ``"bfloat16"`` or ``"float16"``; `None`: the encoder's own on a GPU, float32 on a CPU.
+    stain_normalization
+        ``squidpy.experimental.im.StainReference`` to whose stain each slide is brought before it is encoded
+        (Macenko, Vahadane or Reinhard). Within ``labels["<image>_tissue"]``, which is detected if absent.
+    key_added
+        Key of ``.obsm``.
+    store
+        Folder for the features, which stays, one row a cell; it can be mapped into memory. `None`: one in the user's
+        cache, removed when the features are in the table.
+    resume
+        Go on where an equal run stopped; otherwise it starts afresh. A run of another image, other cells, another
+        encoder or other parameters starts afresh in any case, and says why.
+    table_key
+        Name of the table.
+    copy
+        Return a copy, whose table has the features, instead of writing to `data`.
+
+    Returns
+    -------
+    `None`, or the copy. Written to the table:
+
+    ``.obsm[key_added]``
+        (n, d) float16; NaN for cells off the image.
+    ``.uns["stdistill"]["embed_he"]``
+        Encoder with revision and licence, µm per pixel, and the parameters.
+
+    Raises
+    ------
+    TypeError
+        When `data` is an AnnData, which holds no image.
+    KeyError
+        When the image, the table or the encoder is not there.
+    ValueError
+        When no cell lies on the image, `mpp` is asked of an image that has none, or the encoder returns NaN or
+        another shape than it should.
+    PermissionError
+        When the weights of the named encoder are gated and access was not granted.
+    FileExistsError
+        When `store` holds something else.
+    OSError
+        When the disk is full; what was computed is kept.
+
+    Notes
+    -----
+    Crops of 224 px at native resolution, centred on the cell: Hizmi et al. 2026, sections 4.2 and 5.2. What the paper
+    leaves open is our choice: crops that reach over the edge of the image are padded with the colour of its glass;
+    resampling is antialiased, and a crop shows nothing of what lies outside it. On a CPU the features of an
+    interrupted run are bit-identical to those of an undisturbed one.
+
+    Memory is needed for the windows at work, one row of the image's tiles, and the features of `data` at the end.
+
+    Examples
+    --------
+    >>> import stdistill as sd
+    >>> sdata = sd.pp.read_xenium(sd.datasets.simulate_xenium("slide/outs", n_cells=200))
+    >>> sd.pp.embed_he(sdata, encoder="texture", crop_px=64)
+    >>> sdata["table"].obsm["X_he"].shape
+    (200, 276)
+    """
+    from stdistill.encoders._registry import resolve
+
+    check_integer(crop_px, "crop_px", minimum=MIN_CROP_PX)
+    if mpp is not None:
+        check_positive(mpp, "mpp")
+    if batch_size is not None:
+        check_integer(batch_size, "batch_size", minimum=1)
+    if precision not in PRECISIONS:
+        msg = f"precision must be one of {PRECISIONS}, found {precision!r}."
+        raise ValueError(msg)
+    check_name(key_added, "key_added")
+    if store is None and (devices != 1 or num_nodes != 1):
+        msg = "Several devices write to one store: name a folder that all of them reach with store=."
+        raise ValueError(msg)
+    if not is_spatialdata(data):
+        get_table(data, table_key)  # raises when it is no AnnData, either
+        msg = "An AnnData holds no image: pass the SpatialData with the H&E, as sd.pp.read_xenium returns it."
+        raise TypeError(msg)
+    sdata = copy_table(data, table_key) if copy else data
+    table = get_table(sdata, table_key)
+    frames = he_frames(sdata, image_key=image_key, table_key=table_key)
+    for frame in frames:
+        _check_resolution(frame, mpp)
+    encoders = resolve(encoder)
+    slides = _slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization)
+    features, used = _embed(
+        slides,
+        encoders,
+        table.obs_names.to_numpy(),
+        crop_px=crop_px,
+        mpp=mpp,
+        batch_size=batch_size,
+        precision=precision,
+        stain=_describe_stain(stain_normalization),
+        store=store,
+        resume=resume,
+        accelerator="auto" if device is None else device,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+    )
+    table.obsm[key_added] = features
+    n_embedded = sum(len(slide.plan.order) for slide in slides)
+    write_record(
+        table,
+        "embed_he",
+        encoder="+".join(one.name for one in encoders),
+        revision="+".join(one.revision or "unknown" for one in encoders),
+        licence=" + ".join(dict.fromkeys(one.licence for one in encoders)),
+        crop_px=crop_px,
+        mpp=float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp,
+        native=mpp is None,
+        precision=precision,
+        stain_normalization=_describe_stain(stain_normalization),
+        image_key=", ".join(dict.fromkeys(frame.image_key for frame in frames)),
+        share_embedded=n_embedded / table.n_obs,
+        key_added=key_added,
+        **used,
+    )
+    logger.info('Wrote .obsm["%s"] %s: %d cells on the H&E.', key_added, features.shape, n_embedded)
+    return sdata if copy else None
+
+
+def _check_resolution(frame: HEFrame, mpp: float | None) -> None:
+    """Raise when a resolution is asked of an image whose own is not known."""
+    if mpp is not None and np.array_equal(frame.um_to_px, np.eye(3)):
+        msg = (
+            f"mpp={mpp} was asked for, but {frame.image_key!r} has no µm per pixel: its pixels are the unit of the "
+            'centres. Give the centres in .obsm["spatial"] in µm and a transformation to the image\'s pixels, or '
+            "leave mpp= out to take the image's own pixels."
+        )
+        raise ValueError(msg)
+
+
+def _slides(
+    sdata: SpatialData, frames: list[HEFrame], centers: npt.NDArray[Any], crop_px: int, mpp: float | None, stain: Any
+) -> list[Slide]:
+    """Plan what to read of each image, for the cells that lie on it."""
+    from stdistill.pp._embedder import Slide
+    from stdistill.pp._stain_normalization import normalize_stains
+
+    slides = []
+    for frame in frames:
+        px = frame.to_px(centers[frame.cells])
+        on_image = frame.contains(px)
+        if not on_image.any():
+            msg = (
+                f"None of the {len(px)} cells lies on the image {frame.image_key!r}: check its alignment with "
+                "sd.get.he_pixels."
+            )
+            raise ValueError(msg)
+        native_px = frame.native_crop_px(crop_px, mpp)
+        image = sdata.images[frame.image_key]
+        levels = slide_levels(image, frame.image_key)
+        background = background_color(levels)
+        if stain is not None:
+            levels = slide_levels(normalize_stains(sdata, frame.image_key, stain), frame.image_key)
+        level = level_for(levels, native_px / crop_px)
+        origins = crop_origins(px[on_image], native_px)
+        slides.append(Slide(plan_crops(level, frame.cells[on_image], origins, native_px), background))
+    return slides
+
+
+def _embed(
+    slides: list[Slide],
+    encoders: list[Encoder],
+    cell_ids: npt.NDArray[Any],
+    *,
+    crop_px: int,
+    mpp: float | None,
+    batch_size: int | None,
+    precision: Precision | None,
+    stain: str | None,
+    store: str | Path | None,
+    resume: bool,
+    accelerator: str,
+    devices: Any,
+    num_nodes: int,
+    strategy: str,
+) -> tuple[npt.NDArray[np.float16], dict[str, Any]]:
+    """Run the encoders, and bring the features (n, d) from the store into the order of the table."""
+    from platformdirs import user_cache_path
+
+    from stdistill.pp._embedder import EmbeddingRun, embed
+    from stdistill.pp._feature_store import FeatureStore
+
+    order = np.concatenate([slide.plan.order for slide in slides])
+    fingerprint = {
+        "image": _hash_images(slides),
+        "cells": _hash_cells(slides, cell_ids[order]),
+        "encoders": [_describe(one) for one in encoders],
+        "crop_px": crop_px,
+        "mpp": mpp,
+        "precision": precision,
+        "stain_normalization": stain,
+    }
+    folder = Path(store) if store is not None else user_cache_path("stdistill") / "features" / _hash(fingerprint)
+    run = EmbeddingRun(
+        slides, encoders, crop_px, precision, batch_size, folder.expanduser(), fingerprint, cell_ids[order], resume
+    )
+    used = embed(run, accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
+    written = FeatureStore(run.store).features()
+    features = np.full((len(cell_ids), written.shape[1]), np.nan, dtype=np.float16)
+    features[order] = written
+    if store is None:
+        shutil.rmtree(run.store)
+    return features, used
+
+
+def _describe(encoder: Encoder) -> dict[str, Any]:
+    """All of an encoder that its features depend on."""
+    fields = ("name", "revision", "input_px", "resize_px", "interpolation", "precision", "mean", "std")
+    return {name: list(v) if isinstance(v := getattr(encoder, name), tuple) else v for name in fields}
+
+
+def _describe_stain(reference: Any) -> str | None:
+    """Write the method and the numbers of a stain reference as text."""
+    if reference is None:
+        return None
+    numbers = {
+        name: np.asarray(value).round(6).tolist()
+        for name in ("stain_matrix", "mu", "sigma", "white_point")
+        if (value := getattr(reference, name, None)) is not None
+    }
+    return json.dumps({"method": getattr(reference, "method", None), **numbers})
+
+
+def _hash_images(slides: Sequence[Slide]) -> str:
+    """Tell images apart by their sizes, the glass, and some of the chunks that are read."""
+    from stdistill.pp._window_reader import sample_chunks
+
+    digest = hashlib.sha256()
+    for slide in slides:
+        level = slide.plan.level
+        digest.update(repr((level.shape, level.factor.tolist(), slide.background.tolist())).encode())
+        for chunk in sample_chunks(level, slide.plan.windows, N_SAMPLED_CHUNKS):
+            digest.update(chunk.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _hash_cells(slides: Sequence[Slide], cell_ids: npt.NDArray[Any]) -> str:
+    """Tell cells apart by their names, order and crops."""
+    digest = hashlib.sha256("\n".join(map(str, cell_ids)).encode())
+    for slide in slides:
+        digest.update(slide.plan.boxes.tobytes() + slide.plan.box_side.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _hash(fingerprint: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:16]
