@@ -7,6 +7,7 @@ import pytest
 import spatialdata
 
 import stdistill as sd
+from stdistill._niche_results import write_niches
 
 
 def test_pixels_of_the_cells(make_slide: Callable) -> None:
@@ -27,3 +28,22 @@ def test_two_slides(make_slide: Callable) -> None:
         {"he-a": 0.2125, "he-b": 0.425}
     )
     np.testing.assert_allclose(pixels[["x", "y"]][:30], sd.get.he_pixels(parts["a"])[["x", "y"]])
+
+
+def test_logits(make_cells: Callable) -> None:
+    cells = make_cells(3)
+    values = np.array([[1, 2], [3, 4], [np.nan, np.nan]], dtype=np.float32)
+    write_niches(cells, "student", values, niches=["tumour", "stroma"], colors=["#000000", "#ffffff"])
+    found = sd.get.logits(cells, "student")
+    np.testing.assert_array_equal(found, values)
+    assert found.dtypes.tolist() == [np.float32, np.float32]
+    assert found.columns.tolist() == ["tumour", "stroma"]
+    assert found.index.equals(cells.obs_names)
+    with pytest.raises(KeyError, match=r"key='teacher' is not a prefix of logits in \.obs; there is: 'student'.*nolan"):
+        sd.get.logits(cells, "teacher")
+
+
+def test_logits_of_a_spatialdata(make_slide: Callable) -> None:
+    slide = make_slide(5)
+    write_niches(slide["table"], "student", np.eye(5), niches=list("abcde"), colors=["#000000"] * 5)
+    assert sd.get.logits(slide, "student").shape == (5, 5)

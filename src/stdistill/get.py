@@ -10,13 +10,14 @@ import pandas as pd
 
 from stdistill import _keys
 from stdistill._frames import he_frames
-from stdistill._validate import get_centers, get_table
+from stdistill._niche_results import logit_prefixes, niche_names, read_logits
+from stdistill._validate import check_key, get_centers, get_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-__all__ = ["he_pixels"]
+__all__ = ["he_pixels", "logits"]
 
 
 def he_pixels(
@@ -79,3 +80,48 @@ def he_pixels(
         },
         index=table.obs_names,
     )
+
+
+def logits(data: AnnData | SpatialData, key: str, *, table_key: str = _keys.TABLE) -> pd.DataFrame:
+    """Niche logits as one frame.
+
+    Parameters
+    ----------
+    data
+        Table, or SpatialData with a table, with the logits of a niche model.
+    key
+        Their prefix in ``.obs``: ``"teacher"``, ``"student"``, or another `key_added`.
+    table_key
+        Name of the table of a SpatialData.
+
+    Returns
+    -------
+    (n, k) float32, one row per cell and one column per niche, under its name; NaN for cells without a prediction.
+
+    Raises
+    ------
+    KeyError
+        When there are no logits under `key`.
+    ValueError
+        When some of their columns are gone.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import stdistill as sd
+    >>> adata = ad.AnnData(np.zeros((2, 1)))
+    >>> adata.obs["student_logit_0"], adata.obs["student_logit_1"] = [2.0, -1.0], [0.5, 3.0]
+    >>> sd.get.logits(adata, "student").columns.tolist()
+    ['0', '1']
+    """
+    table = get_table(data, table_key)
+    check_key(
+        key,
+        logit_prefixes(table),
+        "a prefix of logits in .obs",
+        argument="key",
+        hint="Niche models write them: sd.tl.nolan, sd.tl.distill, sd.tl.predict.",
+    )
+    values = read_logits(table, key)
+    return pd.DataFrame(values, index=table.obs_names, columns=niche_names([table], key, values.shape[1]))

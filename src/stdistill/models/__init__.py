@@ -2,4 +2,23 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stdistill.models._niche_model import NicheModel
+
+__all__ = ["NicheModel"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the model, and torch with it, when it is first used."""
+    if name == "NicheModel":
+        from stdistill.models._niche_model import NicheModel
+
+        return NicheModel
+    msg = f"module 'stdistill.models' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return __all__

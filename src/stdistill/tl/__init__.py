@@ -2,4 +2,24 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from stdistill.tl._agreement import agreement
+from stdistill.tl._composition import composition
+from stdistill.tl._composition_jsd import composition_jsd
+from stdistill.tl._distill import distill
+from stdistill.tl._leiden import leiden
+from stdistill.tl._match import match_niches
+from stdistill.tl._nolan import nolan
+from stdistill.tl._predict import predict
+from stdistill.tl._probe import pathology_probe
+
+__all__ = [
+    "agreement",
+    "composition",
+    "composition_jsd",
+    "distill",
+    "leiden",
+    "match_niches",
+    "nolan",
+    "pathology_probe",
+    "predict",
+]

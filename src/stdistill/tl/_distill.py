@@ -1,0 +1,337 @@
+"""Distillation of a niche teacher into a student that sees H&E alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from stdistill import _keys
+from stdistill._niche_results import write_niches
+from stdistill._record import write_record
+from stdistill._validate import check_integer, check_name, check_positive
+from stdistill.tl._inputs import check_features, encoder_of, ensure_neighborhoods, get_tables, niche_inputs
+from stdistill.tl._teacher import has_teacher, missing_teacher, read_teacher
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+    from stdistill.models import NicheModel
+
+logger = logging.getLogger("stdistill")
+
+CELLS_SEEN = 200_000
+"""Cells that training sees by default, all epochs together, within `EPOCHS` (our choice)."""
+EPOCHS = (5, 50)
+
+
+def distill(
+    data: AnnData | SpatialData | Sequence[AnnData | SpatialData],
+    *,
+    k: int = 20,
+    teacher_key: str = _keys.TEACHER,
+    use_rep: str = _keys.HE_FEATURES,
+    key_added: str = _keys.STUDENT,
+    temperature: float | None = None,
+    split_key: str | None = _keys.SPLIT,
+    library_key: str | None = None,
+    size: Literal["small", "base"] = "small",
+    width: int | None = None,
+    depth: int | None = None,
+    n_heads: int | None = None,
+    n_frequencies: int = 6,
+    dropout: float = 0.1,
+    max_tokens: int | None = None,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.05,
+    max_epochs: int | None = None,
+    max_steps: int = -1,
+    patience: int | None = 5,
+    accelerator: str = "auto",
+    devices: int | str | list[int] = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    precision: str = "32-true",
+    n_workers: int = 0,
+    checkpoint_dir: str | Path | None = None,
+    progress_bar: bool = True,
+    seed: int = 0,
+    table_key: str = _keys.TABLE,
+) -> NicheModel:
+    """Teach a student to see in H&E the niches that a teacher sees in expression.
+
+    The student is a transformer over the H&E features of a cell's neighbourhood. It learns from the training cells to
+    match the teacher's softened niches, L = τ² · mean KL(softmax(teacher / τ) ‖ softmax(student / τ)), and then says
+    for every cell which niche it is in. Test and buffer cells are never trained on, nor used to stop.
+
+    What is missing on the way is made first, and said so in the log: neighbourhoods, and, for the default
+    `teacher_key`, the expression latent and the teacher (:func:`stdistill.tl.nolan`).
+
+    Parameters
+    ----------
+    data
+        Table, or SpatialData with a table, with H&E features; or a list of them, one per slide, whose cells are trained
+        on together, with the same niches and one radius.
+    k
+        Number of niches: that of the teacher. Of a column of labels it is the number of labels, and not used.
+    teacher_key
+        Prefix of the teacher's logits in ``.obs``, or a column of labels (another method's niches, a pathologist's
+        regions); cells without a label are not trained on. Labels are learned by cross-entropy.
+    use_rep
+        Key of ``.obsm`` of the features, floating point; a row with a NaN is a cell without features.
+    key_added
+        Prefix of what is written.
+    temperature
+        τ. By default the one at which the teacher's softened niches have on average a quarter of the entropy of even
+        ones, which does not depend on the scale of its logits.
+    split_key
+        Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
+        under another name. Without, or with `None`, all cells are trained on.
+    library_key
+        Column of ``.obs`` that names each cell's slide, in a table of several.
+    size
+        ``"small"`` (width 128, 2 layers, 4 heads) trains in minutes on two CPU cores; ``"base"`` (384, 4, 8) is the
+        size for whole slides and a GPU.
+    width, depth, n_heads
+        Width of the tokens, number of layers, heads of each; by default those of `size`.
+    n_frequencies
+        Frequencies of the encoding of positions.
+    dropout
+        Share of activations set to 0 in training.
+    max_tokens
+        Cells of a neighbourhood to keep, those nearest to its centre; by default all. The share of cells that it
+        touches is recorded.
+    batch_size
+        Cells per step and device.
+    learning_rate, weight_decay
+        Of AdamW, whose learning rate rises over the first tenth of the steps and then falls along a cosine.
+    max_epochs, max_steps
+        How long to train, whichever ends first. By default epochs that see 200,000 cells together, at least 5 and at
+        most 50.
+    patience
+        Stop after so many epochs in which the loss on held-out blocks of the training tissue did not fall, and keep the
+        best epoch. `None` trains to the end and holds nothing out; so does tissue too small for blocks.
+    accelerator, devices, num_nodes, strategy, precision
+        As of :class:`lightning.pytorch.Trainer`.
+    n_workers
+        Processes that make batches, beside the one that trains; the result does not depend on it.
+    checkpoint_dir
+        Folder for a checkpoint after each epoch. The same call goes on from it after a kill, to the same bits; when
+        training is complete the checkpoint is removed.
+    progress_bar
+        Whether to show one.
+    seed
+        Of the weights, the order of the cells, dropout and the held-out blocks.
+    table_key
+        Name of the table of a SpatialData.
+
+    Returns
+    -------
+    The student. Written to the table:
+
+    ``.obs["{key_added}_logit_0"]`` …
+        float32, k columns; NaN for cells without a prediction: those in the buffer or off the image.
+    ``.obs["{key_added}_niche"]``
+        Categorical, the niche with the largest logit, under the teacher's names; missing without a prediction.
+    ``.obs["{key_added}_confidence"]``
+        float32, the largest softmax probability of the logits.
+    ``.uns["{key_added}_niche_colors"]``
+        The teacher's colours.
+    ``.uns["stdistill"]["distill"]``
+        The parameters, ``temperature``, ``radius_um``, ``n_training_cells``, ``n_validation_cells``, ``n_epochs``.
+
+    Raises
+    ------
+    KeyError
+        When the table, the features, `teacher_key`, `split_key` or `library_key` is not there.
+    ValueError
+        When the teacher has another number of niches, there are fewer training cells than niches, features are infinite
+        or of different dimensions or encoders, radii differ, the graph joins training and test cells, or a number is
+        out of range.
+    TypeError
+        When features are no dense floating point array, or the labels are floating point numbers.
+
+    Notes
+    -----
+    The loss, the student's input and that only the student is trained: Hizmi et al. 2026, section 4.2 and equation 1.
+    The paper states neither temperature, nor size, nor optimiser, nor when to stop: all of that is our choice.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import stdistill as sd
+    >>> rng = np.random.default_rng(0)
+    >>> adata = ad.AnnData(np.zeros((300, 1)), obsm={"spatial": rng.uniform(0, 300, (300, 2))})
+    >>> adata.obsm["X_he"] = np.c_[adata.obsm["spatial"] / 100, rng.normal(size=(300, 6))].astype("float16")
+    >>> adata.obs["pathologist"] = np.where(adata.obsm["spatial"][:, 0] < 150, "tumour", "stroma")
+    >>> student = sd.tl.distill(adata, teacher_key="pathologist", max_epochs=2, progress_bar=False)
+    >>> adata.obs["student_niche"].cat.categories.tolist()
+    ['stroma', 'tumour']
+    """
+    check_integer(k, "k", minimum=1)
+    check_integer(batch_size, "batch_size", minimum=1)
+    check_integer(seed, "seed", minimum=0)
+    check_name(key_added, "key_added")
+    check_positive(learning_rate, "learning_rate")
+    for value, name in ((max_epochs, "max_epochs"), (max_tokens, "max_tokens"), (patience, "patience")):
+        if value is not None:
+            check_integer(value, name, minimum=1)
+    if temperature is not None:
+        check_positive(temperature, "temperature")
+    from stdistill.models._network import network_arguments
+
+    network = network_arguments(
+        size, "linear", width=width, depth=depth, n_heads=n_heads, n_frequencies=n_frequencies, dropout=dropout
+    )
+    tables = get_tables(data, table_key)
+    check_features(tables, use_rep)
+    where: dict[str, Any] = {
+        "accelerator": accelerator,
+        "devices": devices,
+        "num_nodes": num_nodes,
+        "strategy": strategy,
+        "precision": precision,
+        "progress_bar": progress_bar,
+    }
+    keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
+    if not has_teacher(tables, teacher_key):
+        if teacher_key != _keys.TEACHER:
+            raise missing_teacher(tables, teacher_key)
+        _fit_teacher(data, tables, k=k, seed=seed, table_key=table_key, **keys, **where)
+    teacher = read_teacher(tables, teacher_key, k)
+    ensure_neighborhoods(tables, **keys)
+    inputs = niche_inputs(tables, use_rep=use_rep, **keys)
+    encoder = encoder_of(tables, use_rep)
+
+    from stdistill.models._batches import Neighborhoods, known_rows
+    from stdistill.models._card import ModelCard
+    from stdistill.models._niche_model import NicheModel
+    from stdistill.models._student import train_student
+    from stdistill.models._training import TrainerOptions
+
+    known = known_rows(inputs.features)
+    training = inputs.training & known & teacher.known
+    k = len(teacher.niches)
+    if training.sum() < k:
+        msg = (
+            f"{training.sum()} cells can be trained on, for k={k} niches: {inputs.training.sum()} are training cells, "
+            f"of which {(inputs.training & known).sum()} have features and {(inputs.training & teacher.known).sum()} a "
+            "teacher. Expected at least one per niche."
+        )
+        raise ValueError(msg)
+    if max_epochs is None:
+        max_epochs = int(np.clip(round(CELLS_SEEN / training.sum()), *EPOCHS))
+    neighborhoods = Neighborhoods(
+        inputs.features,
+        inputs.indptr,
+        inputs.indices,
+        inputs.centers,
+        inputs.radius_um,
+        known=known,
+        max_tokens=max_tokens,
+    )
+    learning: dict[str, Any] = {
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "patience": patience,
+        "seed": seed,
+    }
+    student = train_student(
+        neighborhoods,
+        inputs.libraries,
+        teacher.targets,
+        training,
+        k=k,
+        network=network,
+        temperature=temperature,
+        n_workers=n_workers,
+        options=TrainerOptions(
+            max_epochs=max_epochs,
+            max_steps=max_steps,
+            checkpoint_dir=checkpoint_dir,
+            **where,
+        ),
+        **learning,
+    )
+    record = {**learning, "max_epochs": max_epochs, **student.training}
+    card = ModelCard(
+        kind="distillation",
+        k=k,
+        feature_key=use_rep,
+        n_features=inputs.features.shape[1],
+        radius_um=inputs.radius_um,
+        niches=teacher.niches,
+        colors=teacher.colors,
+        network=network,
+        max_tokens=max_tokens,
+        teacher=teacher_key,
+        temperature=student.temperature,
+        training=record,
+        versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
+        **encoder,
+    )
+    model = NicheModel(student.network, card, student.history)
+    logits = model.predict(
+        inputs.features, inputs.indptr, inputs.indices, inputs.centers, cells=np.flatnonzero(inputs.eligible)
+    )
+    for table, part in zip(inputs.tables, inputs.divide(logits), strict=True):
+        write_niches(table, key_added, part, niches=card.niches, colors=card.colors)
+        write_record(
+            table,
+            "distill",
+            k=k,
+            teacher_key=teacher_key,
+            use_rep=use_rep,
+            key_added=key_added,
+            radius_um=inputs.radius_um,
+            temperature=student.temperature,
+            size=size,
+            **network,
+            **record,
+            **keys,
+        )
+    logger.info(
+        'Trained on %d cells; wrote .obs["%s_niche"], its logits and its confidence.',
+        record["n_training_cells"],
+        key_added,
+    )
+    return model
+
+
+def _fit_teacher(
+    data: AnnData | SpatialData | Sequence[AnnData | SpatialData],
+    tables: Sequence[AnnData],
+    *,
+    k: int,
+    split_key: str | None,
+    library_key: str | None,
+    seed: int,
+    table_key: str,
+    **where: Any,
+) -> None:
+    """Fit the default teacher, and make what it needs."""
+    from stdistill.tl._nolan import nolan
+
+    if any(_keys.EXPRESSION_LATENT not in table.obsm for table in tables):
+        if len(tables) > 1:
+            msg = (
+                f'Not all tables have .obsm["{_keys.EXPRESSION_LATENT}"], and latents made slide by slide would not be '
+                "comparable: compute them in one go on the concatenated tables with "
+                "sd.pp.embed_expression(library_key=...)."
+            )
+            raise KeyError(msg)
+        from stdistill.pp._embed_expression import embed_expression
+
+        logger.info("There is no expression latent: computing it with sd.pp.embed_expression.")
+        embed_expression(tables[0], split_key=split_key, library_key=library_key, seed=seed)
+    ensure_neighborhoods(tables, split_key=split_key, library_key=library_key)
+    logger.info("There is no teacher in .obs: fitting one with sd.tl.nolan(k=%d).", k)
+    nolan(data, k=k, split_key=split_key, library_key=library_key, seed=seed, table_key=table_key, **where)

@@ -1,0 +1,186 @@
+"""Niches of a slide from H&E alone."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+from anndata import AnnData
+
+from stdistill import _keys
+from stdistill._niche_results import write_niches
+from stdistill._record import write_record
+from stdistill._validate import check_integer, check_name, copy_table, get_table
+from stdistill.tl._inputs import (
+    RADIUS_TOLERANCE,
+    check_features,
+    encoder_of,
+    ensure_neighborhoods,
+    niche_inputs,
+)
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+    from stdistill.models import NicheModel
+    from stdistill.models._card import ModelCard
+
+logger = logging.getLogger("stdistill")
+
+MPP_TOLERANCE = 0.02
+"""Pixel sizes that differ by more than this share are not the same."""
+
+
+def predict(
+    data: AnnData | SpatialData,
+    model: NicheModel,
+    *,
+    use_rep: str | None = None,
+    key_added: str = _keys.STUDENT,
+    split_key: str | None = _keys.SPLIT,
+    library_key: str | None = None,
+    batch_size: int = 512,
+    device: str = "auto",
+    table_key: str = _keys.TABLE,
+    copy: bool = False,
+) -> AnnData | SpatialData | None:
+    """Say of every cell which niche it is in, by a trained model.
+
+    Only the model's features and the neighbourhoods are needed: of a student, that is H&E alone. Neighbourhoods that
+    are not there yet are made first, at the model's radius.
+
+    Parameters
+    ----------
+    data
+        Table, or SpatialData with a table, with the features that the model was trained on.
+    model
+        From :func:`stdistill.tl.distill`, :func:`stdistill.tl.nolan` or :meth:`stdistill.models.NicheModel.load`.
+    use_rep
+        Key of ``.obsm`` of the features; by default the one that the model was trained on.
+    key_added
+        Prefix of what is written.
+    split_key
+        Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; cells of the buffer or of no
+        group get no prediction. `None` ignores it, which the neighbourhoods must have done as well.
+    library_key
+        Column of ``.obs`` that names each cell's slide, in a table of several.
+    batch_size
+        Cells at once.
+    device
+        Where to compute, by default on a GPU when there is one.
+    table_key
+        Name of the table of a SpatialData.
+    copy
+        Return a copy with the result instead of writing to `data`. Of a SpatialData the table is copied.
+
+    Returns
+    -------
+    `None`, or the copy. Written to the table:
+
+    ``.obs["{key_added}_logit_0"]`` …
+        float32, k columns; NaN for cells without a prediction: those in the buffer or off the image.
+    ``.obs["{key_added}_niche"]``
+        Categorical, the niche with the largest logit, under the model's names; missing without a prediction.
+    ``.obs["{key_added}_confidence"]``
+        float32, the largest softmax probability of the logits.
+    ``.uns["{key_added}_niche_colors"]``
+        The model's colours.
+    ``.uns["stdistill"]["predict"]``
+        The parameters, and kind and radius of the model.
+
+    Raises
+    ------
+    KeyError
+        When the table, the features, `split_key` or `library_key` is not there.
+    ValueError
+        When the features are of another encoder, dimension or µm per pixel than the model's, or the neighbourhoods of
+        another radius.
+    TypeError
+        When the features are no dense floating point array.
+
+    Notes
+    -----
+    At inference the student sees H&E alone, and the niche is the one with the largest logit: Hizmi et al. 2026,
+    sections 4 and 4.2.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import stdistill as sd
+    >>> rng = np.random.default_rng(0)
+    >>> def slide():
+    ...     adata = ad.AnnData(np.zeros((300, 1)), obsm={"spatial": rng.uniform(0, 300, (300, 2))})
+    ...     adata.obsm["X_he"] = np.c_[adata.obsm["spatial"] / 100, rng.normal(size=(300, 6))].astype("float16")
+    ...     return adata
+    >>> paired, archive = slide(), slide()
+    >>> paired.obs["pathologist"] = np.where(paired.obsm["spatial"][:, 0] < 150, "tumour", "stroma")
+    >>> student = sd.tl.distill(paired, teacher_key="pathologist", max_epochs=2, progress_bar=False)
+    >>> sd.tl.predict(archive, student)
+    >>> archive.obs["student_niche"].cat.categories.tolist()
+    ['stroma', 'tumour']
+    """
+    check_name(key_added, "key_added")
+    check_integer(batch_size, "batch_size", minimum=1)
+    card = model.card
+    use_rep = card.feature_key if use_rep is None else use_rep
+    if copy:
+        data = copy_table(data, table_key)
+    tables = [get_table(data, table_key)]
+    check_features(tables, use_rep)
+    _check_card(tables[0], use_rep, card)
+    ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
+    inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
+    if abs(inputs.radius_um - card.radius_um) > RADIUS_TOLERANCE * card.radius_um:
+        msg = (
+            f"The neighbourhoods have a radius of {inputs.radius_um:.2f} µm, those of the model {card.radius_um:.2f}. "
+            "Make them again with sd.pp.neighborhoods(radius_um=model.radius_um)."
+        )
+        raise ValueError(msg)
+    logits = model.predict(
+        inputs.features,
+        inputs.indptr,
+        inputs.indices,
+        inputs.centers,
+        cells=np.flatnonzero(inputs.eligible),
+        batch_size=batch_size,
+        device=device,
+    )
+    write_niches(tables[0], key_added, logits, niches=card.niches, colors=card.colors)
+    write_record(
+        tables[0],
+        "predict",
+        use_rep=use_rep,
+        key_added=key_added,
+        split_key=split_key,
+        library_key=library_key,
+        kind=card.kind,
+        radius_um=card.radius_um,
+    )
+    n_predicted = int(np.isfinite(logits[:, 0]).sum())
+    logger.info('Wrote .obs["%s_niche"] of %d of %d cells.', key_added, n_predicted, len(logits))
+    return data if copy else None
+
+
+def _check_card(table: AnnData, use_rep: str, card: ModelCard) -> None:
+    """Raise unless the features are of the model's dimension, encoder and µm per pixel, as far as these are known."""
+    n_features = table.obsm[use_rep].shape[1]
+    if n_features != card.n_features:
+        msg = f".obsm[{use_rep!r}] has {n_features} features per cell; the model was trained on {card.n_features}."
+        raise ValueError(msg)
+    found = encoder_of([table], use_rep)
+    for entry in ("encoder", "encoder_revision"):
+        expected = getattr(card, entry)
+        if expected is not None and entry in found and found[entry] != expected:
+            msg = (
+                f".obsm[{use_rep!r}] was computed with {entry} {found[entry]!r}, the model was trained on "
+                f"{expected!r}. Compute the features with sd.pp.embed_he(encoder={card.encoder!r})."
+            )
+            raise ValueError(msg)
+    if card.mpp is not None and "mpp" in found and abs(found["mpp"] / card.mpp - 1) > MPP_TOLERANCE:
+        msg = (
+            f".obsm[{use_rep!r}] was computed at {found['mpp']:.4g} µm per pixel, the model was trained at "
+            f"{card.mpp:.4g}. Compute the features with sd.pp.embed_he(mpp={card.mpp:.4g})."
+        )
+        raise ValueError(msg)

@@ -1,0 +1,48 @@
+"""Principal components of features that are too many to be copied."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+CHUNK = 20_000
+"""Rows that are taken into memory as float32 at a time: 120 MB of 1,536 features."""
+
+
+class PrincipalComponents(NamedTuple):
+    """A centred projection."""
+
+    mean: npt.NDArray[np.float32]
+    axes: npt.NDArray[np.float32]
+    """(d, n_components)."""
+
+    def project(self, features: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+        """Project some rows of (n, d) features, chunk by chunk."""
+        projected = np.empty((len(rows), self.axes.shape[1]), dtype=np.float32)
+        for start in range(0, len(rows), CHUNK):
+            chunk = features[rows[start : start + CHUNK]].astype(np.float32)
+            projected[start : start + CHUNK] = (chunk - self.mean) @ self.axes
+        return projected
+
+
+def fit_components(features: npt.NDArray[Any], rows: npt.NDArray[np.intp], n_components: int) -> PrincipalComponents:
+    """Find the components of some rows of (n, d) features from their covariance, read chunk by chunk.
+
+    Each axis points to where its largest entry is positive, so that the result does not depend on the solver.
+    """
+    d = features.shape[1]
+    # Sums of what is near 0 lose no digits: the mean of the first chunk stands in for the mean.
+    shift = features[rows[:CHUNK]].astype(np.float32).mean(axis=0)
+    total, products = np.zeros(d), np.zeros((d, d))
+    for start in range(0, len(rows), CHUNK):
+        chunk = features[rows[start : start + CHUNK]].astype(np.float32) - shift
+        total += chunk.sum(axis=0, dtype=np.float64)
+        products += chunk.T @ chunk
+    offset = total / len(rows)
+    covariance = products / len(rows) - np.outer(offset, offset)
+    axes = np.linalg.eigh(covariance)[1][:, ::-1][:, :n_components]
+    largest = np.abs(axes).argmax(axis=0)
+    axes = axes * np.sign(axes[largest, np.arange(axes.shape[1])])
+    return PrincipalComponents((shift + offset).astype(np.float32), axes.astype(np.float32))

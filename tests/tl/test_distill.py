@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import stdistill as sd
+from stdistill._niche_results import write_niches
+from stdistill._record import write_record
+
+FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 4, "learning_rate": 5e-3}
+FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}
+NAMES = ["tumour", "stroma", "follicle"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_tissue(make_cells: Callable[..., ad.AnnData]) -> Callable[..., ad.AnnData]:
+    """Three niches in stripes; features tell them in noise, a teacher knows them; split in strips."""
+
+    def make(
+        n: int = 900, *, teacher: bool = True, seed: int = 0, extent: float = 600.0, split: bool = True
+    ) -> ad.AnnData:
+        cells = make_cells(n, extent=extent, seed=seed)
+        rng = np.random.default_rng(seed + 1)
+        niche = (cells.obsm["spatial"][:, 0] * 3 / extent).astype(int)
+        signal = np.random.default_rng(99).normal(size=(3, 6))
+        cells.obsm["X_he"] = (signal[niche] + rng.normal(size=(n, 6))).astype(np.float16)
+        cells.obs["truth"] = pd.Categorical.from_codes(niche, NAMES)
+        if teacher:
+            logits = 3 * np.eye(3)[niche] + 0.3 * rng.normal(size=(n, 3))
+            write_niches(cells, "teacher", logits, niches=NAMES, colors=["#ff0000", "#00ff00", "#0000ff"])
+        if split:
+            sd.pp.split_strips(cells, crop_px=100, mpp=0.2)
+        return cells
+
+    return make
+
+
+@pytest.fixture
+def tissue(make_tissue: Callable[..., ad.AnnData]) -> ad.AnnData:
+    cells = make_tissue()
+    sd.pp.neighborhoods(cells, n_neighbors=15)
+    return cells
+
+
+def agreement(cells: ad.AnnData, where: Any = slice(None), key: str = "student") -> float:
+    return float((cells.obs[f"{key}_niche"].astype(object) == cells.obs["truth"].astype(object))[where].mean())
+
+
+def test_student_finds_the_niches_on_the_test_strip(tissue: ad.AnnData) -> None:
+    student = sd.tl.distill(tissue, k=3, **FAST | {"max_epochs": 8})
+    test = (tissue.obs["split"] == "test").to_numpy()
+    assert agreement(tissue, test) > 0.85
+    assert student.card.niches == NAMES
+    assert student.card.colors == tissue.uns["student_niche_colors"].tolist() == ["#ff0000", "#00ff00", "#0000ff"]
+    assert student.radius_um == tissue.uns["spatial_neighbors"]["params"]["radius"]
+    assert repr(student) == f"NicheModel(distillation, k=3, X_he with 6 features, radius {student.radius_um:.1f} µm)"
+
+
+def test_what_is_written(tissue: ad.AnnData, tmp_path: Path) -> None:
+    before = set(tissue.obs.columns)
+    student = sd.tl.distill(tissue, k=3, key_added="seen", **FAST)
+    logits = [f"seen_logit_{niche}" for niche in range(3)]
+    assert set(tissue.obs.columns) - before == {*logits, "seen_niche", "seen_confidence"}
+    none = (tissue.obs["split"] == "buffer").to_numpy()
+    assert 0 < none.mean() < 0.3
+    for name in (*logits, "seen_niche", "seen_confidence"):
+        assert (tissue.obs[name].isna() == none).all()
+    record = tissue.uns["stdistill"]["distill"]
+    assert record["temperature"] == student.card.temperature
+    n_training = (tissue.obs["split"] == "train").sum()
+    assert 0 < record["n_training_cells"] + record["n_validation_cells"] <= n_training
+    tissue.write_h5ad(tmp_path / "cells.h5ad")
+    back = ad.read_h5ad(tmp_path / "cells.h5ad").uns["stdistill"]["distill"]
+    assert set(back) == set(record)
+
+
+def test_test_cells_have_no_say(tissue: ad.AnnData) -> None:
+    """The student is the same whatever the features and the teacher of test and buffer cells are."""
+    other = tissue.copy()
+    outside = (other.obs["split"] != "train").to_numpy()
+    other.obsm["X_he"][outside] = 0
+    for niche in range(3):
+        other.obs.loc[outside, f"teacher_logit_{niche}"] = np.float32(niche)
+    first, second = (sd.tl.distill(cells, k=3, **FAST) for cells in (tissue, other))
+    for name, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[name]), name
+
+
+def test_column_of_labels(tissue: ad.AnnData) -> None:
+    tissue.obs["pathologist"] = tissue.obs["truth"].astype(object).where(np.arange(900) % 3 > 0, None)
+    tissue.obs["pathologist"] = tissue.obs["pathologist"].astype("category")
+    tissue.uns["pathologist_colors"] = ["#111111", "#222222", "#333333"]  # of follicle, stroma, tumour
+    student = sd.tl.distill(tissue, k=17, teacher_key="pathologist", **FAST | {"max_epochs": 8})
+    assert student.card.k == 3
+    assert student.card.temperature is None
+    assert student.card.niches == sorted(NAMES)
+    assert tissue.uns["student_niche_colors"].tolist() == ["#111111", "#222222", "#333333"]
+    unlabelled = tissue.obs["pathologist"].isna().to_numpy() & (tissue.obs["split"] == "test").to_numpy()
+    assert agreement(tissue, unlabelled) > 0.8
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_labels_of_any_kind(tissue: ad.AnnData, kind: type) -> None:
+    tissue.obs["cluster"] = [kind(code) for code in tissue.obs["truth"].cat.codes]
+    student = sd.tl.distill(tissue, teacher_key="cluster", **FAST | {"max_epochs": 1})
+    assert student.card.niches == ["0", "1", "2"]
+
+
+def test_makes_neighbourhoods_and_says_so(make_tissue: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    cells = make_tissue()
+    with caplog.at_level(logging.INFO, logger="stdistill"):
+        student = sd.tl.distill(cells, k=3, **FAST | {"max_epochs": 1})
+    assert "making them with sd.pp.neighborhoods" in caplog.text
+    assert cells.uns["spatial_neighbors"]["params"]["radius"] == student.radius_um
+
+
+def test_fits_the_teacher_first_and_says_so(
+    make_tissue: Callable, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = make_tissue(teacher=False)
+    cells.obsm["X_scVI"] = np.zeros((900, 2), dtype=np.float32)
+    asked: dict[str, Any] = {}
+
+    def nolan(data: ad.AnnData, **options: Any) -> None:
+        asked.update(options)
+        write_niches(data, "teacher", np.eye(3)[data.obs["truth"].cat.codes], niches=NAMES, colors=["#ffffff"] * 3)
+
+    stand_in = ModuleType("stdistill.tl._nolan")
+    stand_in.nolan = nolan
+    monkeypatch.setitem(sys.modules, "stdistill.tl._nolan", stand_in)
+    with caplog.at_level(logging.INFO, logger="stdistill"):
+        sd.tl.distill(cells, k=3, **FAST | {"max_epochs": 1})
+    assert asked["k"] == 3
+    assert "fitting one with sd.tl.nolan(k=3)" in caplog.text
+    assert "spatial_neighbors" in cells.uns
+
+
+def test_several_slides(make_tissue: Callable) -> None:
+    """A list and one table of all give the same student; niches and radius are shared."""
+    slides = [make_tissue(seed=seed) for seed in (0, 5)]
+    joint = ad.concat({"a": slides[0], "b": slides[1]}, label="slide", index_unique="-", merge="same")
+    student = sd.tl.distill(slides, k=3, **FAST | {"max_epochs": 6})
+    assert [slide.uns["spatial_neighbors"]["params"]["radius"] for slide in slides] == [student.radius_um] * 2
+    for slide in slides:
+        assert agreement(slide, (slide.obs["split"] == "test").to_numpy()) > 0.8
+    sd.pp.neighborhoods(joint, library_key="slide", radius_um=student.radius_um)
+    together = sd.tl.distill(joint, k=3, library_key="slide", **FAST | {"max_epochs": 6})
+    np.testing.assert_array_equal(
+        np.concatenate([sd.get.logits(slide, "student") for slide in slides]), sd.get.logits(joint, "student")
+    )
+    assert together.card.training == student.card.training
+
+
+def test_spatialdata(make_slide: Callable) -> None:
+    slide = make_slide(300, extent=200.0)
+    table = slide["table"]
+    table.obsm["X_he"] = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float16)
+    write_niches(
+        table, "teacher", np.random.default_rng(1).normal(size=(300, 2)), niches=["0", "1"], colors=["#000000"] * 2
+    )
+    sd.tl.distill(slide, k=2, **FAST | {"max_epochs": 1})
+    assert slide["table"].obs["student_niche"].notna().all()
+
+
+def test_cells_without_features(tissue: ad.AnnData) -> None:
+    off = np.arange(900) % 7 == 0
+    tissue.obsm["X_he"][off] = np.nan
+    sd.tl.distill(tissue, k=3, **FAST)
+    missing = tissue.obs["student_niche"].isna().to_numpy()
+    assert (missing == off | (tissue.obs["split"] == "buffer").to_numpy()).all()
+
+
+def test_constant_features(tissue: ad.AnnData) -> None:
+    tissue.obsm["X_he"][:] = 1
+    sd.tl.distill(tissue, k=3, **FAST | {"max_epochs": 1})
+    assert np.isfinite(sd.get.logits(tissue, "student")[(tissue.obs["split"] != "buffer").to_numpy()]).all(axis=None)
+
+
+def test_one_niche(tissue: ad.AnnData) -> None:
+    write_niches(tissue, "teacher", np.ones((900, 1)), niches=["all"], colors=["#000000"])
+    sd.tl.distill(tissue, k=1, **FAST | {"max_epochs": 1})
+    assert tissue.obs["student_niche"].dropna().unique().tolist() == ["all"]
+
+
+def test_library_of_one_cell_and_cells_without_neighbours(make_tissue: Callable) -> None:
+    cells = make_tissue(split=False)
+    cells.obsm["spatial"][:5] += 1e5 * np.arange(1, 6)[:, None]
+    cells.obs["slide"] = ["alone", *["slide"] * 899]
+    sd.pp.neighborhoods(cells, radius_um=60.0, library_key="slide")
+    sd.tl.distill(cells, k=3, library_key="slide", **FAST)
+    assert cells.obs["student_niche"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"use_rep": "X_uni"}, KeyError, r"use_rep='X_uni' is not features in \.obsm; there is: 'X_he', 'spatial'"),
+        ({"k": 4}, ValueError, r"k=4, but the teacher 'teacher' in \.obs has 3 niches. Give k=3"),
+        ({"teacher_key": "nobody"}, KeyError, r"'nobody' is neither a prefix of logits.*\['teacher'\].*'truth'"),
+        ({"teacher_key": "teacher_confidence"}, TypeError, "expected labels"),
+        ({"split_key": "fold"}, KeyError, "split_key='fold'"),
+        ({"library_key": "slide"}, KeyError, "library_key='slide'"),
+        ({"temperature": 0.0}, ValueError, "temperature must be positive"),
+        ({"width": 10, "n_heads": 4}, ValueError, "width=10 is not a multiple of n_heads=4"),
+        ({"size": "huge"}, ValueError, r"size must be one of \['small', 'base'\]"),
+        ({"dropout": 1.0}, ValueError, "dropout must be"),
+        ({"max_epochs": 0}, ValueError, "max_epochs must be at least 1"),
+        ({"key_added": "a/b"}, ValueError, "key_added must be a name"),
+        ({"split_key": None}, None, ""),
+    ],
+)
+def test_bad_input(tissue: ad.AnnData, change: dict, error: type[Exception] | None, message: str) -> None:
+    if error is None:
+        sd.tl.distill(tissue, k=3, **FAST | {"max_epochs": 1} | change)
+        return
+    columns = set(tissue.obs.columns)
+    with pytest.raises(error, match=message):
+        sd.tl.distill(tissue, **{"k": 3, **FAST, **change})
+    assert set(tissue.obs.columns) == columns
+    assert "distill" not in tissue.uns["stdistill"]
+
+
+def test_bad_features(tissue: ad.AnnData) -> None:
+    features = tissue.obsm["X_he"]
+    for bad, error, message in (
+        (features[:, :0], ValueError, "expected one dimension"),
+        (features.astype(int), TypeError, "expected floating point"),
+        (pd.DataFrame(features, index=tissue.obs_names), TypeError, "expected a dense array"),
+        (np.where(np.arange(6) == 2, np.float16(np.inf), features), ValueError, "infinite values"),
+        (np.full_like(features, np.nan), ValueError, "0 cells can be trained on, for k=3 niches"),
+    ):
+        tissue.obsm["X_he"] = bad
+        with pytest.raises(error, match=message):
+            sd.tl.distill(tissue, k=3, **FAST)
+    del tissue.obsm["X_he"]
+    with pytest.raises(KeyError, match=r"sd\.pp\.embed_he"):
+        sd.tl.distill(tissue, k=3, **FAST)
+
+
+def test_fewer_training_cells_than_niches(tissue: ad.AnnData) -> None:
+    for niche in range(3):
+        tissue.obs.loc[tissue.obs_names[2:], f"teacher_logit_{niche}"] = np.float32(np.nan)
+    with pytest.raises(ValueError, match=r"2 cells can be trained on, for k=3 niches|[01] cells can be trained on"):
+        sd.tl.distill(tissue, k=3, **FAST)
+
+
+def test_graph_that_leaks(make_tissue: Callable) -> None:
+    cells = make_tissue()
+    sd.pp.neighborhoods(cells, n_neighbors=15, split_key=None)
+    with pytest.raises(ValueError, match="joins cells of different groups of the split"):
+        sd.tl.distill(cells, k=3, **FAST)
+    sd.pp.neighborhoods(cells, n_neighbors=15)
+    cells.obs["slide"] = np.arange(900) % 2
+    with pytest.raises(ValueError, match="joins cells of different slides"):
+        sd.tl.distill(cells, k=3, library_key="slide", **FAST)
+
+
+def test_slides_that_do_not_go_together(make_tissue: Callable) -> None:
+    slides = [make_tissue(seed=seed) for seed in (0, 1)]
+    with pytest.raises(ValueError, match="list of slides is empty"):
+        sd.tl.distill([], **FAST)
+    for slide, encoder in zip(slides, ("uni2-h", "texture"), strict=True):
+        write_record(slide, "embed_he", encoder=encoder, key_added="X_he")
+        sd.pp.neighborhoods(slide, radius_um=40.0)
+    with pytest.raises(ValueError, match=r"different encoder in the tables: \['uni2-h', 'texture'\]"):
+        sd.tl.distill(slides, k=3, **FAST)
+    sd.pp.neighborhoods(slides[1], radius_um=50.0)
+    with pytest.raises(ValueError, match=r"radii \[40.0, 50.0\] µm. One model needs one"):
+        sd.tl.distill(slides, k=3, **FAST)
+    del slides[1].obs["teacher_logit_0"], slides[1].obs["teacher_logit_1"], slides[1].obs["teacher_logit_2"]
+    with pytest.raises(KeyError, match="in 1 of the 2 tables only"):
+        sd.tl.distill(slides, k=3, **FAST)
+    slides[1].obsm["X_he"] = slides[1].obsm["X_he"][:, :4]
+    with pytest.raises(ValueError, match=r"has \[6, 4\] features in the tables"):
+        sd.tl.distill(slides, k=3, **FAST)

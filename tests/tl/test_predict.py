@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+
+import stdistill as sd
+from stdistill._record import write_record
+from stdistill.models import NicheModel
+
+FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 6, "learning_rate": 5e-3}
+FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def make(seed: int, n: int = 600) -> ad.AnnData:
+    rng = np.random.default_rng(seed)
+    centers = rng.uniform(0, 500, (n, 2))
+    left = centers[:, :1] < 250
+    features = (np.where(left, 1.0, -1.0) * [1, 0.5, 0, 0] + rng.normal(size=(n, 4))).astype(np.float16)
+    cells = ad.AnnData(np.zeros((n, 1)), obsm={"spatial": centers, "X_he": features})
+    cells.obs["truth"] = np.where(left[:, 0], "left", "right")
+    write_record(cells, "embed_he", encoder="texture", licence="BSD-3-Clause", mpp=0.274, crop_px=224, key_added="X_he")
+    return cells
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[ad.AnnData, NicheModel]:
+    cells = make(0)
+    sd.pp.split_strips(cells, crop_px=50, mpp=0.274)
+    return cells, sd.tl.distill(cells, teacher_key="truth", **FAST)
+
+
+@pytest.fixture
+def student(trained: tuple[ad.AnnData, NicheModel]) -> NicheModel:
+    return trained[1]
+
+
+def test_another_slide(student: NicheModel) -> None:
+    slide = make(1)
+    sd.tl.predict(slide, student)
+    assert (slide.obs["student_niche"] == slide.obs["truth"]).mean() > 0.9
+    assert slide.uns["spatial_neighbors"]["params"]["radius"] == student.radius_um
+    assert slide.uns["student_niche_colors"].tolist() == student.card.colors
+    record = slide.uns["stdistill"]["predict"]
+    assert record["radius_um"] == student.radius_um
+    assert record["kind"] == "distillation"
+
+
+def test_same_as_distill_wrote(trained: tuple[ad.AnnData, NicheModel], tmp_path: Path) -> None:
+    """Saved, loaded and applied to the slide it came from: the same bits, buffer cells missing."""
+    cells, student = trained
+    student.save(tmp_path / "student")
+    sd.tl.predict(cells, NicheModel.load(tmp_path / "student"), key_added="again")
+    first, second = (sd.get.logits(cells, key).to_numpy() for key in ("student", "again"))
+    assert first.tobytes() == second.tobytes()
+    assert (np.isnan(first).any(axis=1) == (cells.obs["split"] == "buffer")).all()
+
+
+def test_card_knows_the_encoder(student: NicheModel) -> None:
+    card = student.card
+    assert (card.encoder, card.encoder_licence, card.mpp, card.crop_px) == ("texture", "BSD-3-Clause", 0.274, 224)
+
+
+def test_copy(student: NicheModel) -> None:
+    slide = make(1)
+    copy = sd.tl.predict(slide, student, copy=True)
+    assert "student_niche" in copy.obs
+    assert "student_niche" not in slide.obs
+    assert "spatial_neighbors" not in slide.uns
+
+
+def test_other_key(student: NicheModel) -> None:
+    slide = make(1)
+    slide.obsm["X_texture"] = slide.obsm.pop("X_he")
+    with pytest.raises(KeyError, match="X_he"):
+        sd.tl.predict(slide, student)
+    sd.tl.predict(slide, student, use_rep="X_texture")
+    assert slide.obs["student_niche"].notna().all()
+
+
+def test_table_of_several_slides(student: NicheModel) -> None:
+    alone = [make(seed) for seed in (1, 2)]
+    both = ad.concat(alone, label="slide", index_unique="-")
+    sd.tl.predict(both, student, library_key="slide")
+    for slide in alone:
+        sd.tl.predict(slide, student)
+    expected = np.concatenate([sd.get.logits(slide, "student") for slide in alone])
+    np.testing.assert_allclose(sd.get.logits(both, "student"), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("encoder", "uni2-h", r"encoder 'uni2-h', the model was trained on 'texture'.*embed_he\(encoder='texture'\)"),
+        ("mpp", 0.5, r"0.5 µm per pixel, the model was trained at 0.274.*embed_he\(mpp=0.274\)"),
+    ],
+)
+def test_features_that_are_not_the_models(student: NicheModel, entry: str, value: object, message: str) -> None:
+    slide = make(1)
+    slide.uns["stdistill"]["embed_he"][entry] = value
+    with pytest.raises(ValueError, match=message):
+        sd.tl.predict(slide, student)
+    assert "student_niche" not in slide.obs
+    assert "spatial_neighbors" not in slide.uns
+
+
+def test_wrong_dimension(student: NicheModel) -> None:
+    slide = make(1)
+    slide.obsm["X_he"] = slide.obsm["X_he"][:, :3]
+    with pytest.raises(ValueError, match="has 3 features per cell; the model was trained on 4"):
+        sd.tl.predict(slide, student)
+
+
+def test_wrong_radius(student: NicheModel) -> None:
+    slide = make(1)
+    sd.pp.neighborhoods(slide, radius_um=30.0)
+    with pytest.raises(ValueError, match=r"radius of 30.00 µm.*neighborhoods\(radius_um=model.radius_um\)"):
+        sd.tl.predict(slide, student)
+
+
+def test_graph_without_a_radius(student: NicheModel) -> None:
+    slide = make(1)
+    slide.uns["spatial_neighbors"] = {"connectivities_key": "spatial_connectivities", "params": {"n_neighbors": 6}}
+    with pytest.raises(ValueError, match=r"records the radius None.*sd\.pp\.neighborhoods"):
+        sd.tl.predict(slide, student)
