@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,3 +48,23 @@ def test_logits_of_a_spatialdata(make_slide: Callable) -> None:
     slide = make_slide(5)
     write_niches(slide["table"], "student", np.eye(5), niches=list("abcde"), colors=["#000000"] * 5)
     assert sd.get.logits(slide, "student").shape == (5, 5)
+
+
+def test_crops_are_those_that_are_embedded(bundle: Path) -> None:
+    from torch import nn
+
+    slide = sd.pp.read_xenium(bundle)
+    cells = slide["table"].obs_names[[5, 3, 700, 5]]
+    slide.tables["table"] = slide["table"][cells.unique()].copy()
+    encoder = sd.encoders.from_module(nn.Flatten(), mean=(0, 0, 0), std=(1 / 255,) * 3)
+    for mpp in (None, 0.4):
+        sd.pp.embed_he(slide, encoder=encoder, crop_px=24, mpp=mpp)
+        crops = sd.get.he_crops(slide, cells=cells)
+        features = slide["table"][cells].obsm["X_he"].reshape(4, 3, 24, 24).transpose(0, 2, 3, 1)
+        np.testing.assert_allclose(crops, features, atol=0.6)
+
+
+def test_crops_of_unknown_cells(bundle: Path) -> None:
+    slide = sd.pp.read_xenium(bundle)
+    with pytest.raises(KeyError, match=r"1 of the cells are not in the table, such as 'nobody'"):
+        sd.get.he_crops(slide, cells=["nobody"])

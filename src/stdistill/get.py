@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from stdistill import _keys
 from stdistill._frames import he_frames
 from stdistill._niche_results import logit_prefixes, niche_names, read_logits
+from stdistill._record import read_record
 from stdistill._validate import check_key, get_centers, get_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-__all__ = ["he_pixels", "logits"]
+__all__ = ["he_crops", "he_pixels", "logits"]
+
+CROP_PX = 224
+"""Side of the crops, as the default of :func:`stdistill.pp.embed_he`."""
 
 
 def he_pixels(
@@ -125,3 +130,72 @@ def logits(data: AnnData | SpatialData, key: str, *, table_key: str = _keys.TABL
     )
     values = read_logits(table, key)
     return pd.DataFrame(values, index=table.obs_names, columns=niche_names([table], key, values.shape[1]))
+
+
+def he_crops(
+    data: SpatialData,
+    *,
+    cells: Sequence[str],
+    crop_px: int | None = None,
+    mpp: float | None = None,
+    image_key: str | Mapping[str, str] = _keys.HE_IMAGE,
+    table_key: str = _keys.TABLE,
+) -> npt.NDArray[np.uint8]:
+    """Crops of the H&E around some cells, as :func:`stdistill.pp.embed_he` cuts them.
+
+    Parameters
+    ----------
+    data
+        SpatialData with an H&E.
+    cells
+        Names of the cells, as in the table's index.
+    crop_px, mpp
+        Side of the crops in pixels, and their µm per pixel. By default both are those of the last run of
+        :func:`stdistill.pp.embed_he`, else 224 pixels of the image's own resolution.
+    image_key
+        Name of the H&E, or a mapping of each region that the table annotates to its image.
+    table_key
+        Name of the table.
+
+    Returns
+    -------
+    (m, `crop_px`, `crop_px`, 3) RGB, in the order of `cells`; before the stain normalisation and the resampling to the
+    encoder's own size, if it has any.
+
+    Raises
+    ------
+    KeyError
+        When the table, the image or a cell is not there.
+    ValueError
+        When a cell lies off the image.
+
+    Examples
+    --------
+    >>> import stdistill as sd
+    >>> sdata = sd.pp.read_xenium(sd.datasets.simulate_xenium("slide/outs", n_cells=200))
+    >>> sd.get.he_crops(sdata, cells=sdata["table"].obs_names[:3], crop_px=64).shape
+    (3, 64, 64, 3)
+    """
+    from stdistill.pp._read_crops import read_crops
+
+    table = get_table(data, table_key)
+    rows = table.obs_names.get_indexer(pd.Index(cells))
+    if (rows < 0).any():
+        missing = [str(cell) for cell, row in zip(cells, rows, strict=True) if row < 0]
+        known = ", ".join(map(repr, table.obs_names[:3]))
+        msg = f"{len(missing)} of the cells are not in the table, such as {missing[0]!r}; its cells are {known}, …"
+        raise KeyError(msg)
+    on_image = he_pixels(data, image_key=image_key, table_key=table_key)["on_image"].to_numpy()[rows]
+    if not on_image.all():
+        msg = (
+            f"{(~on_image).sum()} of the cells lie off the image, such as {table.obs_names[rows][~on_image][0]!r}; "
+            "sd.get.he_pixels tells which do."
+        )
+        raise ValueError(msg)
+    record = read_record(table, "embed_he")
+    if crop_px is None:
+        crop_px = int(record.get("crop_px", CROP_PX))
+    if mpp is None and not record.get("native", True):
+        mpp = float(record["mpp"])
+    frames = he_frames(data, image_key=image_key, table_key=table_key)
+    return read_crops(data, frames, get_centers(table), rows, crop_px, mpp)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill import _keys
-from stdistill._frames import HEFrame, crop_origins, he_frames
+from stdistill._frames import HEFrame, he_frames
 from stdistill._record import write_record
 from stdistill._validate import (
     check_integer,
@@ -25,15 +25,13 @@ from stdistill._validate import (
     get_table,
     is_spatialdata,
 )
-from stdistill.pp._crop_plan import plan_crops
-from stdistill.pp._slide_levels import background_color, level_for, slide_levels
+from stdistill.pp._slides import Slide, plan_slides
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from stdistill.encoders import Encoder
     from stdistill.encoders._encoder import Precision
-    from stdistill.pp._embedder import Slide
 
 logger = logging.getLogger("stdistill")
 
@@ -174,7 +172,7 @@ def embed_he(
     for frame in frames:
         _check_resolution(frame, mpp)
     encoders = resolve(encoder)
-    slides = _slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization)
+    slides = plan_slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization)
     features, used = _embed(
         slides,
         encoders,
@@ -222,35 +220,6 @@ def _check_resolution(frame: HEFrame, mpp: float | None) -> None:
             "leave mpp= out to take the image's own pixels."
         )
         raise ValueError(msg)
-
-
-def _slides(
-    sdata: SpatialData, frames: list[HEFrame], centers: npt.NDArray[Any], crop_px: int, mpp: float | None, stain: Any
-) -> list[Slide]:
-    """Plan what to read of each image, for the cells that lie on it."""
-    from stdistill.pp._embedder import Slide
-    from stdistill.pp._stain_normalization import normalize_stains
-
-    slides = []
-    for frame in frames:
-        px = frame.to_px(centers[frame.cells])
-        on_image = frame.contains(px)
-        if not on_image.any():
-            msg = (
-                f"None of the {len(px)} cells lies on the image {frame.image_key!r}: check its alignment with "
-                "sd.get.he_pixels."
-            )
-            raise ValueError(msg)
-        native_px = frame.native_crop_px(crop_px, mpp)
-        image = sdata.images[frame.image_key]
-        levels = slide_levels(image, frame.image_key)
-        background = background_color(levels)
-        if stain is not None:
-            levels = slide_levels(normalize_stains(sdata, frame.image_key, stain), frame.image_key)
-        level = level_for(levels, native_px / crop_px)
-        origins = crop_origins(px[on_image], native_px)
-        slides.append(Slide(plan_crops(level, frame.cells[on_image], origins, native_px), background))
-    return slides
 
 
 def _embed(

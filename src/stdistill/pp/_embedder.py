@@ -19,21 +19,14 @@ from tqdm.auto import tqdm
 
 from stdistill._lightning import quiet
 from stdistill.encoders._encoder import Encoder, Precision
-from stdistill.pp._crop_plan import CropPlan, Window
+from stdistill.pp._crop_plan import Window
 from stdistill.pp._crops import CropCutter, prepare, prepared_px
 from stdistill.pp._feature_store import FeatureStore, Fingerprint, prepare_store
+from stdistill.pp._slides import Slide
 from stdistill.pp._window_reader import read_windows
 
 BATCH_SIZE_CPU = 32
 BATCH_SIZE_GPU = 256
-
-
-@dataclass(frozen=True)
-class Slide:
-    """What is read of one H&E."""
-
-    plan: CropPlan
-    background: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
