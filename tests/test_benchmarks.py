@@ -29,6 +29,18 @@ def test_read_he() -> None:
     assert float(ours[3]) < float(theirs[3])
 
 
+def test_read_crops(shared_data: Path) -> None:
+    image = shared_data / "he_small_images" / "CMU-1-Small-Region.svs"
+    lines = run("read_crops.py", "--quick", "--image", str(image)).splitlines()
+    speed = {
+        line[:34].strip(): float(line[34:].split()[1])
+        for line in lines
+        if "crops/s" not in line and line[34:41].strip().isdigit()
+    }
+    assert speed["windows, read alone"] > 20 * speed["ImageTilesDataset"]  # more than 100 on a whole slide
+    assert speed["windows, crops cut"] > 10 * speed["ImageTilesDataset"]
+
+
 def test_simulate() -> None:
     assert "seconds" in run("simulate.py", "--n-cells", "500")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import anndata as ad
 from click.testing import CliRunner
 
+import stdistill as sd
 from stdistill._cli import main
 
 
@@ -33,7 +34,11 @@ def test_demo(tmp_path: Path) -> None:
     assert cells.n_obs == 1000
     assert {"train", "test"} <= set(cells.obs["split"])
     assert cells.obsp["spatial_connectivities"].nnz > 0
+    assert cells.obs["student_niche"].notna().any()
     assert (out / "outs_truth.parquet").is_file()
+    assert {path.name for path in out.glob("*.png")} == {"crops.png", "niches.png", "training.png"}
+    assert sd.models.NicheModel.load(out / "student").card.k == 8
+    assert "student_niche" in result.output
     again = CliRunner().invoke(main, ["demo", "--out", str(out)])
     assert again.exit_code == 1
     assert "exists already" in again.output

@@ -16,24 +16,21 @@ def main() -> None:
 
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), default="demo", show_default=True, help="Folder to write.")
-@click.option("--n-cells", type=click.IntRange(min=1000), default=20_000, show_default=True, help="Cells on the slide.")
+@click.option("--n-cells", type=click.IntRange(min=1000), default=10_000, show_default=True, help="Cells on the slide.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which tissue to simulate.")
 def demo(out: Path, n_cells: int, seed: int) -> None:
-    """Simulate a Xenium slide with its H&E, read it, split it and connect its cells.
+    """Simulate a Xenium slide, fit teacher and student, and draw the niches.
 
-    Writes the bundle (outs/), the true niches beside it, and the table of cells (cells.h5ad).
+    Writes the bundle (outs/) and the true niches beside it, the H&E features (features/), the table of cells
+    (cells.h5ad), the student (student/) and figures.
     """
     if out.exists():
         msg = f"{out} exists already: remove it, or choose another folder with --out."
         raise click.ClickException(msg)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("stdistill").setLevel(logging.INFO)
-    import stdistill as sd
+    from stdistill._demo import run_demo
 
-    click.echo(f"Simulating {n_cells} cells in {out / 'outs'} …")
-    bundle = sd.datasets.simulate_xenium(out / "outs", n_cells=n_cells, seed=seed)
-    slide = sd.pp.read_xenium(bundle)
-    sd.pp.split_strips(slide)
-    sd.pp.neighborhoods(slide)
-    slide["table"].write_h5ad(out / "cells.h5ad")
-    click.echo(f"{slide['table']}\nWrote {out / 'cells.h5ad'}.")
+    table = run_demo(out, n_cells=n_cells, seed=seed)
+    click.echo(f"\nOn the strip that was held out:\n{table.to_string(index=False, float_format='%.3f')}")
+    click.echo(f"Wrote {out / 'cells.h5ad'}, {out / 'student'} and the figures beside them.")

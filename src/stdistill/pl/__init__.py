@@ -2,4 +2,26 @@
 
 from __future__ import annotations
 
-__all__: list[str] = []
+from stdistill.pl._agreement import agreement
+from stdistill.pl._composition import composition
+from stdistill.pl._composition_jsd import composition_jsd
+from stdistill.pl._confidence import confidence
+from stdistill.pl._confusion import confusion
+from stdistill.pl._crops import crops
+from stdistill.pl._neighborhood import neighborhood
+from stdistill.pl._niches import niches
+from stdistill.pl._split import split
+from stdistill.pl._training import training
+
+__all__ = [
+    "agreement",
+    "composition",
+    "composition_jsd",
+    "confidence",
+    "confusion",
+    "crops",
+    "neighborhood",
+    "niches",
+    "split",
+    "training",
+]

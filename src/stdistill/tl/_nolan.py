@@ -68,8 +68,8 @@ def nolan(
 
     A student sees parts of each cell's neighbourhood: some of its cells, all over it or within three quarters of its
     radius around a place near the cell. It learns to name the niche that the teacher, its own moving average, sees in
-    the whole neighbourhood. The niches are the `k` prototypes of the head: what the parts of a neighbourhood agree on. Cells for testing and of the buffer are never trained on; every cell in a group of the
-    split gets a niche.
+    the whole neighbourhood. The niches are the `k` prototypes of the head: what the parts of a neighbourhood agree on.
+    Cells for testing and of the buffer are never trained on; every cell in a group of the split gets a niche.
 
     What is missing is made first, and said so in the log: the expression latent
     (:func:`stdistill.pp.embed_expression`) and the neighbourhoods (:func:`stdistill.pp.neighborhoods`).

@@ -1,0 +1,113 @@
+"""Maps of categorical columns: one panel each, with the numbers of cells in the legend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from anndata import AnnData
+
+from stdistill._validate import check_integer, check_key, check_positive, get_table
+from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
+from stdistill.pl._colors import MISSING, Palette, category_colors, write_colors
+from stdistill.pl._spatial import Bounds, View, draw_cells, draw_view, make_view
+from stdistill.tl._labels import Labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from spatialdata import SpatialData
+
+LEGEND_ROWS = 15
+LEGEND_IN = 1.3
+"""Width of a column of the legend, in inches."""
+
+
+def draw_category_maps(
+    data: AnnData | SpatialData,
+    columns: Mapping[str, Labels],
+    *,
+    groups: Sequence[str] | None,
+    defaults: Mapping[str, str],
+    image_key: str | None,
+    crop_um: Bounds | None,
+    size_um: float | None,
+    alpha: float,
+    palette: Palette | None,
+    ncols: int | None,
+    title: str | Sequence[str] | None,
+    ax: Axes | Sequence[Axes] | None,
+    save: str | Path | None,
+    show: bool | None,
+    table_key: str,
+) -> AxesOrList | None:
+    """Draw columns of ``.obs`` side by side; arguments as of :func:`stdistill.pl.niches`."""
+    adata = get_table(data, table_key)
+    check_positive(alpha, "alpha")
+    if ncols is not None:
+        check_integer(ncols, "ncols", minimum=1)
+    _check_groups(columns, groups)
+    titles = make_titles(title, list(columns))
+    colors: dict[str, list[str]] = {}
+    known = dict(defaults)
+    for key, labels in columns.items():
+        colors[key] = category_colors(adata, key, labels.names, palette, known)
+        # A column without colours of its own takes those of its namesakes in the panels before.
+        known = {**dict(zip(labels.names, colors[key], strict=True)), **known}
+    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um)
+    width, height = view.panel_size
+    n_names = max(len(labels.names) for labels in columns.values()) + 1
+    panel_size = width + LEGEND_IN * -(-n_names // LEGEND_ROWS), height + 0.6
+
+    axes = make_axes(len(columns), ax=ax, panel_size=panel_size, ncols=ncols)
+    for panel, (key, labels), text in zip(axes, columns.items(), titles, strict=True):
+        _draw(panel, view, labels, colors[key], groups, alpha)
+        draw_view(panel, view, text)
+    if palette is None:
+        for key in columns:
+            write_colors(adata, key, colors[key])
+    return finish(axes, ax=ax, save=save, show=show)
+
+
+def _check_groups(columns: Mapping[str, Labels], groups: Sequence[str] | None) -> None:
+    if groups is None:
+        return
+    if isinstance(groups, str) or not len(groups):
+        msg = f"groups must be a list of names, found {groups!r}."
+        raise TypeError(msg)
+    names = {name for labels in columns.values() for name in labels.names}
+    for group in groups:
+        check_key(group, names, f"a category of {list(columns)}", argument="groups")
+
+
+def _draw(
+    ax: Axes, view: View, labels: Labels, colors: Sequence[str], groups: Sequence[str] | None, alpha: float
+) -> None:
+    from matplotlib.colors import to_rgba_array
+    from matplotlib.lines import Line2D
+
+    codes = labels.codes[view.cells]
+    shown = [code for code, name in enumerate(labels.names) if groups is None or name in groups]
+    grey = ~np.isin(codes, shown)
+    rgba = to_rgba_array([*colors, MISSING])
+    order = np.argsort(~grey, kind="stable")  # grey ones below
+    draw_cells(ax, view, rgba[np.where(grey, len(colors), codes)], order=order, alpha=alpha)
+    sizes = np.bincount(codes[~grey], minlength=len(labels.names))
+    entries = [(labels.names[code], colors[code], sizes[code]) for code in shown if sizes[code]]
+    if grey.any():
+        entries.append(("missing" if groups is None else "other", MISSING, grey.sum()))
+    handles = [
+        Line2D([], [], color=color, marker="o", linestyle="none", label=f"{name} ({size:,})")
+        for name, color, size in entries
+    ]
+    ax.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=-(-len(handles) // LEGEND_ROWS),
+        frameon=False,
+        fontsize="small",
+        handletextpad=0.1,
+        columnspacing=0.8,
+    )

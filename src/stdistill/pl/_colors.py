@@ -1,0 +1,71 @@
+"""Colours of categories: those in the table, else defaults, which are then written to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from anndata import AnnData
+
+from stdistill._niche_results import colors_of, default_colors
+from stdistill._validate import check_key
+
+Palette: TypeAlias = "Mapping[str, str] | Sequence[str]"
+
+MISSING = "#dddddd"
+"""Cells without a label, and those of other groups."""
+
+
+def category_colors(
+    adata: AnnData, key: str, names: Sequence[str], palette: Palette | None, defaults: Mapping[str, str]
+) -> list[str]:
+    """Return the colours of the categories of a column.
+
+    Parameters
+    ----------
+    adata
+        The table.
+    key
+        The column.
+    names
+        Its categories.
+    palette
+        What the user gave; goes before everything else.
+    defaults
+        Colours by name, for a column without colours in the table.
+    """
+    if palette is not None:
+        return palette_colors(palette, names)
+    if has_colors(adata, key, names):
+        return colors_of([adata], key, names)
+    return [defaults.get(name, color) for name, color in zip(names, default_colors(len(names)), strict=True)]
+
+
+def has_colors(adata: AnnData, key: str, names: Sequence[str]) -> bool:
+    """Whether the table has a colour for each category of a column."""
+    colors = adata.uns.get(f"{key}_colors")
+    return colors is not None and len(colors) >= len(names)
+
+
+def write_colors(adata: AnnData, key: str, colors: Sequence[str]) -> None:
+    """Write colours to a table that has none, so that all later plots use them; not to a view, which is not a table."""
+    if not adata.is_view and not has_colors(adata, key, colors):
+        adata.uns[f"{key}_colors"] = np.array(colors, dtype=object)
+
+
+def palette_colors(palette: Palette | None, names: Sequence[str]) -> list[str]:
+    """Return a colour for each name from a palette, the default one when there is none."""
+    if palette is None:
+        return default_colors(len(names))
+    if isinstance(palette, str):
+        msg = f"palette is {palette!r}; expected a list of colours, or a dictionary of names and colours."
+        raise TypeError(msg)
+    if isinstance(palette, Mapping):
+        for name in names:
+            check_key(name, palette, "a name in the palette", argument="category")
+        return [palette[name] for name in names]
+    if len(palette) < len(names):
+        msg = f"palette has {len(palette)} colours; {len(names)} are needed, for {list(names)}."
+        raise ValueError(msg)
+    return list(palette[: len(names)])

@@ -1,0 +1,115 @@
+"""Cell types of niches, as a heatmap or as bars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from stdistill._validate import check_key
+from stdistill.pl._axes import AxesOrList, finish, make_axes
+from stdistill.pl._colors import Palette, palette_colors
+from stdistill.pl._matrix import check_frame, draw_matrix
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LEGEND_ROWS = 15
+
+
+def composition(
+    result: pd.DataFrame,
+    *,
+    kind: Literal["heatmap", "bars"] = "heatmap",
+    cmap: str = "viridis",
+    palette: Palette | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool | None = None,
+) -> AxesOrList | None:
+    """Draw the shares of the cell types in each niche.
+
+    Parameters
+    ----------
+    result
+        What :func:`stdistill.tl.composition` returned, niches × cell types.
+    kind
+        ``"heatmap"``, or ``"bars"``: one bar per niche, divided by cell type.
+    cmap
+        Colour map of the heatmap.
+    palette
+        Colours of the cell types in the bars, in their order or by name.
+    title, ax, save, show
+        As of :func:`stdistill.pl.niches`.
+
+    Returns
+    -------
+    `None` when the figure was shown; else the axes.
+
+    Raises
+    ------
+    TypeError
+        When `result` is no frame.
+    ValueError
+        When `result` is empty or holds no shares, `kind` is another, or there are fewer colours than cell types.
+
+    Notes
+    -----
+    A niche without cells is grey in the heatmap, and has no bar.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import stdistill as sd
+    >>> obs = pd.DataFrame({"niche": list("aabb"), "cell_type": list("TTTB")}, dtype="category")
+    >>> obs.index = obs.index.astype(str)
+    >>> result = sd.tl.composition(ad.AnnData(np.zeros((4, 1)), obs=obs), niche_key="niche", cell_type_key="cell_type")
+    >>> ax = sd.pl.composition(result, kind="bars", save="composition.png")
+    """
+    import matplotlib as mpl
+
+    check_frame(result, (), "sd.tl.composition")
+    shares = result.to_numpy(dtype=np.float64)
+    if np.isnan(shares).all() or not np.allclose(shares.sum(axis=1)[~np.isnan(shares).any(axis=1)], 1):
+        msg = "The rows of the frame do not sum to 1: give the one that sd.tl.composition returns."
+        raise ValueError(msg)
+    if kind not in ("heatmap", "bars"):
+        msg = f"kind must be 'heatmap' or 'bars', found {kind!r}."
+        raise ValueError(msg)
+    check_key(cmap, mpl.colormaps, "a colour map of matplotlib", argument="cmap")
+    n_niches, n_types = shares.shape
+    if kind == "heatmap":
+        size = 2.2 + 0.28 * n_types, 1.8 + 0.28 * n_niches
+        axes = make_axes(1, ax=ax, panel_size=size)
+        highest = float(np.nanmax(shares))
+        draw_matrix(axes[0], result, cmap=cmap, label="share of cells", highest=highest, title=title or "")
+    else:
+        colors = palette_colors(palette, list(map(str, result.columns)))
+        axes = make_axes(1, ax=ax, panel_size=(6.0 + 1.2 * (n_types // LEGEND_ROWS), 1.2 + 0.28 * n_niches))
+        _draw_bars(axes[0], result, colors, title or "")
+    return finish(axes, ax=ax, save=save, show=show)
+
+
+def _draw_bars(ax: Axes, result: pd.DataFrame, colors: list[str], title: str) -> None:
+    shares = result.fillna(0.0).to_numpy(dtype=np.float64)
+    starts = shares.cumsum(axis=1) - shares
+    places = np.arange(len(result))
+    for number, cell_type in enumerate(map(str, result.columns)):
+        ax.barh(places, shares[:, number], left=starts[:, number], color=colors[number], label=cell_type, height=0.85)
+    ax.set_yticks(places, result.index.astype(str))
+    ax.set(xlim=(0, 1), xlabel="share of cells", ylabel=result.index.name or "", title=title)
+    ax.set_ylim(len(result) - 0.5, -0.5)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=-(-len(colors) // LEGEND_ROWS),
+        frameon=False,
+        fontsize="small",
+        title=result.columns.name,
+    )

@@ -1,0 +1,132 @@
+"""Maps of how sure the niche models are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+
+from stdistill import _keys
+from stdistill._validate import check_key, check_positive, get_table
+from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
+from stdistill.pl._colors import MISSING
+from stdistill.pl._spatial import Bounds, draw_cells, draw_view, make_view
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from spatialdata import SpatialData
+
+SUFFIX = "_confidence"
+COLORBAR_IN = 0.9
+HINT = "Confidence is written by sd.tl.nolan, sd.tl.distill and sd.tl.predict."
+
+
+def confidence(
+    data: AnnData | SpatialData,
+    *,
+    keys: str | Sequence[str] | None = None,
+    image_key: str | None = None,
+    crop_um: Bounds | None = None,
+    size_um: float | None = None,
+    alpha: float = 1.0,
+    cmap: str = "viridis",
+    ncols: int | None = None,
+    title: str | Sequence[str] | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
+    save: str | Path | None = None,
+    show: bool | None = None,
+    table_key: str = _keys.TABLE,
+) -> AxesOrList | None:
+    """Draw how sure each cell's niche is, one panel per model, all on the scale from 0 to 1.
+
+    Parameters
+    ----------
+    data
+        Table, or SpatialData with a table, with confidences in ``.obs``.
+    keys
+        Columns to draw, by default every ``*_confidence`` column.
+    cmap
+        Colour map of matplotlib.
+    image_key, crop_um, size_um, alpha, ncols, title, ax, save, show, table_key
+        As of :func:`stdistill.pl.niches`.
+
+    Returns
+    -------
+    `None` when the figure was shown; else the axes, or a list of them when there are several panels. Nothing is
+    written.
+
+    Raises
+    ------
+    KeyError
+        When the table, a column or the image is not there.
+    TypeError
+        When a column does not hold numbers.
+    ValueError
+        As by :func:`stdistill.pl.niches`.
+
+    Notes
+    -----
+    Confidence is the largest softmax probability of a cell's logits. Cells without a prediction are grey.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import stdistill as sd
+    >>> rng = np.random.default_rng(0)
+    >>> adata = ad.AnnData(np.zeros((500, 1)), obsm={"spatial": rng.uniform(0, 800, (500, 2))})
+    >>> adata.obs["student_confidence"] = rng.uniform(size=500)
+    >>> ax = sd.pl.confidence(adata, save="confidence.png")
+    """
+    import matplotlib as mpl
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import to_rgba
+
+    adata = get_table(data, table_key)
+    check_positive(alpha, "alpha")
+    columns = {key: _read(adata, key) for key in _find_keys(adata, keys)}
+    check_key(cmap, mpl.colormaps, "a colour map of matplotlib", argument="cmap")
+    titles = make_titles(title, list(columns))
+    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um)
+    width, height = view.panel_size
+    axes = make_axes(len(columns), ax=ax, panel_size=(width + COLORBAR_IN, height + 0.6), ncols=ncols)
+    scale = ScalarMappable(mpl.colors.Normalize(0, 1), mpl.colormaps[cmap])
+    for panel, values, text in zip(axes, columns.values(), titles, strict=True):
+        shown = values[view.cells]
+        missing = np.isnan(shown)
+        colors = scale.to_rgba(np.where(missing, 0, shown))
+        colors[missing] = to_rgba(MISSING)
+        draw_cells(panel, view, colors, order=np.argsort(~missing, kind="stable"), alpha=alpha)
+        draw_view(panel, view, text)
+        panel.figure.colorbar(scale, ax=panel, shrink=0.6, label="confidence")
+    return finish(axes, ax=ax, save=save, show=show)
+
+
+def _find_keys(adata: AnnData, keys: str | Sequence[str] | None) -> list[str]:
+    if keys is not None:
+        chosen = [keys] if isinstance(keys, str) else list(keys)
+        for key in chosen:
+            check_key(key, adata.obs.columns, "a column of .obs", argument="keys", hint=HINT)
+    else:
+        chosen = [str(key) for key in adata.obs.columns if str(key).endswith(SUFFIX)]
+    if not chosen:
+        msg = f"There is no column *{SUFFIX} in .obs. {HINT}" if keys is None else "keys is empty: name columns."
+        raise KeyError(msg)
+    return chosen
+
+
+def _read(adata: AnnData, key: str) -> npt.NDArray[np.float64]:
+    column = adata.obs[key]
+    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        msg = f".obs[{key!r}] holds {column.dtype}; expected numbers between 0 and 1. {HINT}"
+        raise TypeError(msg)
+    values: npt.NDArray[np.float64] = column.to_numpy(dtype=np.float64)
+    if np.isnan(values).all() or np.nanmin(values) < 0 or np.nanmax(values) > 1:
+        msg = f".obs[{key!r}] is missing for every cell, or holds values outside 0 to 1: it is no confidence. {HINT}"
+        raise ValueError(msg)
+    return values

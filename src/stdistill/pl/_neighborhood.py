@@ -1,0 +1,107 @@
+"""One cell and its neighbourhood, as a niche model sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stdistill import _keys
+from stdistill._validate import check_key, get_centers, get_table
+from stdistill.pl._axes import AxesOrList, finish, make_axes
+from stdistill.pl._colors import MISSING
+from stdistill.pl._spatial import CELL_UM, draw_cells, draw_view, make_view
+from stdistill.tl._inputs import NEIGHBORS, graph_radius
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from spatialdata import SpatialData
+
+MARGIN = 1.25
+"""So many radii are shown to each side of the cell."""
+NEIGHBOR, CELL = "#3f90da", "#bd1f01"
+
+
+def neighborhood(
+    data: AnnData | SpatialData,
+    *,
+    cell: str,
+    image_key: str | None = None,
+    size_um: float = CELL_UM,
+    alpha: float = 1.0,
+    title: str | None = None,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool | None = None,
+    table_key: str = _keys.TABLE,
+) -> AxesOrList | None:
+    """Draw one cell, the disc around it, and the cells in it, which are the tokens of a niche model.
+
+    Parameters
+    ----------
+    data
+        Table, or SpatialData with a table, with neighbourhoods.
+    cell
+        Name of the cell in ``.obs_names``.
+    size_um
+        Diameter of the dots in µm.
+    image_key, alpha, title, ax, save, show, table_key
+        As of :func:`stdistill.pl.niches`.
+
+    Returns
+    -------
+    `None` when the figure was shown; else the axes. Nothing is written.
+
+    Raises
+    ------
+    KeyError
+        When the table, the cell, the neighbourhoods or the image is not there.
+    TypeError
+        When an AnnData is to be drawn over an image.
+    ValueError
+        When the neighbourhoods have no radius, or as by :func:`stdistill.pl.niches`.
+
+    Notes
+    -----
+    Neighbours are those of the graph that :func:`stdistill.pp.neighborhoods` wrote. Cells within the disc that are
+    grey are not among them: they are of another group of the split.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import stdistill as sd
+    >>> adata = ad.AnnData(np.zeros((900, 1)), obsm={"spatial": np.random.default_rng(0).uniform(0, 500, (900, 2))})
+    >>> sd.pp.neighborhoods(adata, radius_um=60)
+    >>> ax = sd.pl.neighborhood(adata, cell="17", save="neighborhood.png")
+    """
+    from matplotlib.colors import to_rgba
+    from matplotlib.patches import Circle
+
+    adata = get_table(data, table_key)
+    check_key(NEIGHBORS, adata.uns, "in .uns", argument="neighbors", hint="Run sd.pp.neighborhoods.")
+    if cell not in adata.obs_names:
+        msg = f"cell={cell!r} is not in .obs_names; they are like {adata.obs_names[:3].tolist()}."
+        raise KeyError(msg)
+    radius = graph_radius(adata)
+    row = int(np.flatnonzero(adata.obs_names == cell)[0])
+    x, y = (float(value) for value in get_centers(adata)[row])
+    reach = MARGIN * radius
+    crop_um = x - reach, y - reach, x + reach, y + reach
+    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um)
+    graph = adata.obsp[adata.uns[NEIGHBORS].get("connectivities_key", f"{_keys.SPATIAL}_connectivities")]
+    neighbors = np.setdiff1d(graph[[row]].indices, [row])
+
+    colors = np.tile(to_rgba(MISSING), (len(view.cells), 1))
+    colors[np.isin(view.cells, neighbors)] = to_rgba(NEIGHBOR)
+    colors[view.cells == row] = to_rgba(CELL)
+    # The cell on top, then its neighbours.
+    order = np.argsort(np.isin(view.cells, neighbors) + 2 * (view.cells == row), kind="stable")
+    text = f"{cell}: {len(neighbors)} neighbours within {radius:.1f} µm" if title is None else title
+    axes = make_axes(1, ax=ax, panel_size=view.panel_size)
+    draw_cells(axes[0], view, colors, order=order, alpha=alpha)
+    draw_view(axes[0], view, text)
+    axes[0].add_patch(Circle((x, y), radius, fill=False, edgecolor="black", linewidth=1.2))
+    return finish(axes, ax=ax, save=save, show=show)

@@ -1,0 +1,100 @@
+"""Map of the split into training and test cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stdistill import _keys
+from stdistill._record import read_record
+from stdistill._validate import get_table
+from stdistill.pl._axes import AxesOrList
+from stdistill.pl._categories import draw_category_maps
+from stdistill.pl._colors import Palette
+from stdistill.pl._spatial import Bounds
+from stdistill.tl._labels import read_labels
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from spatialdata import SpatialData
+
+COLORS = {_keys.TRAIN: "#3f90da", _keys.TEST: "#ffa90e", _keys.BUFFER: "#717581"}
+
+
+def split(
+    data: AnnData | SpatialData,
+    *,
+    split_key: str = _keys.SPLIT,
+    image_key: str | None = None,
+    crop_um: Bounds | None = None,
+    size_um: float | None = None,
+    alpha: float = 1.0,
+    palette: Palette | None = None,
+    title: str | None = None,
+    ax: Axes | None = None,
+    save: str | Path | None = None,
+    show: bool | None = None,
+    table_key: str = _keys.TABLE,
+) -> AxesOrList | None:
+    """Draw the strips of training and test cells, and the buffer between them.
+
+    Parameters
+    ----------
+    data
+        Table, or SpatialData with a table, with a split.
+    split_key
+        Column of ``.obs`` written by :func:`stdistill.pp.split_strips`; the default is found under another name too.
+    image_key, crop_um, size_um, alpha, palette, title, ax, save, show, table_key
+        As of :func:`stdistill.pl.niches`.
+
+    Returns
+    -------
+    `None` when the figure was shown; else the axes. Written to the table, unless it is a view or `palette` is given:
+
+    ``.uns["{split_key}_colors"]``
+        The default colours, when there were none.
+
+    Raises
+    ------
+    KeyError
+        When the table, the split or the image is not there.
+    TypeError
+        When the split is not categorical.
+    ValueError
+        As by :func:`stdistill.pl.niches`.
+
+    Notes
+    -----
+    As Hizmi et al. 2026, section 5.1, describe it; the picture is our choice.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import stdistill as sd
+    >>> adata = ad.AnnData(np.zeros((900, 1)), obsm={"spatial": np.random.default_rng(0).uniform(0, 2000, (900, 2))})
+    >>> sd.pp.split_strips(adata, mpp=0.274)
+    >>> ax = sd.pl.split(adata, save="split.png")
+    """
+    adata = get_table(data, table_key)
+    if split_key == _keys.SPLIT and split_key not in adata.obs:
+        split_key = str(read_record(adata, "split_strips").get("key_added", split_key))
+    labels = read_labels(adata, split_key, "split_key", "Write one with sd.pp.split_strips.")
+    return draw_category_maps(
+        data,
+        {split_key: labels},
+        groups=None,
+        defaults=COLORS,
+        image_key=image_key,
+        crop_um=crop_um,
+        size_um=size_um,
+        alpha=alpha,
+        palette=palette,
+        ncols=None,
+        title=title,
+        ax=ax,
+        save=save,
+        show=show,
+        table_key=table_key,
+    )

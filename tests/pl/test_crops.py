@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from spatialdata import SpatialData
+
+import stdistill as sd
+
+
+@pytest.fixture(scope="module")
+def slide(bundle: Path) -> SpatialData:
+    return sd.pp.read_xenium(bundle)
+
+
+def test_a_row_for_each_niche(slide: SpatialData) -> None:
+    _, ax = plt.subplots()
+    assert sd.pl.crops(slide, niche_key="cell_type", n_crops=3, crop_px=64, ax=ax) is ax
+    rows = [label.get_text() for label in ax.get_yticklabels()]
+    assert rows == list(slide["table"].obs["cell_type"].cat.categories)
+    (picture,) = ax.images
+    assert picture.get_array().shape == (len(rows) * 68, 3 * 68, 3)
+    plt.close()
+
+
+def test_cells_are_at_the_crosses(slide: SpatialData) -> None:
+    cells = slide["table"].obs_names[:2]
+    _, ax = plt.subplots()
+    sd.pl.crops(slide, cells=cells, crop_px=64, ax=ax)
+    picture = ax.images[0].get_array()
+    crops = sd.get.he_crops(slide, cells=cells, crop_px=64)
+    np.testing.assert_array_equal(picture[:64, 68:132], crops[1])
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [31.5, 99.5])
+    plt.close()
+
+
+def test_the_same_cells_for_a_seed(slide: SpatialData) -> None:
+    pictures = []
+    for seed in (0, 0, 1):
+        _, ax = plt.subplots()
+        sd.pl.crops(slide, n_crops=4, crop_px=32, seed=seed, ax=ax)
+        pictures.append(np.asarray(ax.images[0].get_array()))
+        plt.close()
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert (pictures[0] != pictures[2]).any()
+
+
+def test_bad_input(slide: SpatialData) -> None:
+    with pytest.raises(KeyError, match=r"niche_key='niche'.*'cell_type'"):
+        sd.pl.crops(slide, niche_key="niche")
+    with pytest.raises(TypeError, match="categorical"):
+        sd.pl.crops(slide, niche_key="cell_area")
+    with pytest.raises(ValueError, match="n_crops"):
+        sd.pl.crops(slide, n_crops=0)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import stdistill as sd
+from stdistill.models._card import ModelCard
+
+NETWORK = {"width": 8, "depth": 1, "n_heads": 2, "n_frequencies": 2, "dropout": 0.0, "head": "linear"}
+
+
+@pytest.fixture
+def history() -> pd.DataFrame:
+    epochs = np.arange(20)
+    decay = np.exp(-epochs / 5)
+    return pd.DataFrame(
+        {
+            "training_loss": 3 * decay + 0.4,
+            "occupied_niches": np.minimum(10, 2 + epochs),
+            "largest_niche": 0.9 * decay + 0.1,
+            "size_entropy": 1 - 0.7 * decay,
+            "target_entropy": decay,
+            "effective_rank": 2 + epochs / 9,
+        },
+        index=pd.Index(epochs, name="epoch"),
+    )
+
+
+def test_teacher(history: pd.DataFrame, check_image: Callable) -> None:
+    axes = sd.pl.training(history, show=False)
+    check_image("training")
+    titles = ["loss", "entropy", "occupied niches", "largest niche", "effective rank"]
+    assert [ax.get_title() for ax in axes] == titles
+    np.testing.assert_array_equal(axes[2].lines[0].get_ydata(), history["occupied_niches"])
+    assert [text.get_text() for text in axes[1].get_legend().get_texts()] == ["target_entropy", "size_entropy"]
+
+
+def test_losses_share_a_panel_and_others_have_their_own(history: pd.DataFrame) -> None:
+    history = history[["training_loss"]].assign(validation_loss=np.nan, accuracy=0.5)
+    history.loc[10:, "validation_loss"] = 1.0
+    loss, accuracy = sd.pl.training(history, show=False)
+    assert [len(line.get_xdata()) for line in loss.lines] == [20, 10]
+    assert accuracy.get_title() == "accuracy"
+
+
+def test_a_model(history: pd.DataFrame) -> None:
+    card = ModelCard("distillation", 2, "X_he", 4, 30.0, ["a", "b"], ["red", "blue"], network=NETWORK)
+    model = sd.models.NicheModel(card.build_network(), card, history[["training_loss"]])
+    ax = sd.pl.training(model, show=False)
+    np.testing.assert_array_equal(ax.lines[0].get_ydata(), history["training_loss"])
+
+
+def test_what_is_no_history(history: pd.DataFrame) -> None:
+    with pytest.raises(TypeError, match=r"Expected the frame that model.history returns, found str"):
+        sd.pl.training("student/")
+    with pytest.raises(ValueError, match="has 0 rows"):
+        sd.pl.training(history[:0])
