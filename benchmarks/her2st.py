@@ -4,7 +4,7 @@
     python benchmarks/her2st.py --quick
 
 Patient C of her2st (Andersson et al. 2021, Nat Commun 12:6012) has four consecutive sections with full-resolution H&E:
-C2, C3, C4 and C5. Each spot is a window of 155 µm around its centre, resized to 224 px. A ridge regression on
+C2, C3, C4 and C5. `sd.pp.embed_he` sees a window of 155 µm around each spot as 224 px. A ridge regression on
 standardised features is fitted on three sections and predicts the fourth, four times over. Its penalty is chosen on the
 three training sections alone, by leaving out each in turn. It predicts
 
@@ -25,10 +25,10 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -38,15 +38,19 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from spatialdata import SpatialData
+from spatialdata.models import Image2DModel, ShapesModel, TableModel
+from spatialdata.transformations import Scale
 from torch import Tensor
 from torch.nn import functional
 
-from stdistill.encoders._texture import TextureEncoder
+import stdistill as sd
 
 SHARED_DATA = Path(os.environ.get("STDISTILL_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 MOBILENET = "mobilenet_v2_imagenet/tf2_mobilenet_v2_1.0_224_ptq.npz"
 SECTIONS = ("C2", "C3", "C4", "C5")
 SPOT_PITCH_UM = 200
+SPOT_RADIUS_UM = 50
 WINDOW_UM = 155
 CROP_PX = 224
 Image.MAX_IMAGE_PIXELS = None  # the sections are larger than what Pillow takes for an attack
@@ -63,19 +67,6 @@ STAGES = (
 )
 
 Array = npt.NDArray[np.floating]
-Encoder = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Section:
-    """The spots of one section, in one order."""
-
-    crops: npt.NDArray[np.uint8]
-    """Windows (n, 224, 224, 3)."""
-    counts: pd.DataFrame
-    """Spots × genes."""
-    proportions: pd.DataFrame
-    """Spots × cell types."""
 
 
 class MobileNetV2(torch.nn.Module):
@@ -136,56 +127,58 @@ def untrained(weights: dict[str, Array]) -> dict[str, Array]:
     return {name: draw(name, value).astype(np.float32) for name, value in weights.items()}
 
 
-def colour_statistics(images: Tensor) -> Tensor:
-    """Mean and standard deviation of each channel: (b, 6)."""
-    return torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
+class ColourStatistics(torch.nn.Module):
+    """Mean and standard deviation of each channel."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode images (b, 3, h, w) as (b, 6)."""
+        return torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
 
 
-def read_section(folder: Path, name: str, every: int) -> Section:
+def read_section(folder: Path, name: str, every: int) -> SpatialData:
     """Read every so many-th of one section's spots that have counts, proportions and a place on the image."""
     spots = pd.read_csv(folder / "spots" / f"{name}_selection.tsv", sep="\t").query("selected == 1")
     spots.index = pd.Index([f"{x}x{y}" for x, y in zip(spots["x"], spots["y"], strict=True)])
     counts = pd.read_csv(folder / "counts" / f"{name}.tsv.gz", sep="\t", index_col=0)
     proportions = pd.read_csv(folder / "proportions" / f"{name}-major.tsv", sep="\t", index_col=0)
     spots = spots.loc[spots.index.intersection(counts.index).intersection(proportions.index)].iloc[::every]
-    return Section(
-        crops=cut_windows(Image.open(folder / "images" / f"{name}.jpg"), spots),
-        counts=counts.loc[spots.index],
-        proportions=proportions.loc[spots.index],
+    px_per_um = np.polyfit(spots["new_x"], spots["pixel_x"], 1)[0] / SPOT_PITCH_UM
+    circles = ShapesModel.parse(
+        spots[["pixel_x", "pixel_y"]].to_numpy() / px_per_um,
+        geometry=0,
+        radius=SPOT_RADIUS_UM,
+        index=spots.index,
+        transformations={"global": Scale([px_per_um, px_per_um], axes=("x", "y"))},
+    )
+    table = ad.AnnData(
+        counts.loc[spots.index],
+        obs=pd.DataFrame({"region": pd.Categorical(["spots"] * len(spots)), "spot": spots.index}, index=spots.index),
+        obsm={"spatial": circles.get_coordinates().to_numpy(), "proportions": proportions.loc[spots.index]},
+    )
+    pixels = np.asarray(Image.open(folder / "images" / f"{name}.jpg").convert("RGB"))
+    return SpatialData(
+        images={"he": Image2DModel.parse(pixels, dims=("y", "x", "c"), c_coords=("r", "g", "b"))},
+        shapes={"spots": circles},
+        tables={"table": TableModel.parse(table, region="spots", region_key="region", instance_key="spot")},
     )
 
 
-def cut_windows(image: Image.Image, spots: pd.DataFrame) -> npt.NDArray[np.uint8]:
-    """Cut the window around each spot and resize it: (n, 224, 224, 3). None of them reaches the edge of the image."""
-    px_per_pitch = np.polyfit(spots["new_x"], spots["pixel_x"], 1)[0]
-    half = WINDOW_UM / 2 * px_per_pitch / SPOT_PITCH_UM
-    windows = (
-        image.resize((CROP_PX, CROP_PX), Image.Resampling.BICUBIC, box=(x - half, y - half, x + half, y + half))
-        for x, y in spots[["pixel_x", "pixel_y"]].to_numpy()
-    )
-    return np.stack([np.asarray(window) for window in windows])
-
-
-def log_cp10k(sections: Sequence[Section], n_genes: int) -> list[Array]:
-    """Normalise the most variable of the genes that a tenth of the spots of every section have."""
+def log_cp10k(sections: Sequence[pd.DataFrame], n_genes: int) -> list[Array]:
+    """Normalise the counts of the most variable of the genes that a tenth of the spots of every section have."""
     common = [
         gene
-        for gene in sections[0].counts.columns
-        if all(gene in section.counts and (section.counts[gene] > 0).mean() >= 0.1 for section in sections)
+        for gene in sections[0].columns
+        if all(gene in counts and (counts[gene] > 0).mean() >= 0.1 for counts in sections)
     ]
-    logs = [
-        np.log1p(section.counts[common].to_numpy() / section.counts.sum(axis=1).to_numpy()[:, None] * 1e4)
-        for section in sections
-    ]
+    logs = [np.log1p(counts[common].to_numpy() / counts.sum(axis=1).to_numpy()[:, None] * 1e4) for counts in sections]
     variable = np.argsort(-np.concatenate(logs).var(axis=0), kind="stable")[:n_genes]
     return [values[:, variable].astype(np.float32) for values in logs]
 
 
-@torch.inference_mode()
-def encode(encoder: Encoder, crops: npt.NDArray[np.uint8], batch_size: int = 8) -> Array:
-    """Encode crops (n, h, w, 3) as (n, d)."""
-    batches = torch.from_numpy(crops).permute(0, 3, 1, 2).split(batch_size)
-    return torch.cat([encoder(batch.float() / 255) for batch in batches]).numpy()
+def embed(section: SpatialData, encoder: sd.encoders.Encoder) -> Array:
+    """Encode the windows around the spots as (n, d)."""
+    sd.pp.embed_he(section, encoder=encoder, crop_px=CROP_PX, mpp=WINDOW_UM / CROP_PX)
+    return section["table"].obsm["X_he"].astype(np.float32)
 
 
 def score(features: Sequence[Array], targets: Sequence[Array]) -> float:
@@ -216,22 +209,25 @@ def main() -> None:
     arguments = parser.parse_args()
     names, every, n_genes = (SECTIONS[:2], 2, 50) if arguments.quick else (SECTIONS, 1, 200)
     sections = [read_section(arguments.data / "her2st", name, every) for name in names]
-    genes = log_cp10k(sections, n_genes)
-    proportions = [section.proportions.to_numpy(np.float32) for section in sections]
+    genes = log_cp10k([section["table"].to_df() for section in sections], n_genes)
+    proportions = [section["table"].obsm["proportions"].to_numpy(np.float32) for section in sections]
     with np.load(arguments.data / MOBILENET) as file:
         weights = dict(file)
-    trained, random = MobileNetV2(weights).eval(), MobileNetV2(untrained(weights)).eval()
-    encoders: dict[str, Encoder] = {
-        "colour statistics": colour_statistics,
-        "texture": TextureEncoder(),
-        "MobileNetV2, ImageNet": lambda images: trained(images * 2 - 1),
-        "MobileNetV2, untrained": lambda images: random(images * 2 - 1),
+    half = (0.5, 0.5, 0.5)
+    networks = {"ImageNet": MobileNetV2(weights), "untrained": MobileNetV2(untrained(weights))}
+    encoders = {
+        "colour statistics": sd.encoders.from_module(ColourStatistics(), mean=(0, 0, 0), std=(1, 1, 1)),
+        "texture": sd.encoders.get("texture"),
+        **{
+            f"MobileNetV2, {name}": sd.encoders.from_module(network, mean=half, std=half)
+            for name, network in networks.items()
+        },
     }
-    print(f"{', '.join(names)}: {sum(len(s.crops) for s in sections)} spots, {n_genes} genes, mean Pearson correlation")
+    print(f"{', '.join(names)}: {sum(map(len, genes))} spots, {n_genes} genes, mean Pearson correlation")
     print(f"{'features':<24}{'dimensions':>11}{'genes':>8}{'cell types':>12}{'crops/s':>9}")
     for name, encoder in encoders.items():
         start = time.perf_counter()
-        features = [encode(encoder, section.crops) for section in sections]
+        features = [embed(section, encoder) for section in sections]
         speed = sum(map(len, features)) / (time.perf_counter() - start)
         row = f"{score(features, genes):>8.3f}{score(features, proportions):>12.3f}"
         print(f"{name:<24}{features[0].shape[1]:>11}{row}{speed:>9.0f}", flush=True)

@@ -50,3 +50,19 @@ def test_her2st(shared_data: Path) -> None:
     genes, cell_types = ({line[:25].strip(): float(line.split()[at]) for line in lines[2:]} for at in (-3, -2))
     for scores in (genes, cell_types):
         assert scores["texture"] > scores["colour statistics"]
+
+
+def test_measures() -> None:
+    lines = run("measures.py", "--quick").splitlines()
+    rows = {line[:20].strip(): line[20:].split() for line in lines[2:6]}
+    assert float(rows["together"][0]) < 3
+    assert float(rows["composition_jsd"][1]) > 5 * float(rows["composition_jsd"][0])
+
+
+def test_niche_models() -> None:
+    assert "peak beyond it" in run("niche_models.py", "--quick")
+
+
+def test_teacher() -> None:
+    arguments = ["--seeds", "0", "--n-cells", "800", "--k", "5", "--latent-epochs", "3", "--epochs", "1"]
+    assert "k-means" in run("teacher.py", *arguments)

@@ -13,6 +13,8 @@ N_NICHES = 8
 """Niches of the simulated tissue, and of the models."""
 EXPRESSION_EPOCHS = 20
 """Enough for a small slide; scVI's own rule would take longer than all the rest."""
+STUDENT_EPOCHS = 8
+"""Fewer than the default, so that the example ends within minutes on two cores."""
 
 
 def run_demo(out: Path, *, n_cells: int, seed: int) -> pd.DataFrame:
@@ -39,7 +41,7 @@ def run_demo(out: Path, *, n_cells: int, seed: int) -> pd.DataFrame:
     sd.pp.embed_expression(slide, max_epochs=EXPRESSION_EPOCHS, seed=seed)
 
     cells = slide["table"]
-    student = sd.tl.distill(cells, k=N_NICHES, seed=seed)
+    student = sd.tl.distill(cells, k=N_NICHES, max_epochs=STUDENT_EPOCHS, seed=seed)
     truth = pd.read_parquet(out / "outs_truth.parquet").set_index("cell_id")["niche"]
     cells.obs["true_niche"] = pd.Categorical(cells.obs["cell_id"].map(truth).astype(str))
     for key in ("teacher_niche", "student_niche"):

@@ -57,7 +57,36 @@ class TiffLevel:
         return len(self.shape)
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
+        tile = self._decode_tile(key)
+        if tile is not None:
+            return tile
         return np.asarray(_open_level(self.path, self.modified_ns, self.level, os.getpid())[key])
+
+    def _decode_tile(self, key: Any) -> npt.NDArray[Any] | None:
+        """Decode what is exactly one tile, in the calling thread: zarr would do so in a single one for all callers."""
+        page = _open_page(self.path, self.modified_ns, self.level, os.getpid())
+        if not page.is_tiled or page.axes != "YXS" or page.shape != self.shape:
+            return None
+        rows, columns, samples = key
+        place, within = zip(divmod(rows.start, page.tilelength), divmod(columns.start, page.tilewidth), strict=True)
+        end = min(rows.start + page.tilelength, self.shape[0]), min(columns.start + page.tilewidth, self.shape[1])
+        if any(within) or (rows.stop, columns.stop) != end:
+            return None
+        number = place[0] * -(-self.shape[1] // page.tilewidth) + place[1]
+        offset, n_bytes = page.dataoffsets[number], page.databytecounts[number]
+        ((data, _),) = page.parent.filehandle.read_segments([offset], [n_bytes])
+        tile, *_ = page.decode(data, number, jpegtables=page.jpegtables)
+        if tile is None:  # left out of the file
+            return None
+        return np.asarray(tile[0, : rows.stop - rows.start, : columns.stop - columns.start, samples])
+
+
+@lru_cache(maxsize=64)
+def _open_page(path: Path, modified_ns: int, level: int, process: int) -> Any:
+    """Open the first page of a level, for many threads; cached as that of :func:`_open_level` is."""
+    tiff = tifffile.TiffFile(path)
+    tiff.filehandle.set_lock(True)
+    return tiff.series[0].levels[level].keyframe
 
 
 @lru_cache(maxsize=64)
