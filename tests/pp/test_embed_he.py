@@ -472,6 +472,7 @@ def test_image_without_resolution(make_slide: Callable[..., SpatialData]) -> Non
         ({"mpp": -1.0}, "mpp must be positive"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"precision": "int8"}, "precision must be one of"),
+        ({"device": "tpu"}, "device must be one of"),
         ({"key_added": "X/he"}, "key_added must be a name"),
         ({"devices": 2}, "store="),
     ],

@@ -39,6 +39,7 @@ MIN_CROP_PX = 8
 N_SAMPLED_CHUNKS = 16
 """Chunks of an image by which it is told from another."""
 PRECISIONS = (None, "float32", "bfloat16", "float16")
+DEVICES = (None, "cpu", "cuda", "mps")
 
 
 def embed_he(
@@ -155,9 +156,10 @@ def embed_he(
         check_positive(mpp, "mpp")
     if batch_size is not None:
         check_integer(batch_size, "batch_size", minimum=1)
-    if precision not in PRECISIONS:
-        msg = f"precision must be one of {PRECISIONS}, found {precision!r}."
-        raise ValueError(msg)
+    for argument, value, choices in (("precision", precision, PRECISIONS), ("device", device, DEVICES)):
+        if value not in choices:
+            msg = f"{argument} must be one of {choices}, found {value!r}."
+            raise ValueError(msg)
     check_name(key_added, "key_added")
     if store is None and (devices != 1 or num_nodes != 1):
         msg = "Several devices write to one store: name a folder that all of them reach with store=."
@@ -184,7 +186,7 @@ def embed_he(
         stain=_describe_stain(stain_normalization),
         store=store,
         resume=resume,
-        accelerator="auto" if device is None else device,
+        device=device or _fastest_device(),
         devices=devices,
         num_nodes=num_nodes,
         strategy=strategy,
@@ -211,6 +213,14 @@ def embed_he(
     return sdata if copy else None
 
 
+def _fastest_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def _check_resolution(frame: HEFrame, mpp: float | None) -> None:
     """Raise when a resolution is asked of an image whose own is not known."""
     if mpp is not None and np.array_equal(frame.um_to_px, np.eye(3)):
@@ -234,7 +244,7 @@ def _embed(
     stain: str | None,
     store: str | Path | None,
     resume: bool,
-    accelerator: str,
+    device: str,
     devices: Any,
     num_nodes: int,
     strategy: str,
@@ -252,6 +262,7 @@ def _embed(
         "encoders": [_describe(one) for one in encoders],
         "crop_px": crop_px,
         "mpp": mpp,
+        "device": device,
         "precision": precision,
         "stain_normalization": stain,
     }
@@ -259,7 +270,7 @@ def _embed(
     run = EmbeddingRun(
         slides, encoders, crop_px, precision, batch_size, folder.expanduser(), fingerprint, cell_ids[order], resume
     )
-    used = embed(run, accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
+    used = embed(run, accelerator=device, devices=devices, num_nodes=num_nodes, strategy=strategy)
     written = FeatureStore(run.store).features()
     features = np.full((len(cell_ids), written.shape[1]), np.nan, dtype=np.float16)
     features[order] = written

@@ -204,7 +204,10 @@ def distill(
     if not has_teacher(tables, teacher_key):
         if teacher_key != _keys.TEACHER:
             raise missing_teacher(tables, teacher_key)
-        _fit_teacher(data, tables, k=k, seed=seed, table_key=table_key, **keys, **where)
+        from stdistill.tl._nolan import nolan
+
+        logger.info("There is no teacher in .obs: fitting one with sd.tl.nolan(k=%d).", k)
+        nolan(data, k=k, seed=seed, table_key=table_key, **keys, **where)
     teacher = read_teacher(tables, teacher_key, k)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
@@ -304,34 +307,3 @@ def distill(
         key_added,
     )
     return model
-
-
-def _fit_teacher(
-    data: AnnData | SpatialData | Sequence[AnnData | SpatialData],
-    tables: Sequence[AnnData],
-    *,
-    k: int,
-    split_key: str | None,
-    library_key: str | None,
-    seed: int,
-    table_key: str,
-    **where: Any,
-) -> None:
-    """Fit the default teacher, and make what it needs."""
-    from stdistill.tl._nolan import nolan
-
-    if any(_keys.EXPRESSION_LATENT not in table.obsm for table in tables):
-        if len(tables) > 1:
-            msg = (
-                f'Not all tables have .obsm["{_keys.EXPRESSION_LATENT}"], and latents made slide by slide would not be '
-                "comparable: compute them in one go on the concatenated tables with "
-                "sd.pp.embed_expression(library_key=...)."
-            )
-            raise KeyError(msg)
-        from stdistill.pp._embed_expression import embed_expression
-
-        logger.info("There is no expression latent: computing it with sd.pp.embed_expression.")
-        embed_expression(tables[0], split_key=split_key, library_key=library_key, seed=seed)
-    ensure_neighborhoods(tables, split_key=split_key, library_key=library_key)
-    logger.info("There is no teacher in .obs: fitting one with sd.tl.nolan(k=%d).", k)
-    nolan(data, k=k, split_key=split_key, library_key=library_key, seed=seed, table_key=table_key, **where)
