@@ -59,12 +59,16 @@ def read_windows(level: SlideLevel, windows: Sequence[Window], background: Pixel
     """Yield the pixels (height, width, 3) of one window after the other, what lies off the slide in `background`.
 
     Decoded chunks are kept until the last window that needs them, which takes about one row of chunks of the slide.
+    Memory is used again, since the system takes longer to hand out new pages than to copy pixels into old ones: a
+    window stays as it is while the next one is asked for, and no longer.
     """
     chunks = _Chunks(level)
     needed = [list(chunks_under(window, level)) for window in windows]
     last_use = {chunk: number for number, under in enumerate(needed) for chunk in under}
     decoded: dict[Chunk, Future[Pixels]] = {}
     coming: deque[Future[Pixels]] = deque()
+    largest = max((window.height * window.width * 3 for window in windows), default=0)
+    buffers = [np.empty(largest, dtype=np.uint8) for _ in range(min(WINDOWS_AHEAD + 2, len(windows)))]
     n_workers = os.cpu_count() or 1
     with ThreadPoolExecutor(n_workers) as decoders, ThreadPoolExecutor(1) as assembler:
 
@@ -73,7 +77,8 @@ def read_windows(level: SlideLevel, windows: Sequence[Window], background: Pixel
                 if chunk not in decoded:
                     decoded[chunk] = decoders.submit(chunks.decode, chunk)
             parts = {chunk: decoded[chunk] for chunk in needed[number]}
-            coming.append(assembler.submit(_assemble, windows[number], parts, chunks, background))
+            buffer = buffers[number % len(buffers)]
+            coming.append(assembler.submit(_assemble, windows[number], parts, chunks, background, buffer))
             for chunk in needed[number]:
                 if last_use[chunk] == number:
                     del decoded[chunk]
@@ -88,8 +93,10 @@ def read_windows(level: SlideLevel, windows: Sequence[Window], background: Pixel
                 executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _assemble(window: Window, parts: dict[Chunk, Future[Pixels]], chunks: _Chunks, background: Pixels) -> Pixels:
-    pixels = np.empty((window.height, window.width, 3), dtype=np.uint8)
+def _assemble(
+    window: Window, parts: dict[Chunk, Future[Pixels]], chunks: _Chunks, background: Pixels, buffer: Pixels
+) -> Pixels:
+    pixels = buffer[: window.height * window.width * 3].reshape(window.height, window.width, 3)
     pixels[:] = np.tile(background, (window.width, 1))  # row by row: pixel by pixel takes as long as decoding
     for chunk, future in parts.items():
         part = future.result()
