@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import anndata as ad
+import numpy as np
 import pytest
 from spatialdata import SpatialData
 
@@ -81,3 +83,15 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
 def test_elements(slide: SpatialData) -> None:
     always = {key for row in rows("Elements of a SpatialData")[:2] for key in re.findall(r'\["(\w+)"\]', row[0])}
     assert {name for kind, name, _ in slide.gen_elements() if kind != "tables"} == always
+
+
+@pytest.mark.parametrize("form", ["h5ad", "zarr"])
+def test_all_of_it_survives_writing(slide: SpatialData, tmp_path: Path, form: str) -> None:
+    table = slide["table"]
+    getattr(table, f"write_{form}")(tmp_path / "cells")
+    read = getattr(ad, f"read_{form}")(tmp_path / "cells")
+    assert read.uns["stdistill"].keys() == table.uns["stdistill"].keys()
+    for key in ("encoder", "mpp", "torch_version"):
+        assert read.uns["stdistill"]["embed_he"][key] == table.uns["stdistill"]["embed_he"][key]
+    np.testing.assert_array_equal(read.obsm["X_he"], table.obsm["X_he"])
+    assert read.obs["student_niche"].equals(table.obs["student_niche"])

@@ -212,7 +212,7 @@ def embed(run: EmbeddingRun, *, accelerator: str, devices: Any, num_nodes: int, 
         finally:
             embedder.close()
     device = trainer.strategy.root_device.type
-    return {"device": device, "torch_version": torch.__version__}
+    return {"device": device, "torch_version": str(torch.__version__)}
 
 
 def _try(encoder: Encoder, module: nn.Module, crop_px: int) -> int:
