@@ -44,8 +44,8 @@ def run_demo(out: Path, *, n_cells: int, seed: int) -> pd.DataFrame:
     student = sd.tl.distill(cells, k=N_NICHES, max_epochs=STUDENT_EPOCHS, seed=seed)
     truth = pd.read_parquet(out / "outs_truth.parquet").set_index("cell_id")["niche"]
     cells.obs["true_niche"] = pd.Categorical(cells.obs["cell_id"].map(truth).astype(str))
-    for key in ("teacher_niche", "student_niche"):
-        sd.tl.match_niches(cells, reference_key="true_niche", key=key)
+    sd.tl.match_niches(cells, reference_key="true_niche", key="teacher_niche")
+    sd.tl.match_niches(cells, reference_key="teacher_niche", key="student_niche")
 
     student.save(out / "student")
     cells.write_h5ad(out / "cells.h5ad")
