@@ -37,3 +37,19 @@ def test_a_view_gets_a_record_of_its_own(make_cells: Callable) -> None:
     part = cells[:2].copy()
     write_record(part, "a_step", n=2)
     assert read_record(cells, "a_step")["n"] == 1
+
+
+def test_results_under_another_key_have_a_record_of_their_own(make_cells: Callable) -> None:
+    cells = make_cells(3)
+    write_record(cells, "nolan", key_added="teacher", k=20)
+    write_record(cells, "nolan", key_added="he_nolan", k=10)
+    assert list(cells.uns["stdistill"]) == ["nolan", "nolan_he_nolan"]
+    assert read_record(cells, "nolan")["k"] == read_record(cells, "nolan", "teacher")["k"] == 20
+    assert read_record(cells, "nolan", "he_nolan")["k"] == 10
+    assert read_record(cells, "nolan", "another") == {}
+
+
+def test_the_name_of_the_split_is_found_in_its_only_record(make_cells: Callable) -> None:
+    cells = make_cells(3)
+    write_record(cells, "split_strips", key_added="strips")
+    assert read_record(cells, "split_strips")["key_added"] == "strips"

@@ -26,3 +26,16 @@ STUDENT = "student"
 TABLE = "table"
 HE_IMAGE = "he"
 CELL_TYPE = "cell_type"
+
+HE_LEIDEN = "he_leiden"
+"""Prefix of ``.obs["he_leiden_niche"]``."""
+
+ADDED_BY = {
+    "embed_he": HE_FEATURES,
+    "embed_expression": EXPRESSION_LATENT,
+    "nolan": TEACHER,
+    "distill": STUDENT,
+    "predict": STUDENT,
+    "leiden": HE_LEIDEN,
+}
+"""The `key_added` of the steps that may add several results to a table."""

@@ -131,3 +131,13 @@ def test_graph_without_a_radius(student: NicheModel) -> None:
     slide.uns["spatial_neighbors"] = {"connectivities_key": "spatial_connectivities", "params": {"n_neighbors": 6}}
     with pytest.raises(ValueError, match=r"records the radius None.*sd\.pp\.neighborhoods"):
         sd.tl.predict(slide, student)
+
+
+def test_the_encoder_of_each_key_is_known(student: NicheModel) -> None:
+    slide = make(1)
+    slide.obsm["X_uni"] = slide.obsm["X_he"]
+    write_record(slide, "embed_he", encoder="uni2-h", mpp=0.274, key_added="X_uni")
+    with pytest.raises(ValueError, match="encoder 'uni2-h', the model was trained on 'texture'"):
+        sd.tl.predict(slide, student, use_rep="X_uni")
+    sd.tl.predict(slide, student)
+    assert slide.obs["student_niche"].notna().all()

@@ -52,6 +52,8 @@ def _ask_hub(name: str, repository: str, revision: str | None, token: str) -> st
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+    # Those of the HTTP client, which differs between versions of the hub.
+    client_errors: tuple[type[BaseException], ...] = HfHubHTTPError.__bases__
     for file in WEIGHT_FILES:
         url = hf_hub_url(repository, file, revision=revision)
         try:
@@ -60,7 +62,7 @@ def _ask_hub(name: str, repository: str, revision: str | None, token: str) -> st
             continue  # the hub answered: access is granted, the file has another name
         except HfHubHTTPError:
             raise
-        except Exception as error:  # the hub's HTTP client differs between versions, and so do its errors
+        except client_errors as error:
             reason = f"they are not on this machine, and the hub could not be reached ({type(error).__name__})."
             raise ConnectionError(explain(name, repository, reason)) from error
     return revision

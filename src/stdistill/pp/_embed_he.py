@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,6 +266,7 @@ def _embed(
         "device": device,
         "precision": precision,
         "stain_normalization": stain,
+        "stdistill": version("stdistill"),  # crops and "texture" may differ between versions
     }
     folder = Path(store) if store is not None else user_cache_path("stdistill") / "features" / _hash(fingerprint)
     run = EmbeddingRun(

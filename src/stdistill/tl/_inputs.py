@@ -99,15 +99,14 @@ def encoder_of(tables: Sequence[AnnData], use_rep: str) -> dict[str, Any]:
     """
     found: list[dict[str, Any]] = []
     for table in tables:
-        record = read_record(table, "embed_he")
-        if record.get("key_added", _keys.HE_FEATURES) == use_rep:
-            found.append({name: record[key] for name, key in ENCODER_ENTRIES.items() if key in record})
+        record = read_record(table, "embed_he", use_rep)
+        found.append({name: record[key] for name, key in ENCODER_ENTRIES.items() if key in record})
     for entry in ("encoder", "mpp"):
         values = list(dict.fromkeys(str(each.get(entry)) for each in found))
         if len(values) > 1:
             msg = f".obsm[{use_rep!r}] was computed with different {entry} in the tables: {values}. Use one for all."
             raise ValueError(msg)
-    return found[0] if found else {}
+    return found[0]
 
 
 def ensure_neighborhoods(

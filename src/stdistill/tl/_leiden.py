@@ -38,7 +38,7 @@ def leiden(
     *,
     k: int,
     use_rep: str = _keys.HE_FEATURES,
-    key_added: str = "he_leiden",
+    key_added: str = _keys.HE_LEIDEN,
     split_key: str | None = _keys.SPLIT,
     test: TestCells = "cluster",
     n_neighbors: int = 15,
