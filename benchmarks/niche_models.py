@@ -196,7 +196,7 @@ def train_and_predict(folder: Path, n_steps: int, n_predicted: int) -> dict[str,
     from stdistill.models._card import ModelCard
     from stdistill.models._niche_model import NicheModel
     from stdistill.models._student import train_student
-    from stdistill.models._training import TrainerOptions
+    from stdistill.models._training import Learning, TrainerOptions
 
     before = peak = anonymous_bytes()
     stopped = threading.Event()
@@ -224,12 +224,8 @@ def train_and_predict(folder: Path, n_steps: int, n_predicted: int) -> dict[str,
         k=K,
         network=network,
         temperature=None,
-        batch_size=TRAINING_BATCH,
-        learning_rate=1e-3,
-        weight_decay=0.05,
         patience=None,
-        seed=0,
-        n_workers=0,
+        learning=Learning(batch_size=TRAINING_BATCH, learning_rate=1e-3, weight_decay=0.05, seed=0),
         options=TrainerOptions(max_epochs=1, max_steps=n_steps, accelerator="cpu", progress_bar=False),
     )
     trained = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,16 @@ from sklearn.metrics import adjusted_rand_score
 
 from stdistill.models import _niche_use, _self_distillation
 from stdistill.models._batches import Neighborhoods
+from stdistill.models._fitting import Fitted
 from stdistill.models._network import NicheNetwork
 from stdistill.models._self_distillation import SelfDistillation, neighborhood_means
-from stdistill.models._teacher import Teacher, cluster_means, train_teacher
-from stdistill.models._training import TrainerOptions
+from stdistill.models._teacher import cluster_means, train_teacher
+from stdistill.models._training import Learning, TrainerOptions
 
 NETWORK = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "dropout": 0.1, "head": "prototypes"}
 
 
-def train(data: Neighborhoods, *, options: dict | None = None, **changes: Any) -> Teacher:
+def train(data: Neighborhoods, *, options: dict | None = None, **changes: Any) -> Fitted:
     settings = {
         "k": 3,
         "network": NETWORK,
@@ -35,6 +37,7 @@ def train(data: Neighborhoods, *, options: dict | None = None, **changes: Any) -
         "n_workers": 0,
         **changes,
     }
+    settings["learning"] = Learning(**{each.name: settings.pop(each.name) for each in fields(Learning)})
     settings["options"] = TrainerOptions(
         **({"max_epochs": 4, "accelerator": "cpu", "progress_bar": False} | (options or {}))
     )
@@ -42,12 +45,12 @@ def train(data: Neighborhoods, *, options: dict | None = None, **changes: Any) -
     return train_teacher(data, np.zeros(len(data), dtype=np.int64), training, **settings)
 
 
-def niches(teacher: Teacher, data: Neighborhoods) -> np.ndarray:
+def niches(teacher: Fitted, data: Neighborhoods) -> np.ndarray:
     with torch.inference_mode():
         return teacher.network(data.batch(data.tokens(np.arange(len(data))))).argmax(dim=1).numpy()
 
 
-def bits(teacher: Teacher) -> list[bytes]:
+def bits(teacher: Fitted) -> list[bytes]:
     return [value.numpy().tobytes() for value in teacher.network.state_dict().values()]
 
 
@@ -78,10 +81,7 @@ def make_module(
             torch.zeros(k, 5),
             centering=centering,
             training=np.arange(50),
-            batch_size=10,
-            learning_rate=1e-3,
-            weight_decay=0.0,
-            seed=0,
+            learning=Learning(batch_size=10, learning_rate=1e-3, weight_decay=0.0, seed=0),
             fingerprint={},
         )
 

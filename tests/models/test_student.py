@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import torch
 
 from stdistill.models._batches import Neighborhoods
 from stdistill.models._distillation import Distillation
-from stdistill.models._student import Student, train_student
-from stdistill.models._training import TrainerOptions
+from stdistill.models._fitting import Fitted
+from stdistill.models._student import train_student
+from stdistill.models._training import Learning, TrainerOptions
 
 NETWORK = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "dropout": 0.1, "head": "linear"}
 
 
-def train(data: Neighborhoods, targets: np.ndarray, *, options: dict | None = None, **changes: Any) -> Student:
+def train(data: Neighborhoods, targets: np.ndarray, *, options: dict | None = None, **changes: Any) -> Fitted:
     settings = {
         "k": 3,
         "network": NETWORK,
@@ -34,6 +36,7 @@ def train(data: Neighborhoods, targets: np.ndarray, *, options: dict | None = No
         "n_workers": 0,
         **changes,
     }
+    settings["learning"] = Learning(**{each.name: settings.pop(each.name) for each in fields(Learning)})
     settings["options"] = TrainerOptions(
         **({"max_epochs": 3, "accelerator": "cpu", "progress_bar": False} | (options or {}))
     )
@@ -42,7 +45,7 @@ def train(data: Neighborhoods, targets: np.ndarray, *, options: dict | None = No
     return train_student(data, libraries, targets, training, **settings)
 
 
-def bits(student: Student) -> list[bytes]:
+def bits(student: Fitted) -> list[bytes]:
     return [value.numpy().tobytes() for value in student.network.state_dict().values()]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 from torch import Tensor
@@ -18,8 +17,8 @@ from torchmetrics import MeanMetric
 
 from stdistill.models._batches import Integers, Neighborhoods, TokenBatch
 from stdistill.models._network import NicheNetwork
-from stdistill.models._sampling import BatchRequest, NeighborhoodDataset, TileSampler
-from stdistill.models._training import VALIDATION_LOSS, NicheModule, adamw, request_loader
+from stdistill.models._sampling import BatchRequest, NeighborhoodDataset
+from stdistill.models._training import VALIDATION_LOSS, Learning, NicheModule
 
 VALIDATION_BATCH = 512
 TARGET_ENTROPY = 0.25
@@ -85,15 +84,7 @@ class Distillation(NicheModule):
         τ; `None` for labels, which are learned by cross-entropy.
     training, validation
         Cells to learn from, in spatial order, and cells to stop early by.
-    batch_size
-        Cells per batch and process.
-    learning_rate, weight_decay
-        Of AdamW; the learning rate rises and then falls along a cosine.
-    seed
-        Of all that is random.
-    n_workers
-        Processes that make batches.
-    fingerprint
+    learning, fingerprint
         See `NicheModule`.
     """
 
@@ -108,24 +99,13 @@ class Distillation(NicheModule):
         *,
         training: Integers,
         validation: Integers,
-        batch_size: int,
-        learning_rate: float,
-        weight_decay: float,
-        seed: int,
-        n_workers: int = 0,
+        learning: Learning,
         fingerprint: dict[str, Any],
     ) -> None:
-        super().__init__(seed, fingerprint)
-        self.network = network
+        super().__init__(network, NeighborhoodDataset(neighborhoods), training, learning, fingerprint)
         self.register_buffer("targets", targets, persistent=False)
         self.temperature = temperature
-        self.data = NeighborhoodDataset(neighborhoods)
-        self.training_cells = training
         self.validation_cells = validation
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.n_workers = n_workers
         self.validation_mean = MeanMetric()
 
     def loss(self, batch: TokenBatch) -> Tensor:
@@ -149,32 +129,12 @@ class Distillation(NicheModule):
         self.validation_mean.update(self.loss(batch), len(batch.centers))
         self.log(VALIDATION_LOSS, self.validation_mean, batch_size=len(batch.centers))
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Compact tiles from all over the slides."""
-        sampler = TileSampler(
-            self.training_cells,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            rank=self.trainer.global_rank,
-            n_ranks=self.trainer.world_size,
-        )
-        return request_loader(sampler, self.data, n_workers=self.n_workers)
-
     def val_dataloader(self) -> DataLoader[Any]:
         """All validation cells, in the same order each time; each process takes its share."""
         n_pieces = max(math.ceil(len(self.validation_cells) / VALIDATION_BATCH), self.trainer.world_size)
         pieces = np.array_split(self.validation_cells, n_pieces)
         share = pieces[self.trainer.global_rank :: self.trainer.world_size]
-        return request_loader([BatchRequest(cells, ()) for cells in share], self.data, n_workers=self.n_workers)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """See `adamw`."""
-        return adamw(
-            self.network,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            n_steps=int(self.trainer.estimated_stepping_batches),
-        )
+        return self.load([BatchRequest(cells, ()) for cells in share])
 
     def finish(self) -> None:
         """Let the network's outputs be logits on the scale of the teacher's."""

@@ -7,16 +7,13 @@ import math
 from typing import Any, Literal, cast
 
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from stdistill.models._batches import Integers, Neighborhoods, TokenBatch
 from stdistill.models._network import NicheNetwork, PrototypeHead
 from stdistill.models._niche_use import NicheUse, check_not_collapsed
-from stdistill.models._sampling import TileSampler
-from stdistill.models._training import NicheModule, adamw, request_loader
+from stdistill.models._training import Learning, NicheModule
 from stdistill.models._views import ViewDataset, Views
 
 Centering = Literal["centering", "sinkhorn"]
@@ -49,15 +46,7 @@ class SelfDistillation(NicheModule):
         How the teacher is kept from collapse.
     training
         Cells to learn from, in spatial order.
-    batch_size
-        Cells per batch and process.
-    learning_rate, weight_decay
-        Of AdamW; the learning rate rises and then falls along a cosine.
-    seed
-        Of all that is random.
-    n_workers
-        Processes that make batches.
-    fingerprint
+    learning, fingerprint
         See `NicheModule`.
     """
 
@@ -72,31 +61,15 @@ class SelfDistillation(NicheModule):
         *,
         centering: Centering,
         training: Integers,
-        batch_size: int,
-        learning_rate: float,
-        weight_decay: float,
-        seed: int,
-        n_workers: int = 0,
+        learning: Learning,
         fingerprint: dict[str, Any],
     ) -> None:
-        super().__init__(seed, fingerprint)
-        self.network = network
+        super().__init__(network, ViewDataset(neighborhoods), training, learning, fingerprint)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         self.register_buffer("center", torch.zeros(len(clusters)))
         self.register_buffer("clusters", clusters)
         self.centering = centering
-        self.data = ViewDataset(neighborhoods)
-        self.training_cells = training
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.n_workers = n_workers
         self.use = NicheUse(len(clusters), len(network.class_token))
-
-    @property
-    def n_steps(self) -> int:
-        """Steps of the whole run."""
-        return int(self.trainer.estimated_stepping_batches)
 
     @property
     def is_starting(self) -> bool:
@@ -157,23 +130,6 @@ class SelfDistillation(NicheModule):
         self.use.reset()
         self.log_dict(measures, on_step=False, on_epoch=True, batch_size=1)
         check_not_collapsed(measures, len(self.clusters), self.current_epoch)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Compact tiles from all over the slides."""
-        sampler = TileSampler(
-            self.training_cells,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            rank=self.trainer.global_rank,
-            n_ranks=self.trainer.world_size,
-        )
-        return request_loader(sampler, self.data, n_workers=self.n_workers)
-
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """See `adamw`."""
-        return adamw(
-            self.network, learning_rate=self.learning_rate, weight_decay=self.weight_decay, n_steps=self.n_steps
-        )
 
     def finish(self) -> NicheNetwork:
         """Return the teacher, whose outputs from now on are its centred cosines in units of its temperature."""

@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import zlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor
 
-from stdistill.models._batches import Integers, Neighborhoods, feature_statistics
+from stdistill.models._batches import Integers, Neighborhoods
+from stdistill.models._fitting import Fitted, fingerprint_run, new_network, share_capped
 from stdistill.models._network import NicheNetwork
 from stdistill.models._sampling import spatial_order
 from stdistill.models._self_distillation import Centering, SelfDistillation, neighborhood_means
-from stdistill.models._training import TrainerOptions, fit, seeded
-
-logger = logging.getLogger("stdistill")
+from stdistill.models._training import Learning, TrainerOptions, fit
 
 CELLS_TO_CLUSTER = 20_000
 CELLS_AT_ONCE = 512
 N_STARTS = 10
 """Of k-means, the best of which is taken."""
-
-
-class Teacher(NamedTuple):
-    """A trained teacher and how it came about."""
-
-    network: NicheNetwork
-    history: pd.DataFrame
-    training: dict[str, Any]
-    """Numbers of cells and epochs."""
 
 
 def train_teacher(
@@ -43,13 +30,9 @@ def train_teacher(
     k: int,
     network: dict[str, Any],
     centering: Centering,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    seed: int,
-    n_workers: int,
+    learning: Learning,
     options: TrainerOptions,
-) -> Teacher:
+) -> Fitted:
     """Train a network to tell niches apart, without labels.
 
     Parameters
@@ -64,50 +47,28 @@ def train_teacher(
         Number of niches.
     network
         Arguments of `NicheNetwork`.
-    centering, batch_size, learning_rate, weight_decay, seed, n_workers
+    centering
         See `SelfDistillation`.
-    options
-        Of the Trainer.
+    learning, options
+        How to train.
     """
     cells = np.flatnonzero(training)
     cells = cells[spatial_order(neighborhoods.centers[cells], libraries[cells])]
-    mean, std = feature_statistics(neighborhoods.features, cells)
-    if not (std > 0).any():
-        msg = f"All {len(cells)} training cells have the same features: there are no niches to tell apart."
-        raise ValueError(msg)
-    with seeded(seed):
-        student = NicheNetwork(len(mean), k, **network)
-    student.set_standardization(mean, std)
-    capped = neighborhoods.share_capped(cells)
-    if capped:
-        logger.info(
-            "max_tokens=%d cuts the neighbourhoods of %.1f %% of the training cells.",
-            neighborhoods.max_tokens,
-            100 * capped,
-        )
-    fingerprint = {
-        "n_training_cells": len(cells),
-        "data": zlib.crc32(neighborhoods.centers[cells].tobytes(), zlib.crc32(mean.numpy().tobytes())),
-        "network": str(sorted(network.items())),
-        "training": str((k, centering, batch_size, learning_rate, weight_decay, seed)),
-        "length": str((options.max_epochs, options.max_steps)),
-    }
+    student = new_network(neighborhoods, cells, k, network, learning.seed)
+    capped = share_capped(neighborhoods, cells)
+    places = neighborhoods.centers[cells]
     module = SelfDistillation(
         student,
         neighborhoods,
-        cluster_means(neighborhoods, cells, k, student, seed),
+        cluster_means(neighborhoods, cells, k, student, learning.seed),
         centering=centering,
         training=cells,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        seed=seed,
-        n_workers=n_workers,
-        fingerprint=fingerprint,
+        learning=learning,
+        fingerprint=fingerprint_run(student, network, places, learning, options, k, centering),
     )
     history = fit(module, options)
     record = {"n_training_cells": len(cells), "n_epochs": len(history), "share_capped": capped}
-    return Teacher(module.finish(), history, record)
+    return Fitted(module.finish(), history, record)
 
 
 def cluster_means(neighborhoods: Neighborhoods, cells: Integers, k: int, network: NicheNetwork, seed: int) -> Tensor:

@@ -21,7 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from stdistill._lightning import quiet
-from stdistill.models._sampling import BatchRequest
+from stdistill.models._batches import Integers
+from stdistill.models._network import NicheNetwork
+from stdistill.models._sampling import BatchRequest, TileSampler
 
 logger = logging.getLogger("stdistill")
 
@@ -47,25 +49,81 @@ class TrainerOptions:
     progress_bar: bool = True
 
 
+@dataclass(frozen=True)
+class Learning:
+    """How a network learns, whatever the objective."""
+
+    batch_size: int
+    """Cells per step and process."""
+    learning_rate: float
+    weight_decay: float
+    """Of AdamW, see `adamw`."""
+    seed: int
+    """Of the weights and all that is random in training."""
+    n_workers: int = 0
+    """Processes that make batches, beside the one that trains."""
+
+
 class NicheModule(pl.LightningModule):
-    """What both objectives have in common: the fingerprint of a run, and its random numbers.
+    """What both objectives have in common: the cells of a step, the optimiser, random numbers, the fingerprint.
 
     Parameters
     ----------
-    seed
-        Of dropout and whatever else the training step draws.
+    network
+        To train.
+    data
+        Makes the batch of some cells.
+    training
+        Cells to learn from, in spatial order.
+    learning
+        How.
     fingerprint
         What makes this run what it is; a checkpoint of a run with another one is refused.
     """
 
-    def __init__(self, seed: int, fingerprint: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        network: NicheNetwork,
+        data: Dataset[Any],
+        training: Integers,
+        learning: Learning,
+        fingerprint: dict[str, Any],
+    ) -> None:
         super().__init__()
-        self.seed = seed
+        self.network = network
+        self.data = data
+        self.training_cells = training
+        self.learning = learning
         self.fingerprint = fingerprint
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the whole run."""
+        return int(self.trainer.estimated_stepping_batches)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Compact tiles from all over the slides."""
+        sampler = TileSampler(
+            self.training_cells,
+            batch_size=self.learning.batch_size,
+            seed=self.learning.seed,
+            rank=self.trainer.global_rank,
+            n_ranks=self.trainer.world_size,
+        )
+        return self.load(sampler)
+
+    def load(self, requests: Iterable[BatchRequest]) -> DataLoader[Any]:
+        """Make the batches of some cells each."""
+        return request_loader(requests, self.data, n_workers=self.learning.n_workers)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """See `adamw`."""
+        return adamw(self.network, self.learning, n_steps=self.n_steps)
 
     def on_train_epoch_start(self) -> None:
         """Seed by epoch, so that a resumed run draws what an uninterrupted one does; each process for itself."""
-        state = np.random.SeedSequence((self.seed, self.current_epoch, self.global_rank)).generate_state(1, np.uint64)
+        place = (self.learning.seed, self.current_epoch, self.global_rank)
+        state = np.random.SeedSequence(place).generate_state(1, np.uint64)
         torch.manual_seed(int(state[0]))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -82,7 +140,7 @@ class NicheModule(pl.LightningModule):
             raise ValueError(msg)
 
 
-def adamw(network: nn.Module, *, learning_rate: float, weight_decay: float, n_steps: int) -> OptimizerLRSchedulerConfig:
+def adamw(network: nn.Module, learning: Learning, *, n_steps: int) -> OptimizerLRSchedulerConfig:
     """AdamW with a learning rate that rises over the first steps and then falls along a cosine.
 
     Biases, norms and the class token are not decayed.
@@ -90,7 +148,8 @@ def adamw(network: nn.Module, *, learning_rate: float, weight_decay: float, n_st
     decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}], lr=learning_rate
+        [{"params": decayed, "weight_decay": learning.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=learning.learning_rate,
     )
     n_rising = max(1, round(WARM_UP * n_steps))
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from stdistill import _keys
-from stdistill._niche_results import write_niches
-from stdistill._record import write_record
-from stdistill._validate import check_integer, check_name, check_positive
+from stdistill._validate import check_positive
+from stdistill.tl._fit import Naming, check_counts, check_training, default_epochs, write_model
 from stdistill.tl._inputs import check_features, encoder_of, ensure_neighborhoods, get_tables, niche_inputs
 from stdistill.tl._teacher import has_teacher, missing_teacher, read_teacher
 
@@ -144,7 +140,8 @@ def distill(
     ``.uns["{key_added}_niche_colors"]``
         The teacher's colours.
     ``.uns["stdistill"]["distill"]``
-        The parameters, ``temperature``, ``radius_um``, ``n_training_cells``, ``n_validation_cells``, ``n_epochs``.
+        The parameters, ``temperature``, ``radius_um``, ``n_training_cells``, ``n_validation_cells``, ``n_epochs``,
+        ``occupied_niches``.
 
     Raises
     ------
@@ -175,14 +172,8 @@ def distill(
     >>> adata.obs["student_niche"].cat.categories.tolist()
     ['stroma', 'tumour']
     """
-    check_integer(k, "k", minimum=1)
-    check_integer(batch_size, "batch_size", minimum=1)
-    check_integer(seed, "seed", minimum=0)
-    check_name(key_added, "key_added")
-    check_positive(learning_rate, "learning_rate")
-    for value, name in ((max_epochs, "max_epochs"), (max_tokens, "max_tokens"), (patience, "patience")):
-        if value is not None:
-            check_integer(value, name, minimum=1)
+    check_training(k=k, key_added=key_added, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    check_counts(max_epochs=max_epochs, max_tokens=max_tokens, patience=patience)
     if temperature is not None:
         check_positive(temperature, "temperature")
     from stdistill.models._network import network_arguments
@@ -213,41 +204,21 @@ def distill(
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
     encoder = encoder_of(tables, use_rep)
 
-    from stdistill.models._batches import Neighborhoods, known_rows
-    from stdistill.models._card import ModelCard
-    from stdistill.models._niche_model import NicheModel
     from stdistill.models._student import train_student
-    from stdistill.models._training import TrainerOptions
+    from stdistill.models._training import Learning, TrainerOptions
 
-    known = known_rows(inputs.features)
-    training = inputs.training & known & teacher.known
-    k = len(teacher.niches)
-    if training.sum() < k:
+    neighborhoods = inputs.neighborhoods(max_tokens)
+    training = inputs.training & neighborhoods.known & teacher.known
+    n_training, k = int(training.sum()), len(teacher.niches)
+    if n_training < k:
         msg = (
-            f"{training.sum()} cells can be trained on, for k={k} niches: {inputs.training.sum()} are training cells, "
-            f"of which {(inputs.training & known).sum()} have features and {(inputs.training & teacher.known).sum()} a "
-            "teacher. Expected at least one per niche."
+            f"{n_training} cells can be trained on, for k={k} niches: {inputs.training.sum()} are training cells, "
+            f"of which {(inputs.training & neighborhoods.known).sum()} have features and "
+            f"{(inputs.training & teacher.known).sum()} a teacher. Expected at least one per niche."
         )
         raise ValueError(msg)
-    if max_epochs is None:
-        max_epochs = int(np.clip(round(CELLS_SEEN / training.sum()), *EPOCHS))
-    neighborhoods = Neighborhoods(
-        inputs.features,
-        inputs.indptr,
-        inputs.indices,
-        inputs.centers,
-        inputs.radius_um,
-        known=known,
-        max_tokens=max_tokens,
-    )
-    learning: dict[str, Any] = {
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "patience": patience,
-        "seed": seed,
-    }
-    student = train_student(
+    max_epochs = default_epochs(n_training, CELLS_SEEN, EPOCHS) if max_epochs is None else max_epochs
+    fitted = train_student(
         neighborhoods,
         inputs.libraries,
         teacher.targets,
@@ -255,55 +226,28 @@ def distill(
         k=k,
         network=network,
         temperature=temperature,
-        n_workers=n_workers,
-        options=TrainerOptions(
-            max_epochs=max_epochs,
-            max_steps=max_steps,
-            checkpoint_dir=checkpoint_dir,
-            **where,
-        ),
-        **learning,
+        patience=patience,
+        learning=Learning(batch_size, learning_rate, weight_decay, seed, n_workers),
+        options=TrainerOptions(max_epochs=max_epochs, max_steps=max_steps, checkpoint_dir=checkpoint_dir, **where),
     )
-    record = {**learning, "max_epochs": max_epochs, **student.training}
-    card = ModelCard(
-        kind="distillation",
-        k=k,
-        feature_key=use_rep,
-        n_features=inputs.features.shape[1],
-        radius_um=inputs.radius_um,
-        niches=teacher.niches,
-        colors=teacher.colors,
+    model, _ = write_model(
+        fitted,
+        inputs,
+        Naming("distill", key_added, use_rep, teacher.niches, teacher.colors),
+        training=training,
         network=network,
         max_tokens=max_tokens,
         teacher=teacher_key,
-        temperature=student.temperature,
-        training=record,
-        versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
-        **encoder,
-    )
-    model = NicheModel(student.network, card, student.history)
-    logits = model.predict(
-        inputs.features, inputs.indptr, inputs.indices, inputs.centers, cells=np.flatnonzero(inputs.eligible)
-    )
-    for table, part in zip(inputs.tables, inputs.divide(logits), strict=True):
-        write_niches(table, key_added, part, niches=card.niches, colors=card.colors)
-        write_record(
-            table,
-            "distill",
-            k=k,
-            teacher_key=teacher_key,
-            use_rep=use_rep,
-            key_added=key_added,
-            radius_um=inputs.radius_um,
-            temperature=student.temperature,
-            size=size,
-            **network,
-            **record,
-            **keys,
-        )
-    logger.info(
-        'Trained on %d cells; wrote .obs["%s_niche"], its logits and its confidence.',
-        record["n_training_cells"],
-        key_added,
+        encoder=encoder,
+        parameters={
+            "size": size,
+            "patience": patience,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "max_epochs": max_epochs,
+            "seed": seed,
+        },
+        keys=keys,
     )
     return model

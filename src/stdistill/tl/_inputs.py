@@ -21,6 +21,8 @@ from stdistill.pp._neighborhoods import neighborhoods
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+    from stdistill.models._batches import Neighborhoods
+
 logger = logging.getLogger("stdistill")
 
 ENCODER_ENTRIES = {
@@ -57,6 +59,14 @@ class NicheInputs(NamedTuple):
     """(n,), the cells that get a prediction if they have features: those in a group of the split, all without one."""
     training: npt.NDArray[np.bool_]
     """(n,), the eligible cells that are not for testing."""
+
+    def neighborhoods(self, max_tokens: int | None) -> Neighborhoods:
+        """Make the neighbourhoods from which batches are cut; this reads all features once."""
+        from stdistill.models._batches import Neighborhoods
+
+        return Neighborhoods(
+            self.features, self.indptr, self.indices, self.centers, self.radius_um, max_tokens=max_tokens
+        )
 
     def divide(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Give each table its part of (n, …) values."""

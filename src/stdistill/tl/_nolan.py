@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -12,10 +11,9 @@ import numpy as np
 from anndata import AnnData
 
 from stdistill import _keys
-from stdistill._niche_results import default_colors, write_niches
-from stdistill._record import write_record
-from stdistill._validate import check_integer, check_name, check_positive
+from stdistill._niche_results import default_colors
 from stdistill._warn import warn
+from stdistill.tl._fit import Naming, check_counts, check_training, default_epochs, write_model
 from stdistill.tl._inputs import check_features, encoder_of, ensure_neighborhoods, get_tables, niche_inputs
 
 if TYPE_CHECKING:
@@ -183,14 +181,8 @@ def nolan(
     >>> adata.obs["teacher_niche"].cat.categories.tolist()
     ['0', '1', '2', '3']
     """
-    check_integer(k, "k", minimum=1)
-    check_integer(batch_size, "batch_size", minimum=1)
-    check_integer(seed, "seed", minimum=0)
-    check_name(key_added, "key_added")
-    check_positive(learning_rate, "learning_rate")
-    for value, name in ((max_epochs, "max_epochs"), (max_tokens, "max_tokens")):
-        if value is not None:
-            check_integer(value, name, minimum=1)
+    check_training(k=k, key_added=key_added, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    check_counts(max_epochs=max_epochs, max_tokens=max_tokens)
     if centering not in get_args(Centering):
         msg = f"centering must be one of {list(get_args(Centering))}, found {centering!r}."
         raise ValueError(msg)
@@ -208,45 +200,27 @@ def nolan(
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
     encoder = encoder_of(tables, use_rep)
 
-    from stdistill.models._batches import Neighborhoods, known_rows
-    from stdistill.models._card import ModelCard
-    from stdistill.models._niche_model import NicheModel
     from stdistill.models._teacher import train_teacher
-    from stdistill.models._training import TrainerOptions
+    from stdistill.models._training import Learning, TrainerOptions
 
-    known = known_rows(inputs.features)
-    training = inputs.training & known
-    if training.sum() < k:
+    neighborhoods = inputs.neighborhoods(max_tokens)
+    training = inputs.training & neighborhoods.known
+    n_training = int(training.sum())
+    if n_training < k:
         msg = (
-            f"{training.sum()} cells can be trained on, for k={k} niches: {inputs.training.sum()} are training cells, "
-            f"of which {training.sum()} have features in .obsm[{use_rep!r}]. Expected at least one per niche."
+            f"{n_training} cells can be trained on, for k={k} niches: {inputs.training.sum()} are training cells, "
+            f"of which {n_training} have features in .obsm[{use_rep!r}]. Expected at least one per niche."
         )
         raise ValueError(msg)
-    if max_epochs is None:
-        max_epochs = int(np.clip(round(CELLS_SEEN / training.sum()), *EPOCHS))
-    neighborhoods = Neighborhoods(
-        inputs.features,
-        inputs.indptr,
-        inputs.indices,
-        inputs.centers,
-        inputs.radius_um,
-        known=known,
-        max_tokens=max_tokens,
-    )
-    learning: dict[str, Any] = {
-        "centering": centering,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "weight_decay": weight_decay,
-        "seed": seed,
-    }
-    teacher = train_teacher(
+    max_epochs = default_epochs(n_training, CELLS_SEEN, EPOCHS) if max_epochs is None else max_epochs
+    fitted = train_teacher(
         neighborhoods,
         inputs.libraries,
         training,
         k=k,
         network=network,
-        n_workers=n_workers,
+        centering=centering,
+        learning=Learning(batch_size, learning_rate, weight_decay, seed, n_workers),
         options=TrainerOptions(
             max_epochs=max_epochs,
             max_steps=max_steps,
@@ -258,45 +232,25 @@ def nolan(
             checkpoint_dir=checkpoint_dir,
             progress_bar=progress_bar,
         ),
-        **learning,
     )
-    record = {**learning, "max_epochs": max_epochs, **teacher.training}
-    card = ModelCard(
-        kind="self-distillation",
-        k=k,
-        feature_key=use_rep,
-        n_features=inputs.features.shape[1],
-        radius_um=inputs.radius_um,
-        niches=[str(niche) for niche in range(k)],
-        colors=default_colors(k),
+    model, sizes = write_model(
+        fitted,
+        inputs,
+        Naming("nolan", key_added, use_rep, [str(niche) for niche in range(k)], default_colors(k)),
+        training=training,
         network=network,
         max_tokens=max_tokens,
-        training=record,
-        versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
-        **encoder,
-    )
-    model = NicheModel(teacher.network, card, teacher.history)
-    logits = model.predict(
-        inputs.features, inputs.indptr, inputs.indices, inputs.centers, cells=np.flatnonzero(inputs.eligible)
-    )
-    sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
-    for table, part in zip(inputs.tables, inputs.divide(logits), strict=True):
-        write_niches(table, key_added, part, niches=card.niches, colors=card.colors)
-        write_record(
-            table,
-            "nolan",
-            k=k,
-            use_rep=use_rep,
-            key_added=key_added,
-            radius_um=inputs.radius_um,
-            size=size,
-            occupied_niches=int((sizes > 0).sum()),
-            **network,
-            **record,
-            **keys,
-        )
-    logger.info(
-        'Trained on %d cells; wrote .obs["%s_niche"], its logits and its confidence.', training.sum(), key_added
+        encoder=encoder,
+        parameters={
+            "size": size,
+            "centering": centering,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "weight_decay": weight_decay,
+            "max_epochs": max_epochs,
+            "seed": seed,
+        },
+        keys=keys,
     )
     if not sizes.all():
         warn(f"{(sizes == 0).sum()} of k={k} niches are empty: no training cell is in {np.flatnonzero(sizes == 0)}.")
