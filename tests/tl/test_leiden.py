@@ -73,7 +73,7 @@ def test_same_seed_same_niches(cells: ad.AnnData, tmp_path: Path) -> None:
     cells.write_h5ad(tmp_path / "cells.h5ad")
     again = ad.read_h5ad(tmp_path / "cells.h5ad")
     assert again.obs["a_niche"].equals(cells.obs["a_niche"])
-    assert again.uns["stdistill"]["leiden_again"]["k"] == 6
+    assert again.uns["stdistill"]["leiden_a"]["k"] == 6
 
 
 def test_without_a_split_and_on_a_copy(cells: ad.AnnData) -> None:
