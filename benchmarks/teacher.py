@@ -1,7 +1,7 @@
 """Niches of the teacher beside two baselines, on simulated slides with known niches and on a real mouse brain.
 
     python benchmarks/teacher.py --seeds 0 1 2
-    python benchmarks/teacher.py --xenium shared/data/xenium_mouse_brain --k 10 20
+    python benchmarks/teacher.py --xenium shared/data/xenium_mouse_brain --k 10 20 --map brain.png
 
 All methods work on the same expression latent. The baselines: k-means of neighbourhood means (same neighbourhoods), and
 in the manner of CellCharter (Varrone et al. 2024) a Gaussian mixture with full covariance of the latent of a cell and
@@ -99,8 +99,9 @@ def methods(adata: ad.AnnData, k: int, seed: int, epochs: int | None) -> Iterato
     yield "hops + mixture", mixture.fit_predict(hop_means(adata, latent)), time.perf_counter() - start
     for centering in ("centering", "sinkhorn"):
         start = time.perf_counter()
-        sd.tl.nolan(adata, k=k, centering=centering, max_epochs=epochs, seed=seed, progress_bar=False)
-        yield centering, adata.obs["teacher_niche"].cat.codes.to_numpy(), time.perf_counter() - start
+        key = f"{centering}_k{k}"
+        sd.tl.nolan(adata, k=k, key_added=key, centering=centering, max_epochs=epochs, seed=seed, progress_bar=False)
+        yield centering, adata.obs[f"{key}_niche"].cat.codes.to_numpy(), time.perf_counter() - start
 
 
 def r2(values: np.ndarray, niches: np.ndarray) -> float:
@@ -147,6 +148,29 @@ def compare(name: str, adata: ad.AnnData, k: int, seed: int, epochs: int | None)
     return rows
 
 
+def compare_slide(arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """Measure all methods on the slide of a folder, and draw the teacher's niches."""
+    adata = read(arguments.xenium, arguments.latent_epochs)
+    rows = [row for k in arguments.k for row in compare(arguments.xenium.name, adata, k, 0, arguments.epochs)]
+    if arguments.map is not None:
+        sd.pl.niches(adata, keys=[f"centering_k{k}_niche" for k in arguments.k], save=arguments.map)
+    return rows
+
+
+def compare_simulated(arguments: argparse.Namespace) -> list[dict[str, object]]:
+    """Measure all methods on slides with as many true niches as are looked for."""
+    rows = []
+    for k in arguments.k:
+        for seed in arguments.seeds:
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = sd.datasets.simulate_xenium(
+                    Path(scratch) / "slide", n_cells=arguments.n_cells, seed=seed, n_niches=k
+                )
+                adata = read(folder, arguments.latent_epochs)
+            rows += compare(f"simulated {seed}", adata, k, seed, arguments.epochs)
+    return rows
+
+
 def main() -> None:
     """Compare on simulated slides, or on the slide of a folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,20 +180,9 @@ def main() -> None:
     parser.add_argument("--k", type=int, nargs="+", default=[10], help="also the number of simulated niches")
     parser.add_argument("--latent-epochs", type=int, default=40, help="of scVI")
     parser.add_argument("--epochs", type=int, help="of the teacher, by default its default")
+    parser.add_argument("--map", type=Path, help="where to draw the teacher's niches of the slide of --xenium")
     arguments = parser.parse_args()
-    rows = []
-    for k in arguments.k:
-        if arguments.xenium is not None:
-            rows += compare(
-                arguments.xenium.name, read(arguments.xenium, arguments.latent_epochs), k, 0, arguments.epochs
-            )
-            continue
-        for seed in arguments.seeds:
-            with tempfile.TemporaryDirectory() as scratch:
-                folder = sd.datasets.simulate_xenium(
-                    Path(scratch) / "slide", n_cells=arguments.n_cells, seed=seed, n_niches=k
-                )
-                rows += compare(f"simulated {seed}", read(folder, arguments.latent_epochs), k, seed, arguments.epochs)
+    rows = compare_simulated(arguments) if arguments.xenium is None else compare_slide(arguments)
     table = pd.DataFrame(rows)
     print(table.round(3).to_string(index=False))
     if table["slide"].nunique() > 1:
