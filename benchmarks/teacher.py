@@ -70,10 +70,8 @@ def neighborhood_means(adata: ad.AnnData, values: np.ndarray) -> np.ndarray:
 def hop_means(adata: ad.AnnData, values: np.ndarray) -> np.ndarray:
     """Values of each cell beside their means over its neighbours at one, two, three hops."""
     cells = ad.AnnData(csr_matrix((adata.n_obs, 1)), obsm={"spatial": adata.obsm["spatial"]})
-    sq.gr.spatial_neighbors(cells, coord_type="generic", delaunay=True)
-    edges = csr_matrix(cells.obsp["spatial_distances"])
-    edges.data = (edges.data <= np.percentile(edges.data, 99)).astype(float)
-    edges.eliminate_zeros()
+    sq.gr.spatial_neighbors_delaunay(cells, percentile=99)
+    edges = csr_matrix(cells.obsp["spatial_connectivities"])
     reached = hop = csr_matrix(eye_array(adata.n_obs))
     means = [values]
     for _ in range(N_HOPS):

@@ -13,6 +13,9 @@ import pandas as pd
 import pytest
 from spatialdata import SpatialData
 
+# Tests run side by side: threads of torch that wait for each other slow training tenfold.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).parents[1]
 
 

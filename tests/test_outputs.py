@@ -26,6 +26,7 @@ def slide(bundle: Path) -> SpatialData:
     model = sd.tl.distill(slide, k=4, max_epochs=1)
     sd.tl.predict(slide, model)
     sd.tl.leiden(slide, k=3)
+    sd.tl.choose_k(slide, ks=(2, 3), n_runs=2, max_epochs=1, width=16, depth=1)
     sd.tl.match_niches(slide, reference_key="teacher_niche", key="he_leiden_niche")
     return slide
 
@@ -76,6 +77,7 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         ("nolan", "library_key"),
         ("distill", "library_key"),
         ("predict", "library_key"),
+        ("choose_k", "library_key"),
     }
     assert documented - written == optional
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -100,6 +101,8 @@ def test_table_of_several_slides(student: NicheModel) -> None:
     ("entry", "value", "message"),
     [
         ("encoder", "uni2-h", r"encoder 'uni2-h', the model was trained on 'texture'.*embed_he\(encoder='texture'\)"),
+        ("crop_px", 448, r"crop_px 448, the model was trained on 224.*embed_he\(crop_px=224\)"),
+        ("stain_normalization", "macenko", "stain_normalization 'macenko', the model was trained on None"),
         ("mpp", 0.5, r"0.5 µm per pixel, the model was trained at 0.274.*embed_he\(mpp=0.274\)"),
     ],
 )
@@ -110,6 +113,17 @@ def test_features_that_are_not_the_models(student: NicheModel, entry: str, value
         sd.tl.predict(slide, student)
     assert "student_niche" not in slide.obs
     assert "spatial_neighbors" not in slide.uns
+
+
+def test_revisions_differ_when_both_are_known(student: NicheModel) -> None:
+    slide = make(1)
+    slide.uns["stdistill"]["embed_he"]["revision"] = "abc"
+    sd.tl.predict(slide, student)
+    known = NicheModel(student.network, replace(student.card, encoder_revision="def"), student.history)
+    with pytest.raises(ValueError, match="encoder_revision 'abc', the model was trained on 'def'"):
+        sd.tl.predict(slide, known)
+    slide.uns["stdistill"]["embed_he"]["revision"] = "unknown"
+    sd.tl.predict(slide, known)
 
 
 def test_wrong_dimension(student: NicheModel) -> None:

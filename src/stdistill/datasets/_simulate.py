@@ -44,6 +44,7 @@ def simulate_xenium(
     seed
         Another seed is another tissue: other domains, mixtures of cell types, marker genes, shapes and sizes of
         nuclei, stain colours, orientation of the H&E. The same seed gives the same arrays.
+        With another `n_cells` it gives another section of the same tissue.
     xoa_version
         Layout of the bundle: ``"1.0.2"``, ``"1.7.6"``, ``"2.0.0"``, ``"3.0.0"`` or ``"4.0.0"``. Before 2.0.0 every
         cell has one nucleus, since then some have none and some have two.

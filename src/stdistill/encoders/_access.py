@@ -15,11 +15,11 @@ TIMEOUT_S = 3
 """How long the hub is waited for before it counts as out of reach."""
 
 
-def check(encoder: Encoder) -> str | None:
+def check(encoder: Encoder, *, ask: bool = False) -> str | None:
     """Raise an `OSError` unless the weights can be had; nothing is downloaded.
 
     The network is asked only where a token is logged in, the hub is not switched off (``HF_HUB_OFFLINE``), and the
-    weights are not on this machine already. Open weights without a token are left to the download.
+    weights are not on this machine already. Open weights without a token are left to the download, unless `ask`.
 
     Returns
     -------
@@ -42,12 +42,13 @@ def check(encoder: Encoder) -> str | None:
     if token is None:
         if encoder.gated:
             raise PermissionError(explain(name, repository, "access is granted on request, and you are not logged in."))
-        return revision
+        if not ask:
+            return revision
     with hub_errors(name, repository):
         return _ask_hub(name, repository, revision, token)
 
 
-def _ask_hub(name: str, repository: str, revision: str | None, token: str) -> str | None:
+def _ask_hub(name: str, repository: str, revision: str | None, token: str | None) -> str | None:
     """Ask for the head of a file of weights; return the commit it is of."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
@@ -66,6 +67,14 @@ def _ask_hub(name: str, repository: str, revision: str | None, token: str) -> st
             reason = f"they are not on this machine, and the hub could not be reached ({type(error).__name__})."
             raise ConnectionError(explain(name, repository, reason)) from error
     return revision
+
+
+def is_at_hand(encoder: Encoder) -> bool:
+    """Whether the weights are on this machine, or none are needed; the network is not asked."""
+    source = encoder.source
+    if is_on_hub(source):
+        return find_cached(str(source), encoder.revision) is not None
+    return source is None or source == RANDOM or (is_local(source) and Path(source).exists())
 
 
 def fetch(name: str, source: str, revision: str | None) -> Path:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
+UNKNOWN_REVISION = "unknown"
+"""Of weights that do not say which they are."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:

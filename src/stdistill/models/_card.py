@@ -41,6 +41,8 @@ class ModelCard:
     """µm per pixel of the crops."""
     crop_px: int | None = None
     """Their side."""
+    stain_normalization: str | None = None
+    """The stains that the crops were normalised to."""
     teacher: str | None = None
     """What a student was taught by: prefix of the logits, or the column of the labels."""
     temperature: float | None = None

@@ -26,6 +26,7 @@ from stdistill._validate import (
     get_table,
     is_spatialdata,
 )
+from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.pp._slides import Slide, plan_slides
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def embed_he(
         table,
         "embed_he",
         encoder="+".join(one.name for one in encoders),
-        revision="+".join(one.revision or "unknown" for one in encoders),
+        revision="+".join(one.revision or UNKNOWN_REVISION for one in encoders),
         licence=" + ".join(dict.fromkeys(one.licence for one in encoders)),
         crop_px=crop_px,
         mpp=float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from stdistill.tl._agreement import agreement
+from stdistill.tl._choose_k import choose_k
 from stdistill.tl._composition import composition
 from stdistill.tl._composition_jsd import composition_jsd
 from stdistill.tl._distill import distill
+from stdistill.tl._evaluate import evaluate
 from stdistill.tl._leiden import leiden
 from stdistill.tl._match import match_niches
 from stdistill.tl._nolan import nolan
@@ -14,9 +16,11 @@ from stdistill.tl._probe import pathology_probe
 
 __all__ = [
     "agreement",
+    "choose_k",
     "composition",
     "composition_jsd",
     "distill",
+    "evaluate",
     "leiden",
     "match_niches",
     "nolan",

@@ -31,6 +31,7 @@ ENCODER_ENTRIES = {
     "encoder_revision": "revision",
     "mpp": "mpp",
     "crop_px": "crop_px",
+    "stain_normalization": "stain_normalization",
 }
 """Entries of a model's card, and of the record of `sd.pp.embed_he`."""
 N_NEIGHBORS = 50
@@ -111,7 +112,7 @@ def encoder_of(tables: Sequence[AnnData], use_rep: str) -> dict[str, Any]:
     for table in tables:
         record = read_record(table, "embed_he", use_rep)
         found.append({name: record[key] for name, key in ENCODER_ENTRIES.items() if key in record})
-    for entry in ("encoder", "mpp"):
+    for entry in ("encoder", "mpp", "crop_px", "stain_normalization"):
         values = list(dict.fromkeys(str(each.get(entry)) for each in found))
         if len(values) > 1:
             msg = f".obsm[{use_rep!r}] was computed with different {entry} in the tables: {values}. Use one for all."

@@ -12,6 +12,7 @@ from stdistill import _keys
 from stdistill._niche_results import write_niches
 from stdistill._record import write_record
 from stdistill._validate import check_integer, check_name, copy_table, get_table
+from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.tl._inputs import (
     RADIUS_TOLERANCE,
     check_features,
@@ -129,7 +130,7 @@ def predict(
         data = copy_table(data, table_key)
     tables = [get_table(data, table_key)]
     check_features(tables, use_rep)
-    _check_card(tables[0], use_rep, card)
+    check_card(tables[0], use_rep, card)
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
     if abs(inputs.radius_um - card.radius_um) > RADIUS_TOLERANCE * card.radius_um:
@@ -163,19 +164,28 @@ def predict(
     return data if copy else None
 
 
-def _check_card(table: AnnData, use_rep: str, card: ModelCard) -> None:
-    """Raise unless the features are of the model's dimension, encoder and µm per pixel, as far as these are known."""
+def check_card(table: AnnData, use_rep: str, card: ModelCard) -> None:
+    """Raise unless the features are computed as the model's were, as far as it is known of both how that was."""
     n_features = table.obsm[use_rep].shape[1]
     if n_features != card.n_features:
         msg = f".obsm[{use_rep!r}] has {n_features} features per cell; the model was trained on {card.n_features}."
         raise ValueError(msg)
     found = encoder_of([table], use_rep)
-    for entry in ("encoder", "encoder_revision"):
-        expected = getattr(card, entry)
-        if expected is not None and entry in found and found[entry] != expected:
+    if card.encoder is None or "encoder" not in found:
+        return
+    made_by = {
+        "encoder": f"encoder={card.encoder!r}",
+        "encoder_revision": f"encoder={card.encoder!r}",
+        "crop_px": f"crop_px={card.crop_px}",
+        "stain_normalization": "stain_normalization=…",
+    }
+    for entry, argument in made_by.items():
+        expected, value = getattr(card, entry), found.get(entry)
+        unknown = entry != "stain_normalization" and not {None, UNKNOWN_REVISION}.isdisjoint((expected, value))
+        if value != expected and not unknown:
             msg = (
-                f".obsm[{use_rep!r}] was computed with {entry} {found[entry]!r}, the model was trained on "
-                f"{expected!r}. Compute the features with sd.pp.embed_he(encoder={card.encoder!r})."
+                f".obsm[{use_rep!r}] was computed with {entry} {value!r}, the model was trained on {expected!r}. "
+                f"Compute the features with sd.pp.embed_he({argument})."
             )
             raise ValueError(msg)
     if card.mpp is not None and "mpp" in found and abs(found["mpp"] / card.mpp - 1) > MPP_TOLERANCE:

@@ -1,32 +1,21 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import anndata as ad
+import pytest
 from click.testing import CliRunner
 
 import stdistill as sd
+import stdistill._demo
+import stdistill.tl._nolan
 from stdistill._cli import main
 
 
-def test_help() -> None:
-    result = CliRunner().invoke(main, ["demo", "--help"])
-    assert result.exit_code == 0
-    assert "--n-cells" in result.output
-
-
-def test_help_loads_nothing_heavy() -> None:
-    code = (
-        "import sys; from stdistill._cli import main; main(['--help'], standalone_mode=False); "
-        "print([m for m in ('numpy', 'anndata', 'torch', 'spatialdata') if m in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip().endswith("[]")
-
-
-def test_demo(tmp_path: Path) -> None:
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdistill._demo, "EXPRESSION_EPOCHS", 1)
+    monkeypatch.setattr(stdistill._demo, "STUDENT_EPOCHS", 1)
+    monkeypatch.setattr(stdistill.tl._nolan, "EPOCHS", (1, 1))
     out = tmp_path / "demo"
     result = CliRunner().invoke(main, ["demo", "--out", str(out), "--n-cells", "1000"])
     assert result.exit_code == 0, result.output

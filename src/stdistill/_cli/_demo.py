@@ -1,24 +1,17 @@
-"""The command ``stdistill``."""
+"""``stdistill demo``."""
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import click
 
 
-@click.group()
-@click.version_option(package_name="stdistill")
-def main() -> None:
-    """Distil spatial transcriptomics into histology."""
-
-
-@main.command()
+@click.command()
 @click.option("--out", type=click.Path(path_type=Path), default="demo", show_default=True, help="Folder to write.")
 @click.option("--n-cells", type=click.IntRange(min=1000), default=10_000, show_default=True, help="Cells on the slide.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which tissue to simulate.")
-def demo(out: Path, n_cells: int, seed: int) -> None:
+def command(out: Path, n_cells: int, seed: int) -> None:
     """Simulate a Xenium slide, fit teacher and student, and draw the niches.
 
     Writes the bundle (outs/) and the true niches beside it, the H&E features (features/), the table of cells
@@ -27,8 +20,6 @@ def demo(out: Path, n_cells: int, seed: int) -> None:
     if out.exists():
         msg = f"{out} exists already: remove it, or choose another folder with --out."
         raise click.ClickException(msg)
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("stdistill").setLevel(logging.INFO)
     from stdistill._demo import run_demo
 
     table = run_demo(out, n_cells=n_cells, seed=seed)

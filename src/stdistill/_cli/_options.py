@@ -1,0 +1,85 @@
+"""What commands share: options of a slide and of training, and an option that takes several numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+EPOCHS = click.IntRange(min=1)
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+HE: Sequence[Decorator] = (
+    click.option("--he-image", type=FILE, help="The H&E, an OME-TIFF.  [default: *he_image.ome.tif in the bundle]"),
+    click.option(
+        "--he-alignment",
+        type=FILE,
+        help="CSV or zip that maps H&E pixels to morphology pixels.  [default: *he_imagealignment.csv beside the H&E]",
+    ),
+)
+SLIDE: Sequence[Decorator] = (
+    click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False)),
+    *HE,
+    click.option(
+        "--cell-types",
+        type=FILE,
+        help="CSV with the columns cell_id and group.  [default: *cell_groups.csv in BUNDLE]",
+    ),
+    click.option(
+        "--encoder",
+        default="auto",
+        show_default=True,
+        help="Encoder of the H&E, of sd.encoders.list() or timm; auto is UNI2-h where its weights are at hand, else "
+        "the built-in one.",
+    ),
+)
+TRAINING: Sequence[Decorator] = (
+    click.option(
+        "--expression-epochs", type=EPOCHS, help="Passes over the training cells of scVI.  [default: its own]"
+    ),
+    click.option("--teacher-epochs", type=EPOCHS, help="Of each teacher.  [default: by the number of cells, 3 to 200]"),
+    click.option("--student-epochs", type=EPOCHS, help="Of each student.  [default: by the number of cells, 5 to 50]"),
+    click.option(
+        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted."
+    ),
+)
+
+
+def with_options(options: Sequence[Decorator]) -> Decorator:
+    """Give a command these options, in their order."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+class SeveralNumbers(click.Command):
+    """A command whose ``--k``, which may be given several times, also takes all of its numbers at once."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read ``--k 10 20`` as ``--k 10 --k 20``."""
+        return super().parse_args(ctx, _spelled_out(args, "--k"))
+
+
+def _spelled_out(args: Sequence[str], option: str) -> list[str]:
+    """Repeat the option before each further number that follows it."""
+    spelled: list[str] = []
+    n_values: int | None = None  # of the option, `None` outside of it
+    for arg in args:
+        if arg == option:
+            n_values = 0
+        elif n_values is not None and arg.isdecimal():
+            spelled += [option] * (n_values > 0)
+            n_values += 1
+        else:
+            n_values = None
+        spelled.append(arg)
+    return spelled

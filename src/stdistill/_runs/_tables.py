@@ -1,0 +1,30 @@
+"""Measures as text, in the shape of the paper's Tables 1 to 3: methods down, numbers of niches across."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+
+def format_tables(
+    agreement: pd.DataFrame, composition_jsd: pd.DataFrame | None, pathology_probe: pd.DataFrame | None
+) -> str:
+    """Write the tables there are, as in the paper: those of Hizmi et al. 2026."""
+    tables = ["Agreement with the teacher\n" + _across(agreement, {"ari": "ARI", "nmi": "NMI"}, "%.3f")]
+    if composition_jsd is not None:
+        percent = composition_jsd.assign(share_random=100 * composition_jsd["share_random"])
+        columns = {"jsd": "JSD", "share_random": "random (%)"}
+        tables.append("Cell types of the niches, divergence from the teacher\n" + _across(percent, columns, "%.4f"))
+    if pathology_probe is not None:
+        tables.append(
+            "Annotations predicted from niches\n" + _across(pathology_probe, {"macro_f1": "macro-F1"}, "%.3f")
+        )
+    return "\n\n".join(tables)
+
+
+def _across(rows: pd.DataFrame, columns: dict[str, str], number: str) -> str:
+    wide = rows.pivot(index="method", columns="k", values=list(columns)).rename(columns=columns, level=0)
+    wide = wide.swaplevel(axis=1).rename(columns="K = {}".format, level=0)
+    ks, methods = rows["k"].unique(), rows["method"].unique()
+    order = [(f"K = {k}", name) for k in ks for name in columns.values()]
+    ordered = wide.reindex(index=methods, columns=pd.MultiIndex.from_tuples(order))
+    return ordered.rename_axis(index=None).to_string(float_format=lambda value: number % value)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+import stdistill as sd
+from stdistill._cli import main
+
+OPTIONS = ["--k", "3", "--encoder", "texture", "--expression-epochs", "1", "--teacher-epochs", "1"]
+OPTIONS += ["--student-epochs", "1"]
+
+
+def finished(out: Path) -> dict[str, str]:
+    path = out / "manifest.json"
+    return {step["step"]: step["ended"] for step in json.loads(path.read_text())["steps"]} if path.is_file() else {}
+
+
+@pytest.fixture(scope="module")
+def killed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that was killed when it had the H&E features."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    command = [sys.executable, "-c", "from stdistill._cli import main; main()", "run", str(bundle)]
+    process = subprocess.Popen([*command, *OPTIONS, "--out", str(out)], stderr=subprocess.DEVNULL)
+    while process.poll() is None and "X_he" not in finished(out):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    return out
+
+
+def test_goes_on_after_a_kill(killed: Path, bundle: Path) -> None:
+    before = finished(killed)
+    assert "student" not in before
+    result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS, "--out", str(killed)])
+    assert result.exit_code == 0, result.output
+    assert finished(killed).items() >= before.items()
+    assert {path.name for path in killed.iterdir()} == {
+        "agreement.csv",
+        "cells.h5ad",
+        "features",
+        "manifest.json",
+        "niches.pdf",
+        "niches.png",
+        "steps",
+        "student",
+        "teacher",
+        "training.png",
+    }
+    cells = ad.read_h5ad(killed / "cells.h5ad")
+    assert cells.obs["student_niche"].cat.categories.tolist() == ["0", "1", "2"]
+    assert {"X_he", "X_scVI", "spatial"} <= set(cells.obsm)
+    assert {"read_xenium", "split_strips", "embed_he", "nolan", "distill"} <= set(cells.uns["stdistill"])
+    table = pd.read_csv(killed / "agreement.csv")
+    pd.testing.assert_frame_equal(table, sd.tl.agreement(cells, keys="student_niche"))
+    assert sd.models.NicheModel.load(killed / "teacher").card.kind == "self-distillation"
+    sd.tl.predict(cells, sd.models.NicheModel.load(killed / "student"), key_added="again")
+    assert cells.obs["again_niche"].equals(cells.obs["student_niche"])
+
+
+def test_other_parameters(killed: Path, bundle: Path) -> None:
+    result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS, "--k", "4", "--out", str(killed)])
+    assert result.exit_code == 1
+    assert "k: 3, now 4" in result.output
+    result = CliRunner().invoke(main, ["evaluate", str(bundle), "--out", str(killed)])
+    assert result.exit_code == 1
+    assert "command: 'run', now 'evaluate'" in result.output
+
+
+def test_a_folder_of_something_else(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    result = CliRunner().invoke(main, ["run", str(bundle), "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "name a folder that is new or empty" in result.output
+
+
+def test_no_bundle(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["run", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert "is no Xenium folder" in result.output
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import stdistill as sd
+from stdistill._runs import _protocol
+
+EPOCHS = {"teacher_epochs": 1, "student_epochs": 1}
+
+
+def make_table() -> ad.AnnData:
+    """Three bands of tissue, which expression and H&E tell apart."""
+    rng = np.random.default_rng(1)
+    centers = rng.uniform(0, 2400, (400, 2))
+    band = (centers[:, 0] // 800).astype(int)
+    cells = ad.AnnData(rng.poisson(3, (400, 5)).astype("float32"), obsm={"spatial": centers})
+    cells.obsm["X_scVI"] = (np.eye(3)[band] + rng.normal(0, 0.3, (400, 3))).astype("float32")
+    cells.obsm["X_he"] = (np.eye(3)[band] + rng.normal(0, 0.5, (400, 3))).astype("float16")
+    cells.obs["cell_type"] = pd.Categorical(np.array(list("TBE"))[(band + rng.integers(0, 2, 400)) % 3])
+    cells.obs["annotation"] = pd.Categorical(np.where(centers[:, 0] < 1200, "Tumor 1", "Tumor 2"))
+    sd.pp.split_strips(cells, mpp=0.1)
+    sd.pp.neighborhoods(cells, n_neighbors=8)
+    return cells
+
+
+@pytest.fixture
+def cells() -> ad.AnnData:
+    return make_table()
+
+
+class Evaluated(NamedTuple):
+    cells: ad.AnnData
+    out: Path
+    result: Any
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Evaluated:
+    """A whole run, shared by the tests that only look at it."""
+    cells, out = make_table(), tmp_path_factory.mktemp("evaluated") / "out"
+    result = sd.tl.evaluate(cells, ks=[2, 3], cell_type_key="cell_type", label_key="annotation", out=out, **EPOCHS)
+    return Evaluated(cells, out, result)
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        pytest.fail("was computed again")
+
+    for name in names:
+        monkeypatch.setattr(sd.tl, name, fail)
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def stop(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sd.tl, name, stop)
+
+
+def test_tables_are_those_of_the_single_functions(evaluated: Evaluated) -> None:
+    cells, _, result = evaluated
+    methods = {"Histology-NOLAN": "he_nolan", "Histology-Leiden": "he_leiden", "Student": "student"}
+    rows = [[name, k] for k in (2, 3) for name in methods]
+    assert result.agreement[["method", "k"]].values.tolist() == rows
+    assert result.composition_jsd[["method", "k"]].values.tolist() == rows
+    for k in (2, 3):
+        keys = [f"{prefix}_k{k}_niche" for prefix in methods.values()]
+        reference = f"teacher_k{k}_niche"
+        ours = {
+            name: table[table["k"] == k].reset_index(drop=True).drop(columns=["method", "k"])
+            for name, table in result.tables.items()
+        }
+        agreement = sd.tl.agreement(cells, reference_key=reference, keys=keys)
+        agreement = agreement[agreement["split"] == "test"].reset_index(drop=True).drop(columns=["method", "split"])
+        n_niches = ours["agreement"].pop("n_niches")
+        pd.testing.assert_frame_equal(ours["agreement"], agreement)
+        assert n_niches.tolist() == [cells[cells.obs["split"] == "test"].obs[key].nunique() for key in keys]
+        assert n_niches[1] == cells.uns["stdistill"][f"leiden_he_leiden_k{k}"]["n_clusters_test"]
+        jsd = sd.tl.composition_jsd(cells, cell_type_key="cell_type", reference_key=reference, keys=keys)
+        pd.testing.assert_frame_equal(ours["composition_jsd"], jsd.summary.drop(columns="method"))
+        probe = sd.tl.pathology_probe(cells, label_key="annotation", keys=[*keys, reference])
+        pd.testing.assert_frame_equal(ours["pathology_probe"], probe.drop(columns="method"))
+    assert result.pathology_probe["method"].tolist() == [*methods, "Teacher"] * 2
+
+
+def test_the_models_are_those_of_the_single_functions(evaluated: Evaluated) -> None:
+    by_hand = make_table()
+    sd.tl.nolan(by_hand, k=3, max_epochs=1)
+    sd.tl.distill(by_hand, k=3, max_epochs=1)
+    for prefix in ("teacher", "student"):
+        assert sd.get.logits(by_hand, prefix).equals(sd.get.logits(evaluated.cells, f"{prefix}_k3"))
+
+
+def test_the_same_tissue_has_the_same_color(evaluated: Evaluated) -> None:
+    cells = evaluated.cells.copy()
+    teacher = cells.uns["teacher_k3_niche_colors"].tolist()
+    assert cells.uns["student_k3_niche_colors"].tolist() == teacher
+    for baseline in ("he_nolan_k3_niche", "he_leiden_k3_niche"):
+        before = cells.uns[f"{baseline}_colors"].tolist()
+        sd.tl.match_niches(cells, reference_key="teacher_k3_niche", key=baseline)
+        assert cells.uns[f"{baseline}_colors"].tolist() == before
+
+
+def test_folder(evaluated: Evaluated) -> None:
+    cells, out, result = evaluated
+    models = {f"{prefix}_k{k}" for prefix in ("teacher", "student", "he_nolan") for k in (2, 3)}
+    figures = {f"niches_k{k}.{ending}" for k in (2, 3) for ending in ("png", "pdf")}
+    tables = {"agreement.csv", "composition_jsd.csv", "pathology_probe.csv"}
+    assert {path.name for path in out.iterdir()} == models | figures | tables | {"manifest.json", "steps"}
+    for name, table in result.tables.items():
+        pd.testing.assert_frame_equal(pd.read_csv(out / f"{name}.csv"), table)
+    assert sd.models.NicheModel.load(out / "student_k3").card.k == 3
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["parameters"] == {"expression_epochs": None, **EPOCHS, "seed": 0}
+    assert manifest["asked"]["ks"] == [2, 3]
+    assert manifest["input"]["n_cells"] == 400
+    assert [step["step"] for step in manifest["steps"]] == result.steps["step"].tolist()
+    with pytest.raises(ValueError, match=r"other parameters \(seed: 0, now 1\)"):
+        sd.tl.evaluate(cells, ks=[3], out=out, seed=1, **EPOCHS)
+    other = cells.copy()
+    other.obsm["X_he"][0, 0] += 1
+    with pytest.raises(ValueError, match=r"another slide \(X_he: "):
+        sd.tl.evaluate(other, ks=[3], out=out, **EPOCHS)
+
+
+def test_as_text(evaluated: Evaluated) -> None:
+    blocks = [block.splitlines() for block in str(evaluated.result).split("\n\n")]
+    assert [block[0] for block in blocks] == [
+        "Agreement with the teacher",
+        "Cell types of the niches, divergence from the teacher",
+        "Annotations predicted from niches",
+    ]
+    assert blocks[0][1].split() == ["K", "=", "2", "K", "=", "3"]
+    assert blocks[0][2].split() == ["ARI", "NMI", "ARI", "NMI"]
+    assert [line.split()[0] for line in blocks[0][3:]] == ["Histology-NOLAN", "Histology-Leiden", "Student"]
+    agreement = evaluated.result.agreement
+    student = agreement[agreement["method"] == "Student"][["ari", "nmi"]].to_numpy().ravel()
+    assert blocks[0][5].split()[1:] == [f"{value:.3f}" for value in student]
+
+
+def test_goes_on_after_a_kill(evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr(_protocol, "draw_methods", lambda *args, **kwargs: None)  # which takes seconds
+    with monkeypatch.context() as patch:
+        stop_at(patch, "leiden")
+        with pytest.raises(KeyboardInterrupt):
+            sd.tl.evaluate(make_table(), ks=[3], out=out, **EPOCHS)
+    cells = make_table()
+    with monkeypatch.context() as patch:
+        forbid(patch, "nolan", "distill")
+        result = sd.tl.evaluate(cells, ks=[3], out=out, **EPOCHS)
+    assert result.composition_jsd is None
+    assert result.pathology_probe is None
+    undisturbed = evaluated.result.agreement[evaluated.result.agreement["k"] == 3]
+    pd.testing.assert_frame_equal(result.agreement, undisturbed.reset_index(drop=True))
+    pd.testing.assert_frame_equal(cells.obs, evaluated.cells.obs[cells.obs.columns])
+    assert (len(cells.obs.columns), len(cells.uns)) == (len(make_table().obs.columns) + 3 * 5 + 1, 2 + 4)
+    for key in ("teacher_k3", "student_k3", "he_nolan_k3", "he_leiden_k3"):
+        colors = evaluated.cells.uns[f"{key}_niche_colors"].tolist()
+        assert cells.uns[f"{key}_niche_colors"].tolist() == colors
+    with monkeypatch.context() as patch:  # all is there, and more may be asked of it: also with the table at hand
+        forbid(patch, "nolan", "distill", "leiden")
+        again = sd.tl.evaluate(cells, ks=[3], cell_type_key="cell_type", out=out, **EPOCHS)
+        assert again.composition_jsd is not None
+        with pytest.raises(pytest.fail.Exception, match="computed again"):
+            sd.tl.evaluate(cells, ks=[3, 4], out=out, **EPOCHS)
+    pd.testing.assert_frame_equal(again.agreement, result.agreement)
+
+
+def test_what_is_missing_is_made(cells: ad.AnnData) -> None:
+    del cells.obsm["X_scVI"], cells.uns["spatial_neighbors"]
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, "nolan")
+        with pytest.raises(KeyboardInterrupt):
+            sd.tl.evaluate(cells, ks=[3], expression_epochs=1)
+    assert cells.obsm["X_scVI"].shape == (400, 10)
+    assert cells.uns["stdistill"]["embed_expression"]["max_epochs"] == 1
+    assert cells.uns["stdistill"]["neighborhoods"]["n_neighbors"] == 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ks": []}, "ks is empty"),
+        ({"ks": [1]}, "ks must be at least 2"),
+        ({"ks": [2.5]}, "ks must be an integer"),
+        ({"teacher_epochs": 0}, "teacher_epochs must be at least 1"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"cell_type_key": "type"}, "cell_type_key='type' is not a column"),
+        ({"label_key": "tumour"}, "label_key='tumour' is not a column"),
+        ({"label_key": "annotation", "polygons": "a.geojson"}, "either as label_key="),
+        ({"polygons": "a.geojson"}, "no file of polygons"),
+    ],
+)
+def test_bad_input(
+    cells: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict, message: str
+) -> None:
+    """All of it is found before anything is fitted, and leaves nothing behind."""
+    forbid(monkeypatch, "nolan", "distill", "leiden")
+    columns = cells.obs.columns.tolist()
+    with pytest.raises((ValueError, TypeError, KeyError, FileNotFoundError), match=message):
+        sd.tl.evaluate(cells, out=tmp_path / "out", **arguments)
+    assert not (tmp_path / "out").exists()
+    assert cells.obs.columns.tolist() == columns
+
+
+def test_without_features_or_split(cells: ad.AnnData) -> None:
+    without = cells.copy()
+    del without.obs["split"]
+    with pytest.raises(ValueError, match=r"none can be made.*Make one with sd\.pp\.split_strips"):
+        sd.tl.evaluate(without)
+    del cells.obsm["X_he"]
+    with pytest.raises(KeyError, match=r"sd\.pp\.embed_he"):
+        sd.tl.evaluate(cells)
