@@ -1,0 +1,80 @@
+"""Pages of the documentation that follow from the code: the API, the table of encoders, the notebooks."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+
+NAMESPACES = {
+    "pp": "Preprocessing",
+    "tl": "Tools",
+    "pl": "Plots",
+    "get": "Reading results",
+    "models": "Models",
+    "encoders": "Encoders",
+    "datasets": "Datasets",
+}
+
+
+def write_api(folder: Path) -> None:
+    """Write a page per namespace that lists all of its public names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    public = set()
+    for namespace, title in NAMESPACES.items():
+        module = import_module(f"stdistill.{namespace}")
+        public |= {f"stdistill.{namespace}.{name}" for name in module.__all__}
+        heading = f"{title}: ``{namespace}``"
+        lines = [
+            heading,
+            "=" * len(heading),
+            "",
+            str(module.__doc__),
+            "",
+            f".. currentmodule:: stdistill.{namespace}",
+            "",
+            ".. autosummary::",
+            "   :toctree: .",
+            "   :nosignatures:",
+            "",
+            *(f"   {name}" for name in module.__all__),
+        ]
+        _write(folder / f"{namespace}.rst", "\n".join(lines) + "\n")
+    for page in folder.glob("stdistill.*.rst"):  # autosummary's, of names that are gone
+        if page.stem not in public:
+            page.unlink()
+
+
+def write_encoders(folder: Path) -> None:
+    """Write the table of encoders, as ``sd.encoders.list()`` has it."""
+    from stdistill import encoders
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        "| name | features | input, px | licence | commercial use | gated | weights |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in encoders.list().iterrows():
+        link = f"[{name}]({row['reference']})" if str(row["reference"]).startswith("http") else name
+        cells = [link, row["dim"], row["input_px"], row["licence"], row["commercial"], row["gated"], row["source"]]
+        lines.append("| " + " | ".join(_say(cell) for cell in cells) + " |")
+    _write(folder / "encoders.md", "\n".join(lines) + "\n")
+
+
+def copy_notebooks(source: Path, target: Path) -> None:
+    """Copy the notebooks to where the documentation shows them, their links with them."""
+    for path in source.glob("*.ipynb"):
+        _write(target / path.name, path.read_text(encoding="utf-8").replace("](../docs/", "](../"))
+
+
+def _say(value: object) -> str:
+    if pd.isna(value):
+        return ""
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write only what has changed, so that Sphinx rebuilds only that."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,63 @@
+"""The notebooks run, and what is stored with them can be shown to anybody."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+MACHINE = re.compile(r"/(home|root|tmp|work|Users|var)/|[A-Z]:\\\\|\r|it/s|crops/s|Warning|Traceback", re.MULTILINE)
+"""Paths, progress bars, warnings and errors."""
+
+
+def code_cells(path: Path) -> list[dict[str, Any]]:
+    return [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.fixture(scope="module")
+def runner() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_there_are_notebooks() -> None:
+    assert {path.stem for path in NOTEBOOKS} >= {"first_map", "several_slides", "own_teacher", "evaluate"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_outputs(path: Path) -> None:
+    cells = code_cells(path)
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    kinds = set()
+    for cell in cells:
+        for output in cell["outputs"]:
+            assert output.get("name") != "stderr"
+            text = "".join(output.get("text", [])) + "".join(output.get("data", {}).get("text/plain", []))
+            assert not MACHINE.search(text), text
+            kinds |= {output["output_type"], *output.get("data", {})}
+    assert "error" not in kinds
+    assert "image/png" in kinds
+    assert path.stat().st_size < 2**20
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_executes(runner: ModuleType, path: Path, tmp_path: Path) -> None:
+    executed = runner.execute(path, tmp_path)
+    stored = code_cells(path)
+    now = [cell for cell in executed.cells if cell.cell_type == "code"]
+    assert [cell.source for cell in now] == ["".join(cell["source"]) for cell in stored]
+    for new, old in zip(now, stored, strict=True):  # figures where there were figures, text where there was text
+        assert [sorted(each.get("data", {})) for each in new.outputs] == [
+            sorted(each.get("data", {})) for each in old["outputs"]
+        ]
