@@ -52,6 +52,12 @@ def test_her2st(shared_data: Path) -> None:
         assert scores["texture"] > scores["colour statistics"]
 
 
+def test_her2st_niches(shared_data: Path) -> None:
+    means = run("her2st_niches.py", "--quick", "--data", str(shared_data)).split("Mean over sections")[1]
+    for method in ("k-means", "logistic regression", "student", "Histology-NOLAN", "Histology-Leiden"):
+        assert method in means
+
+
 def test_measures() -> None:
     lines = run("measures.py", "--quick").splitlines()
     rows = {line[:20].strip(): line[20:].split() for line in lines[2:6]}
