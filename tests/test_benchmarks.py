@@ -72,3 +72,8 @@ def test_niche_models() -> None:
 def test_teacher() -> None:
     arguments = ["--seeds", "0", "--n-cells", "800", "--k", "5", "--latent-epochs", "3", "--epochs", "1"]
     assert "k-means" in run("teacher.py", *arguments)
+
+
+def test_evaluate() -> None:
+    arguments = ["--n-cells", "1000", "--k", "3", "--expression-epochs", "1", "--model-epochs", "1"]
+    assert "Histology-NOLAN" in run("evaluate.py", *arguments)

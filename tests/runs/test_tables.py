@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pandas as pd
+
+from stdistill._runs._tables import format_tables
+
+
+def test_shape_of_the_papers_tables() -> None:
+    """Methods down and numbers of niches across, in the order given; those of the paper's Tables 1 and 2."""
+    methods = ["Histology NOLAN", "Histology Leiden", "Ours"]
+    agreement = pd.DataFrame(
+        {
+            "method": methods * 2,
+            "k": [20] * 3 + [10] * 3,
+            "ari": [0.234, 0.176, 0.5, 0.283, 0.191, 0.615],
+            "nmi": [0.403, 0.327, 0.579, 0.383, 0.288, 0.603],
+            "n_cells": 7,
+        }
+    )
+    ovary = pd.DataFrame(
+        {"method": methods, "k": 10, "jsd": [0.0557, 0.075, 0.0052], "share_random": [0, 0.0001, 0.0002]}
+    )
+    first, second = (block.splitlines() for block in format_tables(agreement, ovary, None).split("\n\n"))
+    assert [line.split() for line in first[1:]] == [
+        ["K", "=", "20", "K", "=", "10"],
+        ["ARI", "NMI", "ARI", "NMI"],
+        ["Histology", "NOLAN", "0.234", "0.403", "0.283", "0.383"],
+        ["Histology", "Leiden", "0.176", "0.327", "0.191", "0.288"],
+        ["Ours", "0.500", "0.579", "0.615", "0.603"],
+    ]
+    assert [line.split()[-2:] for line in second[3:]] == [
+        ["0.0557", "0.0000"],
+        ["0.0750", "0.0100"],
+        ["0.0052", "0.0200"],
+    ]
