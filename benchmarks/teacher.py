@@ -83,7 +83,9 @@ def hop_means(adata: ad.AnnData, values: np.ndarray) -> np.ndarray:
     return np.hstack(means)
 
 
-def methods(adata: ad.AnnData, k: int, seed: int, epochs: int | None) -> Iterator[tuple[str, np.ndarray, float]]:
+def methods(
+    adata: ad.AnnData, k: int, seed: int, arguments: argparse.Namespace
+) -> Iterator[tuple[str, np.ndarray, float]]:
     """Niches of every cell, by each method, with its seconds."""
     latent = adata.obsm["X_scVI"].astype(float)
     start = time.perf_counter()
@@ -95,10 +97,12 @@ def methods(adata: ad.AnnData, k: int, seed: int, epochs: int | None) -> Iterato
     start = time.perf_counter()
     mixture = GaussianMixture(k, max_iter=200, random_state=seed)
     yield "hops + mixture", mixture.fit_predict(hop_means(adata, latent)), time.perf_counter() - start
-    for centering in ("centering", "sinkhorn"):
+    for centering in arguments.centering:
         start = time.perf_counter()
         key = f"{centering}_k{k}"
-        sd.tl.nolan(adata, k=k, key_added=key, centering=centering, max_epochs=epochs, seed=seed, progress_bar=False)
+        sd.tl.nolan(
+            adata, k=k, key_added=key, centering=centering, max_epochs=arguments.epochs, seed=seed, progress_bar=False
+        )
         yield centering, adata.obs[f"{key}_niche"].cat.codes.to_numpy(), time.perf_counter() - start
 
 
@@ -127,12 +131,12 @@ def chaos(centers: np.ndarray, niches: np.ndarray) -> float:
     ) / len(niches)
 
 
-def compare(name: str, adata: ad.AnnData, k: int, seed: int, epochs: int | None) -> list[dict[str, object]]:
+def compare(name: str, adata: ad.AnnData, k: int, seed: int, arguments: argparse.Namespace) -> list[dict[str, object]]:
     """Measure all methods on a slide."""
     expression = sc.pp.log1p(sc.pp.normalize_total(adata, copy=True), copy=True).X.toarray()
     around = neighborhood_means(adata, expression)
     rows = []
-    for method, niches, seconds in methods(adata, k, seed, epochs):
+    for method, niches, seconds in methods(adata, k, seed, arguments):
         row: dict[str, object] = {"slide": name, "k": k, "method": method, "niches": len(np.unique(niches))}
         if "niche" in adata.obs:
             row["ARI"] = adjusted_rand_score(adata.obs["niche"], niches)
@@ -149,9 +153,9 @@ def compare(name: str, adata: ad.AnnData, k: int, seed: int, epochs: int | None)
 def compare_slide(arguments: argparse.Namespace) -> list[dict[str, object]]:
     """Measure all methods on the slide of a folder, and draw the teacher's niches."""
     adata = read(arguments.xenium, arguments.latent_epochs)
-    rows = [row for k in arguments.k for row in compare(arguments.xenium.name, adata, k, 0, arguments.epochs)]
+    rows = [row for k in arguments.k for row in compare(arguments.xenium.name, adata, k, 0, arguments)]
     if arguments.map is not None:
-        sd.pl.niches(adata, keys=[f"centering_k{k}_niche" for k in arguments.k], save=arguments.map)
+        sd.pl.niches(adata, keys=[f"{arguments.centering[0]}_k{k}_niche" for k in arguments.k], save=arguments.map)
     return rows
 
 
@@ -165,7 +169,7 @@ def compare_simulated(arguments: argparse.Namespace) -> list[dict[str, object]]:
                     Path(scratch) / "slide", n_cells=arguments.n_cells, seed=seed, n_niches=k
                 )
                 adata = read(folder, arguments.latent_epochs)
-            rows += compare(f"simulated {seed}", adata, k, seed, arguments.epochs)
+            rows += compare(f"simulated {seed}", adata, k, seed, arguments)
     return rows
 
 
@@ -178,6 +182,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, nargs="+", default=[10], help="also the number of simulated niches")
     parser.add_argument("--latent-epochs", type=int, default=40, help="of scVI")
     parser.add_argument("--epochs", type=int, help="of the teacher, by default its default")
+    parser.add_argument("--centering", nargs="+", default=["centering", "sinkhorn"], help="of the teachers")
     parser.add_argument("--map", type=Path, help="where to draw the teacher's niches of the slide of --xenium")
     arguments = parser.parse_args()
     rows = compare_simulated(arguments) if arguments.xenium is None else compare_slide(arguments)
