@@ -76,7 +76,7 @@ def test_json(machine: SimpleNamespace, uni2_h_on_disk: str, attempts: list[Any]
     assert found["problems"] == found["notes"] == []
     assert found["devices"] == [gpu]
     assert found["threads"]["torch"] == "2"
-    assert found["encoders"]["at_hand"] == ["texture", "uni2-h"]
+    assert {"texture", "uni2-h"} <= set(found["encoders"]["at_hand"])  # others may have been registered
     assert found["encoders"]["auto"] == "uni2-h"
     assert {"stdistill", "python", "torch", "timm", "anndata", "spatialdata"} <= found["versions"].keys()
     assert found["cpu_cores"] >= 1

@@ -188,7 +188,9 @@ def test_several_encoders_are_concatenated(make_slide: Callable[..., SpatialData
     both = slide["table"].obsm["X_both"]
     assert both.shape == (60, 276 + 3 * 64 * 64)
     np.testing.assert_array_equal(both[:, :276], texture)
-    assert slide["table"].uns["stdistill"]["embed_he"]["encoder"] == "texture+identity"
+    records = slide["table"].uns["stdistill"]
+    assert records["embed_he"]["encoder"] == "texture"
+    assert records["embed_he_X_both"]["encoder"] == "texture+identity"
 
 
 def test_several_slides(make_slide: Callable[..., SpatialData]) -> None:

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stdistill._validate import check_key
-
 TENX = "https://www.10xgenomics.com/datasets"
 SAMPLES = "https://cf.10xgenomics.com/samples/xenium"
 LARGE_SAMPLES = "https://s3-us-west-2.amazonaws.com/10x.files/samples/xenium"
@@ -258,6 +256,8 @@ SLIDES = (
 
 def find_slide(name: str) -> XeniumSlide:
     """Return the slide of that name."""
+    from stdistill._validate import check_key
+
     slides = {slide.name: slide for slide in SLIDES}
     check_key(name, slides, "a public slide", argument="name", hint="sd.datasets.list() describes them.")
     return slides[name]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from stdistill.datasets._catalogue import SLIDES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def list() -> pd.DataFrame:
@@ -40,6 +43,8 @@ def list() -> pd.DataFrame:
     >>> len(slides), float(slides.loc["ovary_cancer", "mpp"]), bool(slides.loc["ovary_cancer", "downloadable"])
     (16, 0.274, True)
     """
+    import pandas as pd
+
     types = {
         "species": "string",
         "tissue": "string",
