@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import multiprocessing
 import os
@@ -19,7 +20,8 @@ import torch
 
 from stdistill.models._batches import Neighborhoods
 from stdistill.models._distillation import Distillation
-from stdistill.models._fitting import Fitted
+from stdistill.models._fitting import Fitted, fingerprint_run
+from stdistill.models._network import NicheNetwork
 from stdistill.models._student import train_student
 from stdistill.models._training import Learning, TrainerOptions
 
@@ -161,6 +163,26 @@ def test_resume_is_exact(
     assert bits(resumed) == bits(whole)
     assert resumed.history.equals(whole.history)
     assert list((tmp_path / "run").iterdir()) == []  # complete: the next run starts afresh
+
+
+def test_divergence_is_an_error(data: Neighborhoods, logits: np.ndarray) -> None:
+    with pytest.raises(RuntimeError, match=r"diverged: the loss is nan.*Lower the learning_rate"):
+        train(data, logits, learning_rate=1e30)
+
+
+def test_checkpoint_of_other_neighbourhoods(data: Neighborhoods, logits: np.ndarray) -> None:
+    def fingerprint(data: Neighborhoods) -> dict[str, Any]:
+        network = NicheNetwork(5, 3, **NETWORK)
+        learning = Learning(batch_size=32, learning_rate=1e-3, weight_decay=0.0, seed=0)
+        return fingerprint_run(data, network, NETWORK, logits, learning, TrainerOptions(max_epochs=1))
+
+    before = fingerprint(data)
+    assert before == fingerprint(data)
+    for change in ({"max_tokens": 5}, {"radius_um": 50.0}, {"indices": data.indices[::-1].copy()}):
+        other = copy.copy(data)
+        vars(other).update(change)
+        found = fingerprint(other)
+        assert [key for key in before if before[key] != found[key]] == ["neighborhoods"]
 
 
 def test_early_stopping_keeps_the_best_epoch(make_neighborhoods: Callable) -> None:

@@ -68,7 +68,7 @@ def test_other_parameters(tmp_path: Path) -> None:
 def test_another_slide(tmp_path: Path) -> None:
     open_run(tmp_path).check_input({"n_cells": 10, "cells": "a"})
     open_run(tmp_path).check_input({"n_cells": 10, "cells": "a"})
-    with pytest.raises(ValueError, match=r"another slide \(n_cells: 10, now 11\)"):
+    with pytest.raises(ValueError, match=r"another slide or with other features \(n_cells: 10, now 11\)"):
         open_run(tmp_path).check_input({"n_cells": 11, "cells": "a"})
 
 

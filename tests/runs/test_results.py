@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from stdistill._niche_results import write_niches
 from stdistill._record import read_record, write_record
-from stdistill._runs._results import describe_inputs, load_results, save_results
+from stdistill._runs._results import describe_inputs, describe_slide, load_results, save_results
 
 
 @pytest.fixture
@@ -70,13 +71,23 @@ def test_inputs_are_told_apart(make_cells: Callable[..., ad.AnnData]) -> None:
         cells.uns["spatial_neighbors"] = {"params": {"radius": 50.0}}
         return cells
 
-    facts = describe_inputs(make())
-    assert facts == describe_inputs(make())
-    moved, other_split, other_he, wider = make(), make(), make(), make()
+    def describe(cells: ad.AnnData) -> dict[str, Any]:
+        return {**describe_slide(cells, counts=True), **describe_inputs(cells)}
+
+    facts = describe(make())
+    assert facts == describe(make())
+    moved, other_split, other_he, wider, recounted = make(), make(), make(), make(), make()
+    recounted.X[3, 1] += 1
     moved.obsm["spatial"][7] += 1
     other_split.obs["split"] = pd.Categorical(["test", "train"] * 20)
     other_he.obsm["X_he"][7, 0] = 1
     wider.uns["spatial_neighbors"]["params"]["radius"] = 60.0
-    for cells, key in ((moved, "cells"), (other_split, "split"), (other_he, "X_he"), (wider, "radius_um")):
-        changed = {name for name, value in describe_inputs(cells).items() if value != facts[name]}
+    for cells, key in (
+        (moved, "cells"),
+        (other_split, "split"),
+        (other_he, "X_he"),
+        (wider, "radius_um"),
+        (recounted, "counts"),
+    ):
+        changed = {name for name, value in describe(cells).items() if value != facts[name]}
         assert changed == {key}

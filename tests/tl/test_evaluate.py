@@ -126,7 +126,7 @@ def test_folder(evaluated: Evaluated) -> None:
         sd.tl.evaluate(cells, ks=[3], out=out, seed=1, **EPOCHS)
     other = cells.copy()
     other.obsm["X_he"][0, 0] += 1
-    with pytest.raises(ValueError, match=r"another slide \(X_he: "):
+    with pytest.raises(ValueError, match=r"another slide or with other features \(X_he: "):
         sd.tl.evaluate(other, ks=[3], out=out, **EPOCHS)
 
 

@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -93,15 +93,16 @@ class Run:
         return pd.DataFrame(self._manifest["steps"], columns=["step", "seconds", "ended"])
 
     def check_input(self, facts: Mapping[str, Any]) -> None:
-        """Keep what the slide is told by, or raise when the folder is of a run on another."""
+        """Keep what the input is told by, or raise when it was told by something else before."""
         known = self._manifest["input"]
-        if known and known != facts:
+        changes = _changes({**facts, **known}, {**known, **facts})
+        if changes:
             msg = (
-                f"The folder {self.folder} is of a run on another slide ({_changes(known, facts)}). Name another "
-                "folder for the results, or remove this one."
+                f"The folder {self.folder} is of a run on another slide or with other features ({changes}). Name "
+                "another folder for the results, or remove this one."
             )
             raise ValueError(msg)
-        self._manifest["input"] = dict(facts)
+        self._manifest["input"] = {**known, **facts}
         self._write()
 
     def step(self, name: str, make: Callable[[], T], load: Callable[[], T] | None = None) -> T:
@@ -123,10 +124,13 @@ class Run:
             self._write()
         return made
 
-    def write_step(self, adata: AnnData, key_added: str, make: Callable[[Path | None], object]) -> None:
+    def write_step(
+        self, adata: AnnData, key_added: str, make: Callable[[Path | None], object], *, makes: Path | None = None
+    ) -> None:
         """Make a step that writes to the table, and keep what it writes under the key or prefix `key_added`.
 
-        `make` is called with a folder for its checkpoints, if there is a folder at all.
+        `make` is called with a folder for its checkpoints, if there is a folder at all. What it `makes` besides must be
+        there for the step to be finished.
         """
         if self.folder is None:
             self.step(key_added, lambda: make(None))
@@ -138,12 +142,15 @@ class Run:
             make(checkpoints)
             with replacing(results) as new:
                 save_results(adata, key_added, new)
-            shutil.rmtree(checkpoints.parent, ignore_errors=True)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            with suppress(OSError):  # of another step
+                checkpoints.parent.rmdir()
 
         def load() -> None:
             load_results(adata, results)
 
-        self.step(key_added, make_and_save, load if results.is_file() else None)
+        there = results.is_file() and (makes is None or makes.exists())
+        self.step(key_added, make_and_save, load if there else None)
 
     def _write(self) -> None:
         if self.folder is not None:
@@ -168,7 +175,8 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     path = folder / MANIFEST
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        if {"command", "parameters", "input", "versions", "steps"} <= set(found):
+            return found
     if folder.exists() and (not folder.is_dir() or any(not each.name.startswith(".") for each in folder.iterdir())):
         msg = f"{folder} exists and holds no {MANIFEST} of a run: name a folder that is new or empty."
         raise FileExistsError(msg)
@@ -176,8 +184,11 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_same(found: Mapping[str, Any], new: Mapping[str, Any], folder: Path | None) -> None:
-    """Raise unless the earlier run was of the same command with the same parameters."""
-    before, now = ({"command": each["command"], **each["parameters"]} for each in (found, new))
+    """Raise unless the earlier run was of the same command with the same parameters, by the same stdistill."""
+    before, now = (
+        {"command": each["command"], "stdistill": each["versions"]["stdistill"], **each["parameters"]}
+        for each in (found, new)
+    )
     changes = _changes(before, now)
     if changes:
         msg = (

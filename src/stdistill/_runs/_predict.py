@@ -13,7 +13,7 @@ from stdistill import _keys
 from stdistill._record import read_record
 from stdistill._runs._folder import Run, replacing
 from stdistill._runs._prepare import Source, read_slide
-from stdistill._runs._results import describe_inputs
+from stdistill._runs._results import describe_inputs, describe_slide
 from stdistill._validate import check_key
 from stdistill.encoders import Encoder
 from stdistill.encoders._encoder import UNKNOWN_REVISION
@@ -38,6 +38,7 @@ def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None) 
     encoders = _find_encoders(card, encoder)
     slide = read_slide(run, source)
     cells: AnnData = slide.tables[_keys.TABLE]
+    run.check_input(describe_slide(cells, counts=False))
     run.step(
         card.feature_key,
         lambda: sd.pp.embed_he(

@@ -12,8 +12,10 @@ import stdistill as sd
 from stdistill import _keys
 from stdistill._record import read_record
 from stdistill._runs._folder import Run
-from stdistill._runs._results import describe_inputs
+from stdistill._runs._results import describe_inputs, describe_slide
 from stdistill._validate import get_split, get_table
+from stdistill.encoders._encoder import UNKNOWN_REVISION
+from stdistill.encoders._registry import resolve
 from stdistill.get import CROP_PX
 from stdistill.tl._inputs import NEIGHBORS
 
@@ -71,9 +73,13 @@ def prepare(
 ) -> AnnData:
     """Make what niche models are fitted to, unless it is there: H&E features, neighbourhoods, expression latent."""
     cells = get_table(data, table_key)
+    run.check_input(describe_slide(cells, counts=_keys.EXPRESSION_LATENT not in cells.obsm))
     if _keys.HE_FEATURES not in cells.obsm:
+        # Known and checked before anything is computed: the store of other features would be replaced.
+        encoders = resolve(encoder)
+        run.check_input({"encoder": "+".join(f"{one.name} {one.revision or UNKNOWN_REVISION}" for one in encoders)})
         store = None if run.folder is None else run.folder / "features"  # from which the step goes on by itself
-        run.step(_keys.HE_FEATURES, lambda: sd.pp.embed_he(data, encoder=encoder, store=store, table_key=table_key))
+        run.step(_keys.HE_FEATURES, lambda: sd.pp.embed_he(data, encoder=encoders, store=store, table_key=table_key))
     if NEIGHBORS not in cells.uns:
         run.step(NEIGHBORS, lambda: sd.pp.neighborhoods(cells))
     if _keys.EXPRESSION_LATENT not in cells.obsm:
@@ -115,7 +121,7 @@ def _fit(
         if run.folder is not None:
             model.save(run.folder / key_added, overwrite=True)
 
-    run.write_step(cells, key_added, fit_and_save)
+    run.write_step(cells, key_added, fit_and_save, makes=None if run.folder is None else run.folder / key_added)
 
 
 def _read(source: Source) -> SpatialData:

@@ -9,15 +9,18 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
+from scipy.sparse import csr_matrix
 
 from stdistill import _keys
+from stdistill._record import read_record
 from stdistill._validate import get_split
 from stdistill.tl._inputs import graph_radius
 
 N_SAMPLED = 1000
-"""Rows of the features by which they are told from others."""
+"""Rows of features and counts by which they are told from others."""
 
 
 def save_results(adata: AnnData, key_added: str, path: Path) -> None:
@@ -36,7 +39,7 @@ def load_results(adata: AnnData, path: Path) -> None:
     """Write what `save_results` kept to the table of the same cells."""
     found = ad.read_h5ad(path)
     if not found.obs_names.equals(adata.obs_names):
-        msg = f"{path} is of other cells than the table: remove it, and the step is made again."
+        msg = f"{path} is of other cells than the table: the folder is of a run on another slide. Name another."
         raise ValueError(msg)
     records = {**adata.uns.get(_keys.RECORD, {}), **found.uns.pop(_keys.RECORD)}
     kept = adata.obs.drop(columns=adata.obs.columns.intersection(found.obs.columns))
@@ -45,20 +48,37 @@ def load_results(adata: AnnData, path: Path) -> None:
     adata.uns.update({**found.uns, _keys.RECORD: records})
 
 
+def describe_slide(adata: AnnData, *, counts: bool) -> dict[str, Any]:
+    """Tell a slide from another before anything is computed: by its cells, its H&E, and some rows of the counts."""
+    facts = {
+        "n_cells": adata.n_obs,
+        "cells": _digest("\n".join(adata.obs_names).encode(), np.asarray(adata.obsm[_keys.SPATIAL]).tobytes()),
+    }
+    read = read_record(adata, "read_xenium")
+    if "he_shape" in read:
+        facts["he"] = _digest(*(np.asarray(read[key], dtype=float).tobytes() for key in ("he_shape", "um_to_he")))
+    if counts and adata.X is not None:
+        rows = csr_matrix(adata.X[_sample(adata.n_obs)])
+        facts["counts"] = _digest("\n".join(adata.var_names).encode(), rows.toarray().astype(np.float64).tobytes())
+    return facts
+
+
 def describe_inputs(
     adata: AnnData, keys: Iterable[str] = (_keys.HE_FEATURES, _keys.EXPRESSION_LATENT)
 ) -> dict[str, Any]:
     """Tell what models are fitted or applied to from the same of another slide; of features some rows are compared."""
-    rows = np.linspace(0, adata.n_obs - 1, min(N_SAMPLED, adata.n_obs)).astype(np.int64)
+    rows = _sample(adata.n_obs)
     split = get_split(adata, _keys.SPLIT)
     features = {key: adata.obsm[key] for key in keys}
     return {
-        "n_cells": adata.n_obs,
-        "cells": _digest("\n".join(adata.obs_names).encode(), np.asarray(adata.obsm[_keys.SPATIAL]).tobytes()),
         "split": _digest("\n".join(map(str, [] if split is None else split)).encode()),
         "radius_um": graph_radius(adata),
         **{key: _digest(repr(x.shape).encode(), np.asarray(x[rows]).tobytes()) for key, x in features.items()},
     }
+
+
+def _sample(n_cells: int) -> npt.NDArray[np.int64]:
+    return np.linspace(0, n_cells - 1, min(N_SAMPLED, n_cells)).astype(np.int64)
 
 
 def _of(key_added: str, keys: Iterable[str]) -> list[str]:

@@ -29,7 +29,7 @@ def map_niches(run: Run, source: Source, *, k: int, encoder: str, training: Trai
         titles = {"teacher_niche": "Teacher", "student_niche": "Student"}
         draw_methods(slide, titles, folder / "niches", table_key=_keys.TABLE)
         _draw_training(folder)
-        run.step("cells.h5ad", lambda: _write(cells, folder / "cells.h5ad"), lambda: None)
+        run.step("cells.h5ad", lambda: _write(cells, folder / "cells.h5ad"))
     return agreement
 
 

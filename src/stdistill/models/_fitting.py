@@ -55,6 +55,7 @@ def share_capped(neighborhoods: Neighborhoods, cells: Integers) -> float:
 
 
 def fingerprint_run(
+    neighborhoods: Neighborhoods,
     network: NicheNetwork,
     arguments: dict[str, Any],
     values: npt.NDArray[Any],
@@ -66,20 +67,25 @@ def fingerprint_run(
 
     Parameters
     ----------
+    neighborhoods
+        What is seen of the cells.
     network, arguments
         The network before training, with the statistics of the training cells, and what it was built from.
     values
         What each training cell is known by: targets, or its place.
     learning, options
-        How it is trained; where, and by how many workers, does not matter.
+        How it is trained; by how many workers does not matter.
     settings
         Of the objective.
     """
+    graph = zlib.crc32(neighborhoods.indices.tobytes(), zlib.crc32(neighborhoods.indptr.tobytes()))
     recipe = (learning.batch_size, learning.learning_rate, learning.weight_decay, learning.seed)
     return {
         "n_training_cells": len(values),
         "data": zlib.crc32(np.ascontiguousarray(values).tobytes(), zlib.crc32(network.mean.numpy().tobytes())),
+        "neighborhoods": str((neighborhoods.radius_um, neighborhoods.max_tokens, graph)),
         "network": str(sorted(arguments.items())),
         "training": str((*settings, *recipe)),
         "length": str((options.max_epochs, options.max_steps)),
+        "devices": str((options.devices, options.num_nodes)),
     }

@@ -89,7 +89,9 @@ def train_student(
         training=fitting_cells,
         validation=held_out_cells,
         learning=learning,
-        fingerprint=fingerprint_run(student, network, targets[cells], learning, options, k, temperature, patience),
+        fingerprint=fingerprint_run(
+            neighborhoods, student, network, targets[cells], learning, options, k, temperature, patience
+        ),
     )
     history = fit(module, options, patience=patience)
     module.finish()

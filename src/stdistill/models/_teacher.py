@@ -64,7 +64,7 @@ def train_teacher(
         centering=centering,
         training=cells,
         learning=learning,
-        fingerprint=fingerprint_run(student, network, places, learning, options, k, centering),
+        fingerprint=fingerprint_run(neighborhoods, student, network, places, learning, options, k, centering),
     )
     history = fit(module, options)
     record = {"n_training_cells": len(cells), "n_epochs": len(history), "share_capped": capped}

@@ -214,7 +214,14 @@ def fit(module: NicheModule, options: TrainerOptions, *, patience: int | None = 
         trainer.fit(module, ckpt_path=resume if found else None, weights_only=True)
     if resume is not None and trainer.is_global_zero:
         resume.unlink(missing_ok=True)  # the run is complete: the next one starts afresh
-    return pd.DataFrame(history.rows).set_index("epoch")
+    rows = pd.DataFrame(history.rows).set_index("epoch")
+    if not np.isfinite(rows["training_loss"].iloc[-1]):
+        msg = (
+            f"Training diverged: the loss is {rows['training_loss'].iloc[-1]} after {len(rows)} epochs. Lower the "
+            'learning_rate, or train with precision="32-true".'
+        )
+        raise RuntimeError(msg)
+    return rows
 
 
 def request_loader(requests: Iterable[BatchRequest], dataset: Dataset[Any], *, n_workers: int = 0) -> DataLoader[Any]:

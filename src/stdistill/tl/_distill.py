@@ -198,7 +198,8 @@ def distill(
         from stdistill.tl._nolan import nolan
 
         logger.info("There is no teacher in .obs: fitting one with sd.tl.nolan(k=%d).", k)
-        nolan(data, k=k, seed=seed, table_key=table_key, **keys, **where)
+        kept = None if checkpoint_dir is None else Path(checkpoint_dir) / teacher_key
+        nolan(data, k=k, seed=seed, table_key=table_key, checkpoint_dir=kept, **keys, **where)
     teacher = read_teacher(tables, teacher_key, k)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
