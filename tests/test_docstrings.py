@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import stdistill as sd
+from stdistill.encoders import _registry
 
 PUBLIC = [
     getattr(getattr(sd, namespace), name)
@@ -38,6 +39,7 @@ def test_sections(function: Callable) -> None:
 @pytest.mark.parametrize("function", PUBLIC, ids=lambda f: f.__name__)
 def test_examples(function: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_registry, "_own", {})  # what an example registers is not there for other tests
     (test,) = (t for t in doctest.DocTestFinder().find(function, globs={}) if t.name == function.__name__)
     assert test.examples
     result = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)

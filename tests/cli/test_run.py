@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,29 @@ def test_other_parameters(killed: Path, bundle: Path) -> None:
     result = CliRunner().invoke(main, ["evaluate", str(bundle), "--out", str(killed)])
     assert result.exit_code == 1
     assert "command: 'run', now 'evaluate'" in result.output
+
+
+def test_another_slide_leaves_all_as_it_is(killed: Path, tmp_path: Path) -> None:
+    """Also the features, which are computed in the folder and would replace those that are there."""
+    other = sd.datasets.simulate_xenium(tmp_path / "other" / "outs", n_cells=1_000, seed=5)
+    before = {path: path.read_bytes() for path in killed.rglob("*") if path.is_file()}
+    result = CliRunner().invoke(main, ["run", str(other), *OPTIONS, "--out", str(killed)])
+    assert result.exit_code == 1
+    assert "another slide or with other features (n_cells" in result.output
+    asked = killed / "manifest.json"
+    assert {path: path.read_bytes() for path in before if path != asked} == {
+        path: content for path, content in before.items() if path != asked
+    }
+
+
+def test_what_was_removed_is_made_again(killed: Path, bundle: Path) -> None:
+    bits = (killed / "student" / "weights.safetensors").read_bytes()
+    shutil.rmtree(killed / "student")
+    (killed / "cells.h5ad").unlink()
+    result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS, "--out", str(killed)])
+    assert result.exit_code == 0, result.output
+    assert (killed / "student" / "weights.safetensors").read_bytes() == bits
+    assert "student_niche" in ad.read_h5ad(killed / "cells.h5ad").obs
 
 
 def test_a_folder_of_something_else(bundle: Path, tmp_path: Path) -> None:

@@ -80,6 +80,20 @@ def test_other_versions(tmp_path: Path) -> None:
         open_run(tmp_path)
 
 
+def test_another_stdistill(tmp_path: Path) -> None:
+    open_run(tmp_path).step("first", lambda: None)
+    path = tmp_path / "manifest.json"
+    path.write_text(path.read_text().replace('"stdistill": "', '"stdistill": "0.0.'))
+    with pytest.raises(ValueError, match=r"other parameters \(stdistill: '0\.0\."):
+        open_run(tmp_path)
+
+
+def test_a_manifest_of_something_else(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
+    with pytest.raises(FileExistsError, match=r"holds no manifest\.json of a run"):
+        open_run(tmp_path)
+
+
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"")
     with pytest.raises(FileExistsError, match=r"holds no manifest\.json"):

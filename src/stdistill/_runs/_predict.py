@@ -38,7 +38,7 @@ def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None) 
     encoders = _find_encoders(card, encoder)
     slide = read_slide(run, source)
     cells: AnnData = slide.tables[_keys.TABLE]
-    run.check_input(describe_slide(cells, counts=False))
+    run.check_input(describe_slide(cells, counts=False))  # before features of another slide would be replaced
     run.step(
         card.feature_key,
         lambda: sd.pp.embed_he(
@@ -86,7 +86,7 @@ def map_niches(run: Run, cells: AnnData, model: NicheModel) -> AnnData:
     """Predict the niches of cells that have features, and write table and figures; the features are not among them."""
     key = model.card.feature_key
     run.step(NEIGHBORS, lambda: sd.pp.neighborhoods(cells, radius_um=model.radius_um))
-    run.check_input(describe_inputs(cells, [key]))
+    run.check_input({**describe_slide(cells, counts=False), **describe_inputs(cells, [key])})
     run.step(_keys.STUDENT, lambda: sd.tl.predict(cells, model))
     if cells.obs["student_niche"].isna().all():
         msg = f"No cell got a niche: .obsm[{key!r}] is NaN for all cells, or all are in the buffer of the split."

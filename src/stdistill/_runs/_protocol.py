@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,14 +82,16 @@ def run_protocol(
     cells = prepare(run, data, training, encoder=encoder, table_key=table_key)
     for k in asked.ks:
         _fit_methods(run, cells, k, training)
-    tables = run.step("measures", lambda: _measure(cells, asked, training.seed))
     if run.folder is not None:
-        for name, table in tables.items():
-            with replacing(run.folder / f"{name}.csv") as new:
-                table.to_csv(new, index=False)
         for k in asked.ks:
             titles = {_key(prefix, k): name for prefix, name in NAMES.items()}
             draw_methods(data, titles, run.folder / f"niches_k{k}", table_key=table_key)
+    tables = {}
+    for name, measure in _measures(cells, asked, training.seed).items():
+        tables[name] = run.step(name, partial(_for_each_k, asked.ks, measure))
+        if run.folder is not None:
+            with replacing(run.folder / f"{name}.csv") as new:
+                tables[name].to_csv(new, index=False)
     return Evaluation(steps=run.steps, **tables)
 
 
@@ -112,8 +115,8 @@ def _fit_methods(run: Run, cells: AnnData, k: int, training: Training) -> None:
         sd.tl.match_niches(cells, reference_key=_key(TEACHER, k), key=_key(prefix, k))
 
 
-def _measure(cells: AnnData, asked: Asked, seed: int) -> dict[str, pd.DataFrame]:
-    """Measure what was asked for, on the test cells."""
+def _measures(cells: AnnData, asked: Asked, seed: int) -> dict[str, Callable[[int], pd.DataFrame]]:
+    """Name what was asked for, each for one k, on the test cells."""
     measures: dict[str, Callable[[int], pd.DataFrame]] = {"agreement": lambda k: _agreement(cells, k)}
     if asked.cell_type_key is not None:
         cell_type_key = asked.cell_type_key
@@ -130,10 +133,11 @@ def _measure(cells: AnnData, asked: Asked, seed: int) -> dict[str, pd.DataFrame]
         measures["pathology_probe"] = lambda k: sd.tl.pathology_probe(
             cells, label_key=asked.label_key, polygons=asked.polygons, keys=_keys_of([*COMPARED, TEACHER], k)
         )
-    return {
-        name: pd.concat([_named(measure(k), k) for k in asked.ks], ignore_index=True)
-        for name, measure in measures.items()
-    }
+    return measures
+
+
+def _for_each_k(ks: Sequence[int], measure: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([_named(measure(k), k) for k in ks], ignore_index=True)
 
 
 def _agreement(cells: AnnData, k: int) -> pd.DataFrame:

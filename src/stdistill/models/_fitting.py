@@ -78,14 +78,23 @@ def fingerprint_run(
     settings
         Of the objective.
     """
-    graph = zlib.crc32(neighborhoods.indices.tobytes(), zlib.crc32(neighborhoods.indptr.tobytes()))
+    statistics = (network.mean.numpy(), network.std.numpy())
     recipe = (learning.batch_size, learning.learning_rate, learning.weight_decay, learning.seed)
     return {
         "n_training_cells": len(values),
-        "data": zlib.crc32(np.ascontiguousarray(values).tobytes(), zlib.crc32(network.mean.numpy().tobytes())),
-        "neighborhoods": str((neighborhoods.radius_um, neighborhoods.max_tokens, graph)),
+        "data": _checksum(values, *statistics),
+        "neighborhoods": str(
+            (neighborhoods.radius_um, neighborhoods.max_tokens, _checksum(neighborhoods.indptr, neighborhoods.indices))
+        ),
         "network": str(sorted(arguments.items())),
         "training": str((*settings, *recipe)),
         "length": str((options.max_epochs, options.max_steps)),
         "devices": str((options.devices, options.num_nodes)),
     }
+
+
+def _checksum(*arrays: npt.NDArray[Any]) -> int:
+    checksum = 0
+    for array in arrays:
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)  # not a copy: a graph may take a gigabyte
+    return checksum
