@@ -44,6 +44,7 @@ def test_curves(stability: pd.DataFrame, check_image: Callable) -> None:
     np.testing.assert_array_equal(axes[1].lines[1].get_ydata(), stability["occupied_niches"])
     names = [text.get_text() for text in axes[0].get_legend().get_texts()]
     assert names == ["between runs", "with neighbouring k"]
+    assert [text.get_text() for text in axes[1].get_legend().get_texts()] == ["all k niches"]
 
 
 def test_from_the_table(stability: pd.DataFrame, tmp_path: Path) -> None:

@@ -43,6 +43,12 @@ def test_what_is_no_composition(result: pd.DataFrame) -> None:
         sd.pl.composition({})
     with pytest.raises(ValueError, match="do not sum to 1"):
         sd.pl.composition(2 * result)
+    with pytest.raises(ValueError, match="do not sum to 1"):
+        sd.pl.composition(result.astype(str))
+    with pytest.raises(ValueError, match="do not sum to 1"):
+        sd.pl.composition(result * np.nan)
+    with pytest.raises(ValueError, match=r"has 5 rows and the columns \[\]"):
+        sd.pl.composition(result[[]])
     with pytest.raises(ValueError, match="kind must be 'heatmap' or 'bars', found 'pie'"):
         sd.pl.composition(result, kind="pie")
     with pytest.raises(ValueError, match="palette has 2 colours; 5 are needed"):

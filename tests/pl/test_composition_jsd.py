@@ -46,5 +46,7 @@ def test_bad_input(result: CompositionJSD) -> None:
         KeyError, match=r"keys='x' is not a method of the result; there is: 'he_leiden_niche', 'student"
     ):
         sd.pl.composition_jsd(result, keys=["x"])
+    with pytest.raises(ValueError, match=r"keys is empty: name methods of the result, which has \['student_niche'"):
+        sd.pl.composition_jsd(result, keys=[])
     with pytest.raises(ValueError, match="title holds 1 titles; there are 4 panels"):
         sd.pl.composition_jsd(result, title="one")

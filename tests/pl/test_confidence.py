@@ -33,6 +33,11 @@ def test_colors_of_cells(slide: ad.AnnData) -> None:
     np.testing.assert_array_equal(pixels[-middle, -middle], expected)
 
 
+def test_a_column_that_knows_missing_values(slide: ad.AnnData) -> None:
+    slide.obs["student_confidence"] = slide.obs["student_confidence"].astype("Float32")
+    assert sd.pl.confidence(slide, show=False).get_title() == "student_confidence"
+
+
 def test_what_is_no_confidence(slide: ad.AnnData) -> None:
     with pytest.raises(KeyError, match=r"keys='sure' is not a column of .obs; there is: .*'student_confidence'"):
         sd.pl.confidence(slide, keys="sure")
@@ -40,8 +45,12 @@ def test_what_is_no_confidence(slide: ad.AnnData) -> None:
         sd.pl.confidence(slide, keys="teacher_niche")
     with pytest.raises(KeyError, match="cmap='jett' is not a colour map"):
         sd.pl.confidence(slide, cmap="jett")
+    with pytest.raises(ValueError, match="keys is empty"):
+        sd.pl.confidence(slide, keys=[])
+    with pytest.raises(ValueError, match="alpha must be at most 1"):
+        sd.pl.confidence(slide, alpha=2)
     slide.obs["student_confidence"] = 3.0
-    with pytest.raises(ValueError, match="values outside 0 to 1"):
+    with pytest.raises(ValueError, match="values outside 0 to 1, from 3 to 3"):
         sd.pl.confidence(slide)
     slide.obs["student_confidence"] = np.nan
     with pytest.raises(ValueError, match="is missing for every cell"):

@@ -7,6 +7,7 @@ import anndata as ad
 import numpy as np
 import pytest
 from matplotlib.patches import Circle
+from scipy.sparse import csc_matrix
 
 import stdistill as sd
 
@@ -36,12 +37,25 @@ def test_cell_disc_and_neighbors(slide: ad.AnnData) -> None:
     assert not {key for key in slide.uns if key.endswith("_colors")}
 
 
+def test_a_graph_by_columns(slide: ad.AnnData) -> None:
+    sd.pp.neighborhoods(slide, radius_um=40)
+    title = sd.pl.neighborhood(slide, cell="17", show=False).get_title()
+    slide.obsp["spatial_connectivities"] = csc_matrix(slide.obsp["spatial_connectivities"])
+    assert sd.pl.neighborhood(slide, cell="17", show=False).get_title() == title
+
+
 def test_bad_input(slide: ad.AnnData) -> None:
     with pytest.raises(KeyError, match=r"Run sd.pp.neighborhoods"):
         sd.pl.neighborhood(slide, cell="17")
     sd.pp.neighborhoods(slide, radius_um=40)
     with pytest.raises(KeyError, match=r"cell='x' is not in .obs_names; they are like \['0', '1', '2'\]"):
         sd.pl.neighborhood(slide, cell="x")
+    with pytest.raises(ValueError, match="alpha must be positive"):
+        sd.pl.neighborhood(slide, cell="17", alpha=-1)
+    graph = slide.obsp.pop("spatial_connectivities")
+    with pytest.raises(KeyError, match=r"'spatial_connectivities' is not a graph in .obsp; .* Run sd.pp.neighborhoods"):
+        sd.pl.neighborhood(slide, cell="17")
+    slide.obsp["spatial_connectivities"] = graph
     del slide.uns["spatial_neighbors"]["params"]
     with pytest.raises(ValueError, match="records the radius None"):
         sd.pl.neighborhood(slide, cell="17")

@@ -158,6 +158,10 @@ def test_wrong_types(slide: ad.AnnData) -> None:
         sd.pl.niches(slide, groups="1")
     with pytest.raises(TypeError, match="palette is 'viridis'; expected a list of colours"):
         sd.pl.niches(slide, palette="viridis")
+    with pytest.raises(TypeError, match="groups must be a list of names, found 1"):
+        sd.pl.niches(slide, groups=1)
+    with pytest.raises(TypeError, match="palette is 3; expected a list of colours"):
+        sd.pl.niches(slide, palette=3)
     with pytest.raises(TypeError, match="needs a SpatialData with that image"):
         sd.pl.niches(slide, image_key="he")
     assert not slide.uns, "a call that fails writes nothing"
@@ -173,6 +177,13 @@ def test_wrong_types(slide: ad.AnnData) -> None:
         ({"palette": ["red"]}, "palette has 1 colours; 4 are needed"),
         ({"size_um": -1}, "size_um must be positive"),
         ({"alpha": 0}, "alpha must be positive"),
+        ({"alpha": 1.5}, "alpha must be at most 1, found 1.5"),
+        ({"crop_um": 5}, "crop_um must be (x_min, y_min, x_max, y_max) in µm, found 5"),
+        ({"crop_um": "all"}, "in µm, found 'all'"),
+        ({"crop_um": (0, 0, None, 10)}, "crop_um must be (x_min, y_min, x_max, y_max) in µm"),
+        ({"groups": []}, "groups is empty"),
+        ({"keys": []}, "keys is empty"),
+        ({"palette": ["red", "blue", "green", "greyish"]}, "palette holds ['greyish']; expected colours"),
         ({"ncols": 0}, "ncols must be at least 1"),
     ],
 )
@@ -181,6 +192,24 @@ def test_wrong_values(slide: ad.AnnData, arguments: dict, message: str) -> None:
         sd.pl.niches(slide, **arguments)
     assert not slide.uns
     assert not plt.get_fignums()
+
+
+def test_colors_of_the_table_that_are_none(slide: ad.AnnData) -> None:
+    slide.uns["teacher_niche_colors"] = ["red", "blue", "green", "greyish"]
+    with pytest.raises(ValueError, match=r'\.uns\["teacher_niche_colors"\] holds \[\'greyish\'\]; expected colours'):
+        sd.pl.niches(slide)
+    assert not plt.get_fignums()
+
+
+def test_one_niche_of_one_cell(slide: ad.AnnData) -> None:
+    ax = sd.pl.niches(slide[:1].copy(), keys="teacher_niche", show=False)
+    (label,) = legend(ax)
+    assert label.endswith("(1)")
+
+
+def test_no_cells(slide: ad.AnnData) -> None:
+    with pytest.raises(ValueError, match="is missing for all of the 0 cells"):
+        sd.pl.niches(slide[:0].copy())
 
 
 def test_labels_all_missing(slide: ad.AnnData) -> None:
@@ -195,3 +224,14 @@ def test_several_slides_are_not_drawn_over_one_another(slide: ad.AnnData) -> Non
     with pytest.raises(ValueError, match="annotates 2 regions, which would be drawn over one another"):
         sd.pl.niches(slide)
     sd.pl.niches(slide[slide.obs["region"] == "first"], show=False)
+
+
+def test_long_names_leave_room_for_the_map(slide: ad.AnnData) -> None:
+    def width(ax: Axes) -> float:
+        plt.gcf().draw_without_rendering()
+        return ax.get_window_extent().width
+
+    short = width(sd.pl.niches(slide, keys="cell_type", show=False))
+    names = [f"fibroblasts of the {letter}th zone, remodelling" for letter in "ABCDE"]
+    slide.obs["cell_type"] = slide.obs["cell_type"].cat.rename_categories(names)
+    assert width(sd.pl.niches(slide, keys="cell_type", show=False)) > 0.9 * short

@@ -20,7 +20,7 @@ from stdistill.pl._spatial import paint, read_background, scale_bar_um
     n=st.integers(1, 30),
     width=st.floats(5, 60),
     height=st.floats(5, 60),
-    size=st.floats(0.1, 30),
+    size=st.floats(0.1, 300),
 )
 def test_paint_beside_loops(seed: int, n: int, width: float, height: float, size: float) -> None:
     bounds = (3.0, 7.0, 3 + width, 7 + height)
@@ -36,6 +36,10 @@ def test_paint_beside_loops(seed: int, n: int, width: float, height: float, size
             if (row - middle[0]) ** 2 + (column - middle[1]) ** 2 <= (size * scale / 2) ** 2:
                 expected[row, column] = number
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_dot_larger_than_the_slide() -> None:
+    assert (paint(np.array([[1.0, 1.0], [9.0, 9.0]]), (0.0, 0.0, 10.0, 10.0), 1e9) == 1).all()
 
 
 def test_a_disc_has_its_true_area() -> None:
@@ -87,7 +91,7 @@ def test_background_off_the_image(make_slide: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "expected"), [(30, 10), (29, 5), (600, 200), (1510, 500), (12_000, 2000), (0.5, 0.1)]
+    ("width", "expected"), [(30, 10), (29, 5), (600, 200), (1510, 500), (12_000, 2000), (0.5, 0.1), (3000 - 1e-12, 500)]
 )
 def test_scale_bar(width: float, expected: float) -> None:
     assert scale_bar_um(width) == pytest.approx(expected)

@@ -53,8 +53,21 @@ def test_a_model(history: pd.DataFrame) -> None:
     np.testing.assert_array_equal(ax.lines[0].get_ydata(), history["training_loss"])
 
 
+def test_colors_in_their_order_or_by_measure(history: pd.DataFrame) -> None:
+    history = history[["training_loss", "occupied_niches"]].assign(validation_loss=1.0)
+    loss, occupied = sd.pl.training(history, palette=["#ff0000", "#0000ff"], show=False)
+    assert [line.get_color() for line in (*loss.lines, *occupied.lines)] == ["#ff0000", "#0000ff", "#ff0000"]
+    by_name = {"occupied_niches": "#000001", "training_loss": "#000002", "validation_loss": "#000003"}
+    loss, occupied = sd.pl.training(history, palette=by_name, show=False)
+    assert [line.get_color() for line in (*loss.lines, *occupied.lines)] == ["#000002", "#000003", "#000001"]
+    with pytest.raises(ValueError, match="palette has 1 colours; 2 are needed"):
+        sd.pl.training(history, palette=["red"])
+
+
 def test_what_is_no_history(history: pd.DataFrame) -> None:
     with pytest.raises(TypeError, match=r"Expected the frame that model.history returns, found str"):
         sd.pl.training("student/")
     with pytest.raises(ValueError, match="has 0 rows"):
         sd.pl.training(history[:0])
+    with pytest.raises(ValueError, match=r"has 20 rows and the columns \[\]"):
+        sd.pl.training(history[[]])

@@ -46,6 +46,8 @@ def agreement(
 
     Raises
     ------
+    KeyError
+        When the palette lacks a measure.
     TypeError
         When `result` is no frame.
     ValueError

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
+from stdistill._validate import check_integer
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -29,19 +33,27 @@ def make_axes(
     n_panels
         Number of panels.
     ax
-        What the user gave.
+        What the user gave: axes, or any number of them in a list or an array, as `pyplot.subplots` returns them.
     panel_size
         Width and height of a panel of a new figure, in inches.
     ncols
         Panels in a row, by default all.
     """
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+
+    if ncols is not None:
+        check_integer(ncols, "ncols", minimum=1)
     if ax is not None:
-        axes = [*ax] if isinstance(ax, Sequence) or hasattr(ax, "__iter__") else [ax]
+        axes: list[Axes] = list(np.array(ax, dtype=object).flat)
+        for one in axes:
+            if not isinstance(one, Axes):
+                msg = f"ax holds {type(one).__name__}; expected the axes of matplotlib, or a list of them."
+                raise TypeError(msg)
         if len(axes) != n_panels:
             msg = f"ax holds {len(axes)} axes; there are {n_panels} panels to draw. Give one for each, in their order."
             raise ValueError(msg)
         return axes
-    import matplotlib.pyplot as plt
 
     ncols = n_panels if ncols is None else min(ncols, n_panels)
     nrows = -(-n_panels // ncols)
@@ -76,14 +88,14 @@ def finish(
     import matplotlib.pyplot as plt
     from matplotlib.figure import Figure
 
-    figure = axes[0].get_figure(root=True)
+    figure = axes[0].figure.figure  # the whole one, where the axes are a subfigure's
     if save is not None and isinstance(figure, Figure):
-        figure.savefig(save, dpi=DPI, bbox_inches="tight")
-    if show is None:
-        show = ax is None and save is None
-        if save is not None and ax is None:
-            plt.close(figure)  # else a loop over many slides keeps all of their figures
-    if show:
+        try:
+            figure.savefig(save, dpi=DPI, bbox_inches="tight")
+        finally:
+            if ax is None and show is None:
+                plt.close(figure)  # else a loop over many slides keeps all of their figures
+    if show or (show is None and ax is None and save is None):
         plt.show()
         return None
     return axes[0] if len(axes) == 1 else axes

@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
-from stdistill._validate import check_integer, check_key, check_positive, get_table
+from stdistill._validate import check_key, get_table
 from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
 from stdistill.pl._colors import MISSING, Palette, category_colors, write_colors
-from stdistill.pl._spatial import Bounds, View, draw_cells, draw_view, make_view
+from stdistill.pl._legend import draw_legend, legend_width
+from stdistill.pl._spatial import TITLE_IN, Bounds, View, draw_cells, draw_view, make_view
 from stdistill.tl._labels import Labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from spatialdata import SpatialData
-
-LEGEND_ROWS = 15
-LEGEND_IN = 1.3
-"""Width of a column of the legend, in inches."""
 
 
 def draw_category_maps(
@@ -44,25 +41,23 @@ def draw_category_maps(
 ) -> AxesOrList | None:
     """Draw columns of ``.obs`` side by side; arguments as of :func:`stdistill.pl.niches`."""
     adata = get_table(data, table_key)
-    check_positive(alpha, "alpha")
-    if ncols is not None:
-        check_integer(ncols, "ncols", minimum=1)
     _check_groups(columns, groups)
     titles = make_titles(title, list(columns))
     colors: dict[str, list[str]] = {}
-    known = dict(defaults)
+    by_name = dict(defaults)
     for key, labels in columns.items():
-        colors[key] = category_colors(adata, key, labels.names, palette, known)
+        colors[key] = category_colors(adata, key, labels.names, palette, by_name)
         # A column without colours of its own takes those of its namesakes in the panels before.
-        known = {**dict(zip(labels.names, colors[key], strict=True)), **known}
-    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um)
+        by_name = {**dict(zip(labels.names, colors[key], strict=True)), **by_name}
+    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um, alpha=alpha)
     width, height = view.panel_size
-    n_names = max(len(labels.names) for labels in columns.values()) + 1
-    panel_size = width + LEGEND_IN * -(-n_names // LEGEND_ROWS), height + 0.6
+    legends = ([*(labels.names if groups is None else groups), "missing"] for labels in columns.values())
+    room = max(legend_width([f"{name} ({adata.n_obs:,})" for name in names]) for names in legends)
+    panel_size = width + room, height + TITLE_IN
 
     axes = make_axes(len(columns), ax=ax, panel_size=panel_size, ncols=ncols)
     for panel, (key, labels), text in zip(axes, columns.items(), titles, strict=True):
-        _draw(panel, view, labels, colors[key], groups, alpha)
+        _draw(panel, view, labels, colors[key], groups)
         draw_view(panel, view, text)
     if palette is None:
         for key in columns:
@@ -73,17 +68,18 @@ def draw_category_maps(
 def _check_groups(columns: Mapping[str, Labels], groups: Sequence[str] | None) -> None:
     if groups is None:
         return
-    if isinstance(groups, str) or not len(groups):
+    if isinstance(groups, str) or not hasattr(groups, "__len__"):
         msg = f"groups must be a list of names, found {groups!r}."
         raise TypeError(msg)
+    if not len(groups):
+        msg = "groups is empty: name the categories to colour, or leave it out to colour all."
+        raise ValueError(msg)
     names = {name for labels in columns.values() for name in labels.names}
     for group in groups:
         check_key(group, names, f"a category of {list(columns)}", argument="groups")
 
 
-def _draw(
-    ax: Axes, view: View, labels: Labels, colors: Sequence[str], groups: Sequence[str] | None, alpha: float
-) -> None:
+def _draw(ax: Axes, view: View, labels: Labels, colors: Sequence[str], groups: Sequence[str] | None) -> None:
     from matplotlib.colors import to_rgba_array
     from matplotlib.lines import Line2D
 
@@ -91,8 +87,7 @@ def _draw(
     shown = [code for code, name in enumerate(labels.names) if groups is None or name in groups]
     grey = ~np.isin(codes, shown)
     rgba = to_rgba_array([*colors, MISSING])
-    order = np.argsort(~grey, kind="stable")  # grey ones below
-    draw_cells(ax, view, rgba[np.where(grey, len(colors), codes)], order=order, alpha=alpha)
+    draw_cells(ax, view, rgba[np.where(grey, len(colors), codes)], layers=~grey)
     sizes = np.bincount(codes[~grey], minlength=len(labels.names))
     entries = [(labels.names[code], colors[code], sizes[code]) for code in shown if sizes[code]]
     if grey.any():
@@ -101,13 +96,4 @@ def _draw(
         Line2D([], [], color=color, marker="o", linestyle="none", label=f"{name} ({size:,})")
         for name, color, size in entries
     ]
-    ax.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=-(-len(handles) // LEGEND_ROWS),
-        frameon=False,
-        fontsize="small",
-        handletextpad=0.1,
-        columnspacing=0.8,
-    )
+    draw_legend(ax, handles, handletextpad=0.1, columnspacing=0.8)

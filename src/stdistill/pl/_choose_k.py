@@ -37,7 +37,7 @@ def choose_k(
     """Draw how stable the niches are for each k, and how many of them are occupied.
 
     On the left the mean agreement between the runs of a k, with the span from the least to the largest, and with the
-    runs of the k beside it. On the right the number of occupied niches, and the line on which all are.
+    runs of the k beside it. On the right the mean number of occupied niches, and the line on which all are.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def choose_k(
     Raises
     ------
     KeyError
-        When the table is not there, or :func:`stdistill.tl.choose_k` was not run on it.
+        When the table is not there, :func:`stdistill.tl.choose_k` was not run on it, or the palette lacks a name.
     TypeError
         When `data` is something else.
     ValueError
@@ -95,9 +95,10 @@ def choose_k(
         stability.plot(data["k"], data[column], color=color, marker=".", label=label)
     stability.set(ylabel="adjusted Rand index", title=titles[0])
     stability.legend(frameon=False, fontsize="small")
-    occupied.plot(data["k"], data["k"], color=MISSING, zorder=0)
+    occupied.plot(data["k"], data["k"], color=MISSING, zorder=0, label="all k niches")
     occupied.plot(data["k"], data["occupied_niches"], color=colors[0], marker=".")
     occupied.set(ylabel="mean of the runs", title=titles[1])
+    occupied.legend(frameon=False, fontsize="small")
     for panel in axes:
         panel.set_xlabel("k")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from stdistill._validate import check_key
-from stdistill.pl._axes import AxesOrList, finish, make_axes
-from stdistill.pl._colors import Palette, palette_colors
-from stdistill.pl._matrix import check_frame, draw_matrix
+from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
+from stdistill.pl._colors import Palette, find_colormap, palette_colors
+from stdistill.pl._legend import draw_legend, legend_width
+from stdistill.pl._matrix import check_frame, draw_matrix, matrix_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEGEND_ROWS = 15
+BARS_IN = 4.7
+"""Width of the bars with the names of the niches, in inches."""
 
 
 def composition(
@@ -51,6 +53,8 @@ def composition(
 
     Raises
     ------
+    KeyError
+        When there is no such colour map, or the palette lacks a cell type.
     TypeError
         When `result` is no frame.
     ValueError
@@ -71,28 +75,34 @@ def composition(
     >>> result = sd.tl.composition(ad.AnnData(np.zeros((4, 1)), obs=obs), niche_key="niche", cell_type_key="cell_type")
     >>> ax = sd.pl.composition(result, kind="bars", save="composition.png")
     """
-    import matplotlib as mpl
-
-    check_frame(result, (), "sd.tl.composition")
-    shares = result.to_numpy(dtype=np.float64)
-    if np.isnan(shares).all() or not np.allclose(shares.sum(axis=1)[~np.isnan(shares).any(axis=1)], 1):
-        msg = "The rows of the frame do not sum to 1: give the one that sd.tl.composition returns."
-        raise ValueError(msg)
+    shares = _read_shares(result)
     if kind not in ("heatmap", "bars"):
         msg = f"kind must be 'heatmap' or 'bars', found {kind!r}."
         raise ValueError(msg)
-    check_key(cmap, mpl.colormaps, "a colour map of matplotlib", argument="cmap")
-    n_niches, n_types = shares.shape
+    colormap = find_colormap(cmap)
+    (text,) = make_titles(title, [""])
     if kind == "heatmap":
-        size = 2.2 + 0.28 * n_types, 1.8 + 0.28 * n_niches
-        axes = make_axes(1, ax=ax, panel_size=size)
+        axes = make_axes(1, ax=ax, panel_size=matrix_size(result))
         highest = float(np.nanmax(shares))
-        draw_matrix(axes[0], result, cmap=cmap, label="share of cells", highest=highest, title=title or "")
+        draw_matrix(axes[0], result, cmap=colormap, label="share of cells", highest=highest, title=text)
     else:
-        colors = palette_colors(palette, list(map(str, result.columns)))
-        axes = make_axes(1, ax=ax, panel_size=(6.0 + 1.2 * (n_types // LEGEND_ROWS), 1.2 + 0.28 * n_niches))
-        _draw_bars(axes[0], result, colors, title or "")
+        cell_types = list(map(str, result.columns))
+        colors = palette_colors(palette, cell_types)
+        axes = make_axes(1, ax=ax, panel_size=(BARS_IN + legend_width(cell_types), 1.2 + 0.28 * len(result)))
+        _draw_bars(axes[0], result, colors, text)
     return finish(axes, ax=ax, save=save, show=show)
+
+
+def _read_shares(result: pd.DataFrame) -> npt.NDArray[np.float64]:
+    check_frame(result, (), "sd.tl.composition")
+    if all(map(pd.api.types.is_numeric_dtype, result.dtypes)):
+        shares: npt.NDArray[np.float64] = result.to_numpy(dtype=np.float64)
+        sums = shares.sum(axis=1)
+        known = ~np.isnan(sums)
+        if known.any() and np.allclose(sums[known], 1):
+            return shares
+    msg = "The rows of the frame do not sum to 1: give the one that sd.tl.composition returns."
+    raise ValueError(msg)
 
 
 def _draw_bars(ax: Axes, result: pd.DataFrame, colors: list[str], title: str) -> None:
@@ -105,11 +115,4 @@ def _draw_bars(ax: Axes, result: pd.DataFrame, colors: list[str], title: str) ->
     ax.set(xlim=(0, 1), xlabel="share of cells", ylabel=result.index.name or "", title=title)
     ax.set_ylim(len(result) - 0.5, -0.5)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(
-        loc="upper left",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=-(-len(colors) // LEGEND_ROWS),
-        frameon=False,
-        fontsize="small",
-        title=result.columns.name,
-    )
+    draw_legend(ax, ax.containers, title=result.columns.name)

@@ -10,7 +10,8 @@ import pandas as pd
 
 from stdistill._validate import check_key
 from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.pl._matrix import draw_matrix
+from stdistill.pl._colors import find_colormap
+from stdistill.pl._matrix import draw_matrix, matrix_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def composition_jsd(
     TypeError
         When `result` is something else.
     ValueError
-        When there are fewer axes or titles than needed.
+        When `keys` is empty, or there are fewer axes or titles than needed.
 
     Notes
     -----
@@ -76,30 +77,30 @@ def composition_jsd(
     >>> result = sd.tl.composition_jsd(ad.AnnData(np.zeros((4, 1)), obs=obs), cell_type_key="cell_type")
     >>> axes = sd.pl.composition_jsd(result, save="composition_jsd.png")
     """
-    import matplotlib as mpl
-
     from stdistill.tl._composition_jsd import CompositionJSD, largest_divergence
 
     if not isinstance(result, CompositionJSD):
         msg = f"Expected what sd.tl.composition_jsd returns, found {type(result).__name__}."
         raise TypeError(msg)
     chosen = [keys] if isinstance(keys, str) else list(result.divergences if keys is None else keys)
+    if not chosen:
+        msg = f"keys is empty: name methods of the result, which has {list(result.divergences)}."
+        raise ValueError(msg)
     for key in chosen:
         check_key(key, result.divergences, "a method of the result", argument="keys")
-    check_key(cmap, mpl.colormaps, "a colour map of matplotlib", argument="cmap")
+    colormap = find_colormap(cmap)
     means = result.summary.set_index("method")["jsd"].to_dict()
     shares = result.summary.set_index("method")["share_random"].to_dict()
     defaults = [text for key in chosen for text in (key, _verdict(means[key], shares[key], len(result.random[key])))]
     titles = make_titles(title, defaults)
-    n_rows, n_columns = map(max, zip(*(result.divergences[key].shape for key in chosen), strict=True))
-    size = max(4.5, 2.2 + 0.24 * n_columns), max(3.2, 1.4 + 0.24 * n_rows)
-    axes = make_axes(2 * len(chosen), ax=ax, panel_size=size, ncols=2)
+    widths, heights = zip(*(matrix_size(result.divergences[key]) for key in chosen), strict=True)
+    axes = make_axes(2 * len(chosen), ax=ax, panel_size=(max(4.5, *widths), max(3.2, *heights)), ncols=2)
     highest = largest_divergence(result.base)
     for number, key in enumerate(chosen):
         left, right = axes[2 * number : 2 * number + 2]
         matrix = result.divergences[key]
         label = f"divergence (base {result.base:g})"
-        draw_matrix(left, matrix, cmap=cmap, label=label, highest=highest, title=titles[2 * number])
+        draw_matrix(left, matrix, cmap=colormap, label=label, highest=highest, title=titles[2 * number])
         _outline_pairs(left, matrix, result.niches[result.niches["method"] == key])
         right.hist(result.random[key], bins=50, color="#94a4a2")
         right.axvline(means[key], color=OUTLINE)

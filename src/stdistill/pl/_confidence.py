@@ -12,10 +12,10 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill import _keys
-from stdistill._validate import check_key, check_positive, get_table
+from stdistill._validate import check_key, get_table
 from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.pl._colors import MISSING
-from stdistill.pl._spatial import Bounds, draw_cells, draw_view, make_view
+from stdistill.pl._colors import find_colormap
+from stdistill.pl._spatial import TITLE_IN, Bounds, draw_cells, draw_view, make_view
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SUFFIX = "_confidence"
 COLORBAR_IN = 0.9
+"""Room for the colour bar, in inches."""
 HINT = "Confidence is written by sd.tl.nolan, sd.tl.distill and sd.tl.predict."
 
 
@@ -63,11 +64,11 @@ def confidence(
     Raises
     ------
     KeyError
-        When the table, a column or the image is not there.
+        When the table, a column, the image or the colour map is not there.
     TypeError
-        When a column does not hold numbers.
+        When a column does not hold numbers, or an AnnData is to be drawn over an image.
     ValueError
-        As by :func:`stdistill.pl.niches`.
+        When a column is missing for every cell or holds values outside 0 to 1, or as by :func:`stdistill.pl.niches`.
 
     Notes
     -----
@@ -83,40 +84,37 @@ def confidence(
     >>> adata.obs["student_confidence"] = rng.uniform(size=500)
     >>> ax = sd.pl.confidence(adata, save="confidence.png")
     """
-    import matplotlib as mpl
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import to_rgba
+    from matplotlib.colors import Normalize
 
     adata = get_table(data, table_key)
-    check_positive(alpha, "alpha")
     columns = {key: _read(adata, key) for key in _find_keys(adata, keys)}
-    check_key(cmap, mpl.colormaps, "a colour map of matplotlib", argument="cmap")
+    scale = ScalarMappable(Normalize(0, 1), find_colormap(cmap))
     titles = make_titles(title, list(columns))
-    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um)
+    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um, alpha=alpha)
     width, height = view.panel_size
-    axes = make_axes(len(columns), ax=ax, panel_size=(width + COLORBAR_IN, height + 0.6), ncols=ncols)
-    scale = ScalarMappable(mpl.colors.Normalize(0, 1), mpl.colormaps[cmap])
+    axes = make_axes(len(columns), ax=ax, panel_size=(width + COLORBAR_IN, height + TITLE_IN), ncols=ncols)
     for panel, values, text in zip(axes, columns.values(), titles, strict=True):
         shown = values[view.cells]
-        missing = np.isnan(shown)
-        colors = scale.to_rgba(np.where(missing, 0, shown))
-        colors[missing] = to_rgba(MISSING)
-        draw_cells(panel, view, colors, order=np.argsort(~missing, kind="stable"), alpha=alpha)
+        draw_cells(panel, view, scale.to_rgba(shown), layers=~np.isnan(shown))
         draw_view(panel, view, text)
         panel.figure.colorbar(scale, ax=panel, shrink=0.6, label="confidence")
     return finish(axes, ax=ax, save=save, show=show)
 
 
 def _find_keys(adata: AnnData, keys: str | Sequence[str] | None) -> list[str]:
-    if keys is not None:
-        chosen = [keys] if isinstance(keys, str) else list(keys)
-        for key in chosen:
-            check_key(key, adata.obs.columns, "a column of .obs", argument="keys", hint=HINT)
-    else:
-        chosen = [str(key) for key in adata.obs.columns if str(key).endswith(SUFFIX)]
+    if keys is None:
+        found = [str(key) for key in adata.obs.columns if str(key).endswith(SUFFIX)]
+        if not found:
+            msg = f"There is no column *{SUFFIX} in .obs. {HINT}"
+            raise KeyError(msg)
+        return found
+    chosen = [keys] if isinstance(keys, str) else list(keys)
     if not chosen:
-        msg = f"There is no column *{SUFFIX} in .obs. {HINT}" if keys is None else "keys is empty: name columns."
-        raise KeyError(msg)
+        msg = "keys is empty: name the columns of confidences to draw."
+        raise ValueError(msg)
+    for key in chosen:
+        check_key(key, adata.obs.columns, "a column of .obs", argument="keys", hint=HINT)
     return chosen
 
 
@@ -125,8 +123,12 @@ def _read(adata: AnnData, key: str) -> npt.NDArray[np.float64]:
     if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
         msg = f".obs[{key!r}] holds {column.dtype}; expected numbers between 0 and 1. {HINT}"
         raise TypeError(msg)
-    values: npt.NDArray[np.float64] = column.to_numpy(dtype=np.float64)
-    if np.isnan(values).all() or np.nanmin(values) < 0 or np.nanmax(values) > 1:
-        msg = f".obs[{key!r}] is missing for every cell, or holds values outside 0 to 1: it is no confidence. {HINT}"
+    values: npt.NDArray[np.float64] = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isnan(values).all():
+        msg = f".obs[{key!r}] is missing for every cell. {HINT}"
+        raise ValueError(msg)
+    lowest, highest = np.nanmin(values), np.nanmax(values)
+    if lowest < 0 or highest > 1:
+        msg = f".obs[{key!r}] holds values outside 0 to 1, from {lowest:g} to {highest:g}. {HINT}"
         raise ValueError(msg)
     return values

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from stdistill import _keys
-from stdistill._validate import check_key, get_table
-from stdistill.pl._axes import AxesOrList, finish, make_axes
-from stdistill.pl._matrix import draw_matrix
+from stdistill._validate import get_table
+from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
+from stdistill.pl._colors import find_colormap
+from stdistill.pl._matrix import draw_matrix, matrix_size
 from stdistill.tl._composition import shares
 from stdistill.tl._labels import NICHE_SUFFIX, cross_table, held_out, read_labels
 from stdistill.tl._match import best_partners
@@ -60,11 +61,11 @@ def confusion(
     Raises
     ------
     KeyError
-        When the table, a column or the split is not there.
+        When the table, a column, the split or the colour map is not there.
     TypeError
         When a column is not categorical.
     ValueError
-        When no cell has both labels, or there is no test cell.
+        When a column is missing for every cell, no cell has both labels, or there is no test cell.
 
     Notes
     -----
@@ -83,12 +84,10 @@ def confusion(
     >>> [label.get_text() for label in ax.get_xticklabels()]
     ['2', '1']
     """
-    import matplotlib as mpl
-
     adata = get_table(data, table_key)
     reference = read_labels(adata, reference_key, "reference_key")
     labels = read_labels(adata, key, "key")
-    check_key(cmap, mpl.colormaps, "a colour map of matplotlib", argument="cmap")
+    colormap = find_colormap(cmap)
     group, cells = held_out(adata, split_key)
     counts = cross_table(reference, labels, cells)
     if not counts.any():
@@ -102,7 +101,7 @@ def confusion(
         index=pd.Index(reference.names, name=reference_key),
         columns=pd.Index(np.array(labels.names)[order], name=key),
     )
-    axes = make_axes(1, ax=ax, panel_size=(2.2 + 0.28 * matrix.shape[1], 1.8 + 0.28 * matrix.shape[0]))
-    text = f"{counts.sum():,} cells ({group})" if title is None else title
-    draw_matrix(axes[0], matrix, cmap=cmap, label="share of the row", highest=1.0, title=text)
+    (text,) = make_titles(title, [f"{counts.sum():,} cells ({group})"])
+    axes = make_axes(1, ax=ax, panel_size=matrix_size(matrix))
+    draw_matrix(axes[0], matrix, cmap=colormap, label="share of the row", highest=1.0, title=text)
     return finish(axes, ax=ax, save=save, show=show)

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from stdistill import _keys
-from stdistill._validate import check_integer, check_key, get_table
+from stdistill._validate import check_integer, get_table, is_spatialdata
 from stdistill.get import he_crops, he_pixels
 from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
+from stdistill.tl._labels import NICHE_SUFFIX, Labels, read_labels
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from anndata import AnnData
     from matplotlib.axes import Axes
     from spatialdata import SpatialData
 
@@ -50,26 +52,19 @@ def crops(
         Categorical column of ``.obs``: a row of crops for each of its categories. By default ``student_niche`` or
         ``teacher_niche``, where there is one, else a single row of any cells.
     cells
-        Names of the cells to draw; by default `n_crops` at random, of each niche.
+        Names of the cells to draw, which leaves out those without a niche; by default `n_crops` at random, of each
+        niche.
     n_crops
-        Crops in a row.
+        Crops in a row, where the cells are chosen at random.
     crop_px, mpp
         Side of the crops in pixels and their µm per pixel; by default those of the last run of
         :func:`stdistill.pp.embed_he`.
     seed
         Of the choice of cells.
-    title
-        Title.
-    ax
-        Axes to draw in, instead of a new figure.
-    save
-        File to save the figure to.
-    show
-        Whether to show the figure. By default it is shown unless `ax` or `save` is given.
     image_key
         Name of the H&E, or a mapping of each region that the table annotates to its image.
-    table_key
-        Name of the table.
+    title, ax, save, show, table_key
+        As of :func:`stdistill.pl.niches`; the title is the column.
 
     Returns
     -------
@@ -80,9 +75,13 @@ def crops(
     KeyError
         When the table, the image, the column or a cell is not there.
     TypeError
-        When the column is not categorical.
+        When the column is not categorical, or `data` is an AnnData.
     ValueError
-        When no cell to draw lies on the image.
+        When the column is missing for every cell, no cell to draw lies on the image, or one of `cells` does not.
+
+    Notes
+    -----
+    Our choice.
 
     Examples
     --------
@@ -92,59 +91,61 @@ def crops(
     """
     check_integer(n_crops, "n_crops", minimum=1)
     table = get_table(data, table_key)
-    on_image = he_pixels(data, image_key=image_key, table_key=table_key)["on_image"].to_numpy()
-    obs = table.obs[on_image] if cells is None else table.obs.loc[list(cells)]
-    labels = _labels(obs, niche_key)
-    rng = np.random.default_rng(seed)
-    rows: dict[str, list[str]] = {}
-    for label in [None] if labels is None else labels.cat.categories:
-        names = obs.index if labels is None else obs.index[labels == label]
-        chosen = rng.choice(len(names), min(n_crops, len(names)), replace=False) if cells is None else range(len(names))
-        rows["" if label is None else str(label)] = [str(names[number]) for number in chosen]
-    rows = {label: names for label, names in rows.items() if names}
+    if not is_spatialdata(data):
+        msg = "Crops are cut from the H&E of a SpatialData; an AnnData holds none."
+        raise TypeError(msg)
+    key = _default_key(table) if niche_key is None else niche_key
+    labels = None if key is None else read_labels(table, key, "niche_key")
+    (text,) = make_titles(title, [key or ""])
+    if cells is None:
+        on_image = he_pixels(data, image_key=image_key, table_key=table_key)["on_image"].to_numpy()
+        cells = _choose(table, on_image, labels, n_crops, seed)
+    pictures = he_crops(data, cells=cells, crop_px=crop_px, mpp=mpp, image_key=image_key, table_key=table_key)
+    rows = _arrange(table.obs_names.get_indexer(list(cells)), labels)
     if not rows:
         msg = "There is no cell to draw: none lies on the image, or none has a niche."
         raise ValueError(msg)
-    width = max(map(len, rows.values()))
-    every = [name for names in rows.values() for name in names]
-    pictures = iter(he_crops(data, cells=every, crop_px=crop_px, mpp=mpp, image_key=image_key, table_key=table_key))
-    side = 0
-    sheet: list[np.ndarray] = []
-    for names in rows.values():
-        row = [next(pictures) for _ in names]
-        side = len(row[0])
-        blank = np.full_like(row[0], 255)
-        sheet.append(np.stack(row + [blank] * (width - len(row))))
-    pad = ((0, 0), (0, 0), (0, GAP_PX), (0, GAP_PX), (0, 0))
-    tiles = np.pad(np.stack(sheet), pad, constant_values=255)
-    picture = tiles.transpose(0, 2, 1, 3, 4).reshape(len(rows) * (side + GAP_PX), width * (side + GAP_PX), 3)
-    (axes,) = make_axes(1, ax=ax, panel_size=(PANEL_IN * width + 1, PANEL_IN * len(rows) + 0.3))
-    axes.imshow(picture, interpolation="antialiased")
-    for number, names in enumerate(rows.values()):
-        x = np.arange(len(names)) * (side + GAP_PX) + side / 2 - 0.5
-        y = np.full(len(names), number * (side + GAP_PX) + side / 2 - 0.5)
-        axes.plot(x, y, "+", color="white", markersize=7, markeredgewidth=2.5)
-        axes.plot(x, y, "+", color="black", markersize=6, markeredgewidth=1)
-    axes.set_yticks(np.arange(len(rows)) * (side + GAP_PX) + side / 2, list(rows))
-    axes.set_xticks([])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_title(make_titles(title, ["" if labels is None else str(labels.name)])[0])
-    return finish([axes], ax=ax, save=save, show=show)
+
+    places = np.array([(row, column) for row, group in enumerate(rows.values()) for column in range(len(group))])
+    n_rows, n_columns = places.max(axis=0) + 1
+    side = pictures.shape[1]
+    step = side + GAP_PX
+    sheet = np.full((n_rows * step, n_columns * step, 3), 255, dtype=np.uint8)
+    for (y, x), picture in zip(places * step, pictures[np.concatenate([*rows.values()])], strict=True):
+        sheet[y : y + side, x : x + side] = picture
+
+    axes = make_axes(1, ax=ax, panel_size=(PANEL_IN * n_columns + 1, PANEL_IN * n_rows + 0.3))
+    axes[0].imshow(sheet, interpolation="antialiased")
+    y, x = places.T * step + (side - 1) / 2
+    axes[0].plot(x, y, "+", color="white", markersize=7, markeredgewidth=2.5)  # a rim, seen on dark nuclei
+    axes[0].plot(x, y, "+", color="black", markersize=6, markeredgewidth=1)
+    axes[0].set_yticks(np.arange(n_rows) * step + (side - 1) / 2, list(rows))
+    axes[0].set_xticks([])
+    axes[0].tick_params(length=0)
+    axes[0].spines[:].set_visible(False)
+    axes[0].set_title(text)
+    return finish(axes, ax=ax, save=save, show=show)
 
 
-def _labels(obs: pd.DataFrame, niche_key: str | None) -> pd.Series | None:
-    """Return the categorical column that is meant, if any."""
-    import pandas as pd
+def _default_key(table: AnnData) -> str | None:
+    keys = (f"{_keys.STUDENT}{NICHE_SUFFIX}", f"{_keys.TEACHER}{NICHE_SUFFIX}")
+    return next((key for key in keys if key in table.obs), None)
 
-    if niche_key is None:
-        found = [key for key in (f"{_keys.STUDENT}_niche", f"{_keys.TEACHER}_niche") if key in obs]
-        if not found:
-            return None
-        niche_key = found[0]
-    check_key(niche_key, obs.columns, "a column of .obs", argument="niche_key")
-    labels = obs[niche_key]
-    if not isinstance(labels.dtype, pd.CategoricalDtype):
-        msg = f".obs[{niche_key!r}] holds {labels.dtype}; expected a categorical column."
-        raise TypeError(msg)
-    return labels
+
+def _choose(
+    table: AnnData, on_image: npt.NDArray[np.bool_], labels: Labels | None, n_crops: int, seed: int
+) -> list[str]:
+    """Return the names of some cells at random, of each niche as many."""
+    rng = np.random.default_rng(seed)
+    masks = [on_image] if labels is None else [on_image & (labels.codes == code) for code in range(len(labels.names))]
+    groups = [np.flatnonzero(mask) for mask in masks]
+    chosen = [rng.choice(group, min(n_crops, len(group)), replace=False) for group in groups]
+    names: list[str] = table.obs_names[np.concatenate(chosen)].tolist()
+    return names
+
+
+def _arrange(cells: npt.NDArray[np.intp], labels: Labels | None) -> dict[str, npt.NDArray[np.intp]]:
+    """Return the places in `cells`, rows of the table, of those of each niche that has any."""
+    codes, names = (np.zeros_like(cells), [""]) if labels is None else (labels.codes[cells], labels.names)
+    groups = {name: np.flatnonzero(codes == code) for code, name in enumerate(names)}
+    return {name: group for name, group in groups.items() if len(group)}

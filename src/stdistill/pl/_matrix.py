@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stdistill.pl._colors import MISSING
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
 
-SHORT = 2
-"""Names of so many letters are not turned."""
+LEVEL_LETTERS = 2
+"""Names of so few letters are written level: 6 and 9 are not told apart when they lie."""
 
 
 def check_frame(frame: pd.DataFrame, columns: Sequence[str], source: str) -> None:
@@ -23,22 +22,25 @@ def check_frame(frame: pd.DataFrame, columns: Sequence[str], source: str) -> Non
         msg = f"Expected the frame that {source} returns, found {type(frame).__name__}."
         raise TypeError(msg)
     missing = [column for column in columns if column not in frame]
-    if missing or not len(frame):
+    if missing or frame.empty:
+        lacks = f"; it lacks the columns {missing}" if missing else ""
         msg = (
-            f"Expected the frame that {source} returns; the one given has {len(frame)} rows and lacks the columns "
-            f"{missing}, it has {list(map(str, frame.columns))}."
+            f"Expected the frame that {source} returns; the one given has {len(frame)} rows and the columns "
+            f"{list(map(str, frame.columns))}{lacks}."
         )
         raise ValueError(msg)
 
 
-def draw_matrix(ax: Axes, matrix: pd.DataFrame, *, cmap: str, label: str, highest: float, title: str) -> None:
-    """Draw a matrix in colours from 0 to `highest`, with its names; what is missing is grey."""
-    import matplotlib as mpl
+def matrix_size(matrix: pd.DataFrame) -> tuple[float, float]:
+    """Return width and height of a panel in which the names of a matrix have room, in inches."""
+    return 2.2 + 0.28 * matrix.shape[1], 1.8 + 0.28 * matrix.shape[0]
 
-    colors = mpl.colormaps[cmap].with_extremes(bad=MISSING)
-    image = ax.imshow(matrix.to_numpy(dtype=np.float64), cmap=colors, vmin=0, vmax=highest, aspect="equal")
+
+def draw_matrix(ax: Axes, matrix: pd.DataFrame, *, cmap: Colormap, label: str, highest: float, title: str) -> None:
+    """Draw a matrix in colours from 0 to `highest`, with its names."""
+    image = ax.imshow(matrix.to_numpy(dtype=np.float64), cmap=cmap, vmin=0, vmax=highest, aspect="equal")
     names = matrix.columns.astype(str)
-    rotation = 90 if names.str.len().max() > SHORT else 0  # 6 and 9 are not told apart when they lie
+    rotation = 90 if names.str.len().max() > LEVEL_LETTERS else 0
     ax.set_xticks(range(matrix.shape[1]), names, rotation=rotation, fontsize="small")
     ax.set_yticks(range(matrix.shape[0]), matrix.index.astype(str), fontsize="small")
     ax.set(xlabel=matrix.columns.name or "", ylabel=matrix.index.name or "", title=title)

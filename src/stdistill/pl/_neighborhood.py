@@ -9,7 +9,7 @@ import numpy as np
 
 from stdistill import _keys
 from stdistill._validate import check_key, get_centers, get_table
-from stdistill.pl._axes import AxesOrList, finish, make_axes
+from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
 from stdistill.pl._colors import MISSING
 from stdistill.pl._spatial import CELL_UM, draw_cells, draw_view, make_view
 from stdistill.tl._inputs import NEIGHBORS, graph_radius
@@ -77,11 +77,16 @@ def neighborhood(
     >>> sd.pp.neighborhoods(adata, radius_um=60)
     >>> ax = sd.pl.neighborhood(adata, cell="17", save="neighborhood.png")
     """
-    from matplotlib.colors import to_rgba
+    from matplotlib.colors import to_rgba_array
     from matplotlib.patches import Circle
 
     adata = get_table(data, table_key)
-    check_key(NEIGHBORS, adata.uns, "in .uns", argument="neighbors", hint="Run sd.pp.neighborhoods.")
+    if NEIGHBORS not in adata.uns:
+        msg = f'There is no .uns["{NEIGHBORS}"], where neighbourhoods are expected. Run sd.pp.neighborhoods.'
+        raise KeyError(msg)
+    graph_key = adata.uns[NEIGHBORS].get("connectivities_key", f"{_keys.SPATIAL}_connectivities")
+    hint = "Run sd.pp.neighborhoods."
+    check_key(graph_key, adata.obsp.keys(), "a graph in .obsp", argument="connectivities_key", hint=hint)
     if cell not in adata.obs_names:
         msg = f"cell={cell!r} is not in .obs_names; they are like {adata.obs_names[:3].tolist()}."
         raise KeyError(msg)
@@ -90,18 +95,13 @@ def neighborhood(
     x, y = (float(value) for value in get_centers(adata)[row])
     reach = MARGIN * radius
     crop_um = x - reach, y - reach, x + reach, y + reach
-    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um)
-    graph = adata.obsp[adata.uns[NEIGHBORS].get("connectivities_key", f"{_keys.SPATIAL}_connectivities")]
-    neighbors = np.setdiff1d(graph[[row]].indices, [row])
+    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um, alpha=alpha)
+    neighbors = np.setdiff1d(adata.obsp[graph_key][[row]].nonzero()[1], [row])
+    (text,) = make_titles(title, [f"{cell}: {len(neighbors)} neighbours within {radius:.1f} µm"])
 
-    colors = np.tile(to_rgba(MISSING), (len(view.cells), 1))
-    colors[np.isin(view.cells, neighbors)] = to_rgba(NEIGHBOR)
-    colors[view.cells == row] = to_rgba(CELL)
-    # The cell on top, then its neighbours.
-    order = np.argsort(np.isin(view.cells, neighbors) + 2 * (view.cells == row), kind="stable")
-    text = f"{cell}: {len(neighbors)} neighbours within {radius:.1f} µm" if title is None else title
+    layers = np.isin(view.cells, neighbors) + 2 * (view.cells == row)
     axes = make_axes(1, ax=ax, panel_size=view.panel_size)
-    draw_cells(axes[0], view, colors, order=order, alpha=alpha)
+    draw_cells(axes[0], view, to_rgba_array([MISSING, NEIGHBOR, CELL])[layers], layers=layers)
     draw_view(axes[0], view, text)
     axes[0].add_patch(Circle((x, y), radius, fill=False, edgecolor="black", linewidth=1.2))
     return finish(axes, ax=ax, save=save, show=show)

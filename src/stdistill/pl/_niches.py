@@ -57,7 +57,7 @@ def niches(
     size_um
         Diameter of the dots in µm. By default that of a cell, 10 µm, and not less than 1/400 of what is shown.
     alpha
-        Opacity of the dots.
+        Opacity of the dots, above 0 and at most 1.
     palette
         Colours in the order of the niches, or by name, for this figure. By default those in ``.uns["{key}_colors"]``.
     ncols
@@ -85,12 +85,14 @@ def niches(
     Raises
     ------
     KeyError
-        When the table, a column, a group, or the image is not there.
+        When the table, a column, a group, the image, or a name in the palette is not there.
     TypeError
-        When a column is not categorical, `groups` is no list, or an AnnData is to be drawn over an image.
+        When a column is not categorical, `groups` or `palette` is no list, `ax` holds no axes, or an AnnData is to be
+        drawn over an image.
     ValueError
-        When a column is missing for every cell, the table annotates several slides, `crop_um` shows no cell, or there
-        are fewer axes, titles or colours than needed.
+        When a column is missing for every cell, the table annotates several slides, `crop_um` shows no cell or lies off
+        the image, a number is out of range, matplotlib does not know a colour, or the axes, titles or colours are not
+        as many as needed.
 
     Notes
     -----

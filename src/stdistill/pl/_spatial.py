@@ -35,6 +35,8 @@ SCALE_BAR_SHARE = 1 / 3
 """The scale bar is no longer than this share of the width."""
 PANEL_IN = 4.5
 """Longer side of a panel, in inches."""
+TITLE_IN = 0.6
+"""Room for the title and the scale bar, in inches."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class View:
     """Their centres (m, 2) in µm."""
     size_um: float
     """Diameter of a dot."""
+    alpha: float
+    """Opacity of the dots."""
     background: Background | None
 
     @property
@@ -75,6 +79,7 @@ def make_view(
     image_key: str | None,
     crop_um: Bounds | None,
     size_um: float | None,
+    alpha: float = 1.0,
 ) -> View:
     """Choose what to show of a slide, from what the user gave."""
     adata = get_table(data, table_key)
@@ -82,6 +87,10 @@ def make_view(
     centers = get_centers(adata)
     if size_um is not None:
         check_positive(size_um, "size_um")
+    check_positive(alpha, "alpha")
+    if alpha > 1:
+        msg = f"alpha must be at most 1, found {alpha}."
+        raise ValueError(msg)
     bounds = _extent(centers) if crop_um is None else _check_crop(crop_um)
     cells = np.flatnonzero(((centers >= bounds[:2]) & (centers <= bounds[2:])).all(axis=1))
     if not len(cells):
@@ -94,7 +103,7 @@ def make_view(
     if size_um is None:
         size_um = max(CELL_UM, SMALLEST_DOT * max(bounds[2] - bounds[0], bounds[3] - bounds[1]))
     background = None if image_key is None else read_background(data, image_key, table_key, bounds)
-    return View(bounds, cells, centers[cells], float(size_um), background)
+    return View(bounds, cells, centers[cells], float(size_um), float(alpha), background)
 
 
 def draw_view(ax: Axes, view: View, title: str) -> None:
@@ -111,7 +120,7 @@ def draw_view(ax: Axes, view: View, title: str) -> None:
     _draw_scale_bar(ax, x_min, x_max - x_min)
 
 
-def draw_cells(ax: Axes, view: View, colors: FloatArray, *, order: IntArray | None = None, alpha: float = 1.0) -> None:
+def draw_cells(ax: Axes, view: View, colors: FloatArray, *, layers: npt.NDArray[Any]) -> None:
     """Draw the cells of a view as dots of their true size, painted into an image: a million of them in a second.
 
     Parameters
@@ -122,20 +131,16 @@ def draw_cells(ax: Axes, view: View, colors: FloatArray, *, order: IntArray | No
         The cells.
     colors
         (m, 4), between 0 and 1.
-    order
-        The cells to draw, those on top last; by default all in their order.
-    alpha
-        Opacity.
+    layers
+        (m,), cells with a larger value are drawn over those with a smaller one.
     """
-    order = np.arange(len(view.cells)) if order is None else order
-    if not len(order):
-        return
+    order = np.argsort(layers, kind="stable")
     top = paint(view.centers[order], view.bounds, view.size_um)
     # White where there is none: it is mixed into the edges when the image is scaled.
     table = np.vstack([colors[order], (1.0, 1.0, 1.0, 0.0)])
     pixels = np.round(255 * table).astype(np.uint8)[top]
     x_min, y_min, x_max, y_max = view.bounds
-    ax.imshow(pixels, extent=(x_min, x_max, y_max, y_min), alpha=alpha)
+    ax.imshow(pixels, extent=(x_min, x_max, y_max, y_min), alpha=view.alpha)
 
 
 def paint(centers: FloatArray, bounds: Bounds, size_um: float) -> IntArray:
@@ -144,12 +149,12 @@ def paint(centers: FloatArray, bounds: Bounds, size_um: float) -> IntArray:
     scale = PAINT_PX / max(x_max - x_min, y_max - y_min)
     width, height = max(1, round((x_max - x_min) * scale)), max(1, round((y_max - y_min) * scale))
     radius = size_um * scale / 2
-    reach = int(radius)
+    reach = min(int(radius), max(width, height))  # of a dot larger than the picture no more is painted
     canvas = np.full((height + 2 * reach + 1, width + 2 * reach + 1), -1, dtype=np.int64)
     columns, rows = ((centers - (x_min, y_min)) * scale).astype(np.int64).T
     for cells in np.array_split(np.arange(len(centers)), len(centers) * (2 * reach + 1) // PAINTED_AT_ONCE + 1):
         for dy in range(-reach, reach + 1):
-            half = int(np.sqrt(radius**2 - dy**2))
+            half = min(int(np.sqrt(radius**2 - dy**2)), reach)
             across = np.arange(-half, half + 1)
             place = (rows[cells, None] + reach + dy, columns[cells, None] + reach + across)
             # Of repeated places the last counts, and numbers rise: so the largest is left.
@@ -197,9 +202,12 @@ def _extent(centers: FloatArray) -> Bounds:
 
 
 def _check_crop(crop_um: Bounds) -> Bounds:
-    bounds = tuple(float(value) for value in crop_um)
+    try:
+        bounds = tuple(float(value) for value in crop_um)
+    except (TypeError, ValueError):
+        bounds = ()
     if len(bounds) != 4 or not np.isfinite(bounds).all() or bounds[0] >= bounds[2] or bounds[1] >= bounds[3]:
-        msg = f"crop_um must be (x_min, y_min, x_max, y_max) in µm, found {crop_um}."
+        msg = f"crop_um must be (x_min, y_min, x_max, y_max) in µm, found {crop_um!r}."
         raise ValueError(msg)
     return bounds
 
@@ -238,4 +246,5 @@ def scale_bar_um(width: float) -> float:
     """Return the longest of 1, 2 and 5 times a power of ten that is no more than a third of the width."""
     longest = width * SCALE_BAR_SHARE
     power = 10.0 ** np.floor(np.log10(longest))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= longest))
+    # The half is for a logarithm that was rounded up to the next power.
+    return float(max(step * power for step in (0.5, 1, 2, 5) if step * power <= longest))

@@ -44,7 +44,7 @@ def training(
     model
         A model, or its ``history``: one row per epoch.
     palette
-        Colours of the lines of a panel, in their order.
+        Colours of the lines of a panel, in their order, or of all measures by name.
     title, ax, save, show
         As of :func:`stdistill.pl.niches`; a panel's title is its measure.
 
@@ -54,6 +54,8 @@ def training(
 
     Raises
     ------
+    KeyError
+        When the palette lacks a measure.
     TypeError
         When `model` is neither a model nor a frame.
     ValueError
@@ -82,10 +84,10 @@ def training(
     panels |= {str(column): [column] for column in history.columns if column not in grouped}
     panels = {name: columns for name, columns in panels.items() if columns}
     titles = make_titles(title, list(panels))
-    colors = palette_colors(palette, ["first", "second"])
+    colors = [palette_colors(palette, columns) for columns in panels.values()]
     axes = make_axes(len(panels), ax=ax, panel_size=(3.4, 2.6), ncols=NCOLS)
-    for panel, columns, text in zip(axes, panels.values(), titles, strict=True):
-        for column, color in zip(columns, colors, strict=False):
+    for panel, columns, lines, text in zip(axes, panels.values(), colors, titles, strict=True):
+        for column, color in zip(columns, lines, strict=True):
             shown = history[column].dropna()
             panel.plot(shown.index, shown, color=color, label=column, marker="." if len(shown) < 30 else None)
         panel.set(title=text, xlabel="epoch")
