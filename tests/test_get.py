@@ -64,6 +64,19 @@ def test_crops_are_those_that_are_embedded(bundle: Path) -> None:
         np.testing.assert_allclose(crops, features, atol=0.6)
 
 
+def test_crops_of_other_features(bundle: Path) -> None:
+    slide = sd.pp.read_xenium(bundle)
+    slide.tables["table"] = slide["table"][:5].copy()
+    cells = slide["table"].obs_names
+    sd.pp.embed_he(slide, encoder="texture", crop_px=64, key_added="X_other", mpp=0.5)
+    np.testing.assert_array_equal(
+        sd.get.he_crops(slide, cells=cells, use_rep="X_other"), sd.get.he_crops(slide, cells=cells, crop_px=64, mpp=0.5)
+    )
+    assert sd.get.he_crops(slide, cells=cells).shape == (5, 224, 224, 3)
+    with pytest.raises(KeyError, match=r"use_rep='X_uni' is not features in \.obsm; there is: 'X_other', 'spatial'"):
+        sd.get.he_crops(slide, cells=cells, use_rep="X_uni")
+
+
 def test_crops_of_unknown_cells(bundle: Path) -> None:
     slide = sd.pp.read_xenium(bundle)
     with pytest.raises(KeyError, match=r"1 of the cells are not in the table, such as 'nobody'"):

@@ -61,7 +61,7 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
     }
     written = {
         (step, key)
-        for step, record in slide["table"].uns["stdistill"].items()
+        for step, record in _by_step(slide["table"].uns["stdistill"]).items()
         for key in record
         if key != "stdistill_version"
     }
@@ -80,6 +80,11 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         ("choose_k", "library_key"),
     }
     assert documented - written == optional
+
+
+def _by_step(records: dict[str, dict]) -> dict[str, dict]:
+    """Name the record of a step that has one for each key by the step alone."""
+    return {name.removesuffix("_he_leiden_niche"): record for name, record in records.items()}
 
 
 def test_elements(slide: SpatialData) -> None:

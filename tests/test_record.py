@@ -49,6 +49,23 @@ def test_results_under_another_key_have_a_record_of_their_own(make_cells: Callab
     assert read_record(cells, "nolan", "another") == {}
 
 
+def test_a_step_without_a_default_key_has_a_record_for_each(make_cells: Callable) -> None:
+    cells = make_cells(3)
+    write_record(cells, "match_niches", key_added="student_niche", share_matched=0.5)
+    assert list(cells.uns["stdistill"]) == ["match_niches_student_niche"]
+    assert read_record(cells, "match_niches", "student_niche")["share_matched"] == 0.5
+    assert read_record(cells, "match_niches") == {}
+
+
+def test_a_key_of_any_name_survives_writing(make_cells: Callable, tmp_path: Path) -> None:
+    cells = make_cells(3)
+    write_record(cells, "match_niches", key_added="T cell/B niche", share_matched=0.5)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    again = ad.read_h5ad(tmp_path / "cells.h5ad")
+    assert list(again.uns["stdistill"]) == ["match_niches_T-cell-B-niche"]
+    assert read_record(again, "match_niches", "T cell/B niche")["key_added"] == "T cell/B niche"
+
+
 def test_the_name_of_the_split_is_found_in_its_only_record(make_cells: Callable) -> None:
     cells = make_cells(3)
     write_record(cells, "split_strips", key_added="strips")

@@ -16,6 +16,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from stdistill._cpus import n_cpus
+
 GIB = 2**30
 MIN_FREE_BYTES = 1 * GIB
 """Less than this stops a run: UNI2-h's features of 300,000 cells, and no room for anything else."""
@@ -73,7 +75,7 @@ def diagnose(*, online: bool = False) -> Diagnosis:
         found = Diagnosis(
             versions={"stdistill": version("stdistill"), "python": platform.python_version()},
             platform=platform.platform(),
-            cpu_cores=_cpu_cores(),
+            cpu_cores=n_cpus(),
             memory_bytes=_memory_bytes(),
         )
         _examine_packages(found)
@@ -104,13 +106,13 @@ def _examine_encoders(found: Diagnosis, online: bool) -> None:
     """See which weights are on this machine, and, if `online`, which the hub would give."""
     from huggingface_hub import get_token, is_offline_mode
 
-    from stdistill.encoders._access import check, is_at_hand
+    from stdistill.encoders._access import TIMEOUT_S, check, is_at_hand
     from stdistill.encoders._encoder import Encoder
     from stdistill.encoders._registry import BUILT_IN, PAPERS, registered
 
     def granted(encoder: Encoder) -> bool:
         try:
-            check(encoder, ask=True)
+            check(encoder, timeout_s=TIMEOUT_S)
         except OSError:
             return False
         return True
@@ -183,13 +185,6 @@ def _examine_torch(found: Diagnosis, returncode: int, output: str, errors: str) 
     if output and not found.devices:
         hint = " There is an NVIDIA driver, which this torch cannot use." if shutil.which("nvidia-smi") else ""
         found.notes.append(f"No GPU is used.{hint} The foundation models take long without one.")
-
-
-def _cpu_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_bytes() -> int | None:

@@ -30,12 +30,13 @@ CELL_TYPE = "cell_type"
 HE_LEIDEN = "he_leiden"
 """Prefix of ``.obs["he_leiden_niche"]``."""
 
-ADDED_BY = {
+ADDED_BY: dict[str, str | None] = {
     "embed_he": HE_FEATURES,
     "embed_expression": EXPRESSION_LATENT,
     "nolan": TEACHER,
     "distill": STUDENT,
     "predict": STUDENT,
     "leiden": HE_LEIDEN,
+    "match_niches": None,
 }
-"""The `key_added` of the steps that may add several results to a table."""
+"""The `key_added` of the steps that may add several results to a table; `None` of one that has no default."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from typing import Any
 
@@ -9,11 +10,14 @@ from anndata import AnnData
 
 from stdistill import _keys
 
+UNFIT = re.compile(r"[^\w.-]+")
+"""What a column's name may hold, and a key on disk may not."""
+
 
 def write_record(adata: AnnData, step: str, **params: Any) -> None:
     """Write `params` and the version of stdistill under the name of the step.
 
-    A step that adds results under a `key_added` other than its own has a record for each of them.
+    A step that adds results under a `key_added` has a record for each, but for its default, under its own name.
 
     Parameters that are `None` are left out: neither h5ad nor zarr keeps a `None` inside a list, and a
     missing key reads the same.
@@ -30,5 +34,6 @@ def read_record(adata: AnnData, step: str, key_added: str | None = None) -> dict
 
 
 def _name(step: str, key_added: str | None) -> str:
-    own = _keys.ADDED_BY.get(step)
-    return step if own is None or key_added in (None, own) else f"{step}_{key_added}"
+    if key_added is None or step not in _keys.ADDED_BY or key_added == _keys.ADDED_BY[step]:
+        return step
+    return f"{step}_{UNFIT.sub('-', key_added)}"

@@ -136,6 +136,7 @@ def he_crops(
     data: SpatialData,
     *,
     cells: Sequence[str],
+    use_rep: str = _keys.HE_FEATURES,
     crop_px: int | None = None,
     mpp: float | None = None,
     image_key: str | Mapping[str, str] = _keys.HE_IMAGE,
@@ -149,9 +150,11 @@ def he_crops(
         SpatialData with an H&E.
     cells
         Names of the cells, as in the table's index.
+    use_rep
+        The `key_added` of :func:`stdistill.pp.embed_he`, whose crops they are.
     crop_px, mpp
-        Side of the crops in pixels, and their µm per pixel. By default both are those of the last run of
-        :func:`stdistill.pp.embed_he`, else 224 pixels of the image's own resolution.
+        Side of the crops in pixels, and their µm per pixel. By default both are those of the features in
+        ``.obsm[use_rep]``, else 224 pixels of the image's own resolution.
     image_key
         Name of the H&E, or a mapping of each region that the table annotates to its image.
     table_key
@@ -165,7 +168,7 @@ def he_crops(
     Raises
     ------
     KeyError
-        When the table, the image or a cell is not there.
+        When the table, the image, a cell or `use_rep`, unless it is the default, is not there.
     ValueError
         When a cell lies off the image.
 
@@ -179,6 +182,8 @@ def he_crops(
     from stdistill.pp._read_crops import read_crops
 
     table = get_table(data, table_key)
+    if use_rep != _keys.HE_FEATURES:
+        check_key(use_rep, table.obsm.keys(), "features in .obsm", argument="use_rep")
     rows = table.obs_names.get_indexer(pd.Index(cells))
     if (rows < 0).any():
         missing = [str(cell) for cell, row in zip(cells, rows, strict=True) if row < 0]
@@ -192,7 +197,7 @@ def he_crops(
             "sd.get.he_pixels tells which do."
         )
         raise ValueError(msg)
-    record = read_record(table, "embed_he")
+    record = read_record(table, "embed_he", use_rep)
     if crop_px is None:
         crop_px = int(record.get("crop_px", CROP_PX))
     if mpp is None and not record.get("native", True):

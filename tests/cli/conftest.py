@@ -32,7 +32,7 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.fixture
 def uni2_h_on_disk(attempts: list[Any], tmp_path: Path) -> str:
-    """UNI2-h's weights (some bytes) where the hub's client keeps what it downloaded; returns their commit."""
+    """UNI2-h's weights (some bytes) where the hub's client keeps what it downloaded; returns their revision."""
     commit = "c0ffee" + 34 * "0"
     folder = tmp_path / "hub" / "models--MahmoodLab--UNI2-h"
     weights = folder / "snapshots" / commit / "pytorch_model.bin"
@@ -40,4 +40,4 @@ def uni2_h_on_disk(attempts: list[Any], tmp_path: Path) -> str:
     weights.write_bytes(b"weights")
     (folder / "refs").mkdir()
     (folder / "refs" / "main").write_text(commit)
-    return commit
+    return "sha256-9a129038d9a00aed"

@@ -75,7 +75,7 @@ def test_open_weights_without_a_network(attempts: list[Any]) -> None:
 def test_hub_grants(attempts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from stdistill.encoders import _access
 
-    monkeypatch.setattr(_access, "_ask_hub", lambda name, repository, revision, token: "c0ffee")
+    monkeypatch.setattr(_access, "_ask_hub", lambda *_: "c0ffee")
     result = run("phikon-v2")
     assert result.exit_code == 0
     assert "c0ffee" in result.output

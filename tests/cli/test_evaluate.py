@@ -73,13 +73,21 @@ def test_misspelled(bundle: Path, arguments: list[str]) -> None:
     assert CliRunner().invoke(main, ["evaluate", str(bundle), *arguments]).exit_code == 2
 
 
-def test_annotations_that_cover_no_cell(bundle: Path, tmp_path: Path) -> None:
-    square = {"type": "Polygon", "coordinates": [[[-9, -9], [-8, -9], [-8, -8], [-9, -9]]]}
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [([], "has the one label 'Tumor'"), (["--polygons-unit", "um"], "cover no cell")],
+    ids=["px", "um"],
+)
+def test_the_unit_of_annotations(bundle: Path, tmp_path: Path, unit: list[str], message: str) -> None:
+    """The right half of the H&E, in its pixels: of 0.274 µm, so that as many µm are beyond the slide."""
+    height, width = sd.pp.read_xenium(bundle)["table"].uns["stdistill"]["read_xenium"]["he_shape"]
+    left, right, bottom = int(width) / 2, int(width), int(height)
+    square = {"type": "Polygon", "coordinates": [[[left, 0], [right, 0], [right, bottom], [left, bottom], [left, 0]]]}
     feature = {"type": "Feature", "geometry": square, "properties": {"name": "Tumor"}}
     path = tmp_path / "annotations.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
     out = tmp_path / "out"
-    result = CliRunner().invoke(main, ["evaluate", str(bundle), "--annotations", str(path), "--out", str(out)])
+    result = CliRunner().invoke(main, ["evaluate", str(bundle), "--annotations", str(path), *unit, "--out", str(out)])
     assert result.exit_code == 1
-    assert "cover no cell" in result.output
+    assert message in result.output
     assert not (out / "features").exists()  # found before the H&E is embedded

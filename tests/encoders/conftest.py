@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from stdistill.encoders import _registry, _timm
 from stdistill.encoders._catalogue import CATALOGUE, UNI2_H
 
 COMMIT = "c0ffee" + 34 * "0"
+WEIGHTS = b"weights"
 SMALL_UNI2_H = {**UNI2_H, "img_size": 28, "depth": 1, "embed_dim": 48, "num_heads": 3}
 
 
@@ -53,7 +55,7 @@ def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def cache_weights(tmp_path: Path) -> Callable[[str, bytes], Path]:
     """Put a file of weights where the hub's client keeps what it downloaded."""
 
-    def cache(repository: str, content: bytes = b"weights") -> Path:
+    def cache(repository: str, content: bytes = WEIGHTS) -> Path:
         folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
         weights = folder / "snapshots" / COMMIT / "pytorch_model.bin"
         weights.parent.mkdir(parents=True)
@@ -71,7 +73,8 @@ class Hub(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
         self.status, self.error, self.message = 200, "", ""
-        self.files: dict[str, bytes] = {"pytorch_model.bin": b"weights"}
+        self.files: dict[str, bytes] = {"pytorch_model.bin": WEIGHTS}
+        self.in_git = False
         self.requests: list[tuple[str, str, str]] = []
 
     def fail(self, status: int, error: str = "", message: str = "") -> None:
@@ -93,11 +96,14 @@ class _Answer(BaseHTTPRequestHandler):
         if hub.message:
             self.send_header("X-Error-Message", hub.message)
         self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{file}"')
-        self.send_header("Content-Length", str(len(hub.files.get(file, b""))))
+        content = hub.files.get(file, b"")
+        # A file that git holds itself has git's hash; a large one, kept elsewhere, has that of its content.
+        etag = hashlib.sha1(b"blob %d\0%b" % (len(content), content)) if hub.in_git else hashlib.sha256(content)
+        self.send_header("ETag", f'"{etag.hexdigest()}"')
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command == "GET" and status == 200:
-            self.wfile.write(hub.files[file])
+            self.wfile.write(content)
 
     do_GET = do_HEAD
 

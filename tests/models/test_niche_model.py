@@ -51,6 +51,7 @@ def test_save_load_predict_is_bit_identical(model: NicheModel, make_neighborhood
     assert predict(model, data).tobytes() == predict(loaded, data).tobytes()
     assert loaded.card == model.card
     assert loaded.radius_um == 60.0
+    assert loaded.sha256 == model.sha256
     pd.testing.assert_frame_equal(loaded.history, model.history, check_exact=True)
 
 
@@ -139,7 +140,7 @@ def test_truncated_or_missing_file(model: NicheModel, tmp_path: Path, name: str)
         (("model", "radius_um"), 30.0, "was changed"),
         (("model", "k"), 4, "was changed"),
         (("format",), "a poem", "not the card of"),
-        (("format_version",), 2, "version 2 of the format; this stdistill reads version 1"),
+        (("format_version",), 1, "version 1 of the format; this stdistill reads version 2"),
         (("sha256",), None, "was changed"),
     ],
 )

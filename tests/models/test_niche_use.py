@@ -28,6 +28,16 @@ def test_effective_rank_of_even_directions(rank: int) -> None:
     assert use.compute()["effective_rank"] == pytest.approx(rank)
 
 
+@pytest.mark.parametrize("spread", [0.1, 0.01, 0.001])
+def test_effective_rank_of_a_narrow_cloud(spread: float) -> None:
+    """Near a collapse, where it matters, and in half precision."""
+    use = NicheUse(2, 8)
+    places = torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) @ torch.eye(8)[:2]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        use.update(torch.full((500, 2), 0.5), 1 + spread * places)
+    assert use.compute()["effective_rank"] == pytest.approx(2, abs=0.05)
+
+
 def test_degenerate() -> None:
     """One niche, and read-outs that do not vary."""
     use = NicheUse(1, 3)

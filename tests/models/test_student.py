@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,10 @@ def train(data: Neighborhoods, targets: np.ndarray, *, options: dict | None = No
     libraries = np.zeros(len(data), dtype=np.int64)
     training = settings.pop("training", np.ones(len(data), dtype=bool))
     return train_student(data, libraries, targets, training, **settings)
+
+
+def no_step(*_: Any) -> None:
+    pytest.fail("a complete run was trained further")
 
 
 def bits(student: Fitted) -> list[bytes]:
@@ -157,12 +163,13 @@ def test_resume_is_exact(
     assert process.exitcode == -signal.SIGKILL
     monkeypatch.undo()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["resume.ckpt"]
-    with pytest.raises(ValueError, match="of another run"):
+    with pytest.raises(ValueError, match=r"of another run \(training"):
         train(data, logits, options=options, learning_rate=1e-4)
+    with pytest.raises(ValueError, match=r"of another run \(precision: '32-true', now 'bf16-mixed'\)"):
+        train(data, logits, options=options | {"precision": "bf16-mixed"})
     resumed = train(data, logits, options=options)
     assert bits(resumed) == bits(whole)
     assert resumed.history.equals(whole.history)
-    assert list((tmp_path / "run").iterdir()) == []  # complete: the next run starts afresh
 
 
 def test_divergence_is_an_error(data: Neighborhoods, logits: np.ndarray) -> None:
@@ -197,6 +204,39 @@ def test_early_stopping_keeps_the_best_epoch(make_neighborhoods: Callable) -> No
     assert student.training["n_epochs"] == len(losses)
     again = train(data, noise, patience=2, options={"max_epochs": 30}, learning_rate=1e-2)
     assert bits(again) == bits(student)
+
+
+def test_steps_of_a_cut_epoch_count(make_neighborhoods: Callable) -> None:
+    """Training that ends within an epoch is judged, and kept if it was good."""
+    data = make_neighborhoods(600, extent=1500.0)
+    data.features[:, 0] += data.centers[:, 0] / 250
+    logits = -(np.abs(data.centers[:, :1] - np.array([250.0, 750.0, 1500.0])) / 100).astype(np.float32)
+
+    def after(n_steps: int) -> Fitted:
+        return train(data, logits, patience=3, options={"max_steps": n_steps})
+
+    n_fitted = 600 - after(1).training["n_validation_cells"]
+    epoch = math.ceil(n_fitted / 32)
+    cut = after(epoch + 4)
+    assert cut.history["validation_loss"].is_monotonic_decreasing
+    assert cut.history["validation_loss"].nunique() == 2
+    assert bits(cut) != bits(after(epoch))
+
+
+@pytest.mark.parametrize("options", [{"max_epochs": 30}, {"max_epochs": 2}, {"max_steps": 5}])
+def test_a_complete_run_trains_no_further(
+    make_neighborhoods: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, int]
+) -> None:
+    """Killed after its last step, be it by early stopping or by the number of epochs or steps."""
+    data = make_neighborhoods(600, extent=1500.0)
+    noise = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
+    run = partial(train, data, noise, patience=2, options={**options, "checkpoint_dir": tmp_path}, learning_rate=1e-2)
+    complete = run()
+    monkeypatch.setattr(Distillation, "training_step", no_step)
+    again = run()
+    assert bits(again) == bits(complete)
+    assert again.history.equals(complete.history)
+    assert again.training == complete.training
 
 
 def test_cap_is_logged(data: Neighborhoods, logits: np.ndarray, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ from matplotlib import pyplot as plt
 from spatialdata import SpatialData
 
 import stdistill as sd
+from stdistill._record import write_record
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,17 @@ def test_cells_are_at_the_crosses(slide: SpatialData) -> None:
     crops = sd.get.he_crops(slide, cells=cells, crop_px=64)
     np.testing.assert_array_equal(picture[:64, 68:132], crops[1])
     np.testing.assert_allclose(ax.lines[0].get_xdata(), [31.5, 99.5])
+
+
+def test_crops_of_other_features(slide: SpatialData) -> None:
+    table = slide["table"]
+    table.obsm["X_uni"] = np.zeros((table.n_obs, 1), dtype=np.float16)
+    write_record(table, "embed_he", key_added="X_uni", crop_px=48, native=True)
+    ax = sd.pl.crops(slide, cells=table.obs_names[:1], use_rep="X_uni", show=False)
+    assert ax.images[0].get_array().shape == (52, 52, 3)
+    del table.obsm["X_uni"]
+    with pytest.raises(KeyError, match="use_rep='X_uni' is not features"):
+        sd.pl.crops(slide, cells=table.obs_names[:1], use_rep="X_uni")
 
 
 def test_given_cells_lie_in_the_rows_of_their_niches(slide: SpatialData) -> None:

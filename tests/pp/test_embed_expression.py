@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -388,12 +389,31 @@ def test_saving_overwrites_nothing(saved: tuple[ad.AnnData, Path], tmp_path: Pat
     adata, folder = saved
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert set(files) == {"card.json", "weights.safetensors"}
-    with pytest.raises(FileExistsError, match=r"There is something in .*scvi: give save= a new folder"):
+    with pytest.raises(FileExistsError, match=r"scvi exists already: give save= a new folder"):
         sd.pp.embed_expression(adata, save=folder)
     (tmp_path / "file").touch()
-    with pytest.raises(FileExistsError, match="There is something"):
+    with pytest.raises(FileExistsError, match="file exists already"):
         sd.pp.embed_expression(adata, save=tmp_path / "file")
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_a_save_that_is_cut_off_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card is the last file: its disk is full, and the same call is not refused afterwards."""
+    folder, write = tmp_path / "models" / "scvi", Path.write_text
+
+    def full(self: Path, *arguments: Any, **options: Any) -> int:
+        if self.name == "card.json":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="No space"):
+            sd.pp.embed_expression(cells(), max_epochs=1, save=folder)
+    assert not list(folder.parent.iterdir())
+    sd.pp.embed_expression(cells(), max_epochs=1, save=folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["scvi"]
+    sd.pp.embed_expression(cells(), model=folder)
 
 
 def test_folders_without_a_readable_model(saved: tuple[ad.AnnData, Path], tmp_path: Path) -> None:

@@ -14,12 +14,14 @@ import dask.array as da
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from spatialdata import SpatialData
 from torch import nn
 
 import stdistill as sd
 from stdistill.pp import _feature_store
+from stdistill.pp._feature_store import reserve_folder
 
 CROP_PX = 32
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1)}
@@ -193,11 +195,10 @@ def test_several_encoders_are_concatenated(make_slide: Callable[..., SpatialData
     assert records["embed_he_X_both"]["encoder"] == "texture+identity"
 
 
-def test_several_slides(make_slide: Callable[..., SpatialData]) -> None:
+def join(*slides: SpatialData) -> SpatialData:
+    """One SpatialData, whose table annotates the cells of all."""
     import anndata as ad
 
-    slides = [make_slide(seed=seed) for seed in (0, 1)]
-    pixels = [paint(slide) for slide in slides]
     tables = []
     for number, slide in enumerate(slides):
         table = slide["table"].copy()
@@ -211,10 +212,34 @@ def test_several_slides(make_slide: Callable[..., SpatialData]) -> None:
         "instance_key": "instance",
     }
     elements = {f"{name}{n}": slide[name] for n, slide in enumerate(slides) for name in ("he", "cells")}
-    both = SpatialData.init_from_elements({**elements, "table": joined})
-    sd.pp.embed_he(both, encoder=identity(), crop_px=CROP_PX, image_key={"cells0": "he0", "cells1": "he1"})
+    return SpatialData.init_from_elements({**elements, "table": joined})
+
+
+OWN_IMAGES = {"cells0": "he0", "cells1": "he1"}
+
+
+def test_several_slides(make_slide: Callable[..., SpatialData]) -> None:
+    slides = [make_slide(seed=seed) for seed in (0, 1)]
+    pixels = [paint(slide) for slide in slides]
+    both = join(*slides)
+    sd.pp.embed_he(both, encoder=identity(), crop_px=CROP_PX, image_key=OWN_IMAGES)
     expected = [crop for s, p in zip(slides, pixels, strict=True) for crop in cut_by_hand(p, s, CROP_PX, 255)]
     np.testing.assert_array_equal(crops_of(both), expected)
+
+
+def test_slides_of_different_scales(make_slide: Callable[..., SpatialData]) -> None:
+    """Their own pixels are not compared, unless they are of one size but for the alignment's last digits."""
+    finer = make_slide(he_to_global=np.diag([0.5, 0.5, 1]), shape=(800, 600))
+    both = join(make_slide(), finer)
+    with pytest.raises(ValueError, match=r"differ in µm per pixel \('he0' 0\.2125, 'he1' 0\.1062\).*Give mpp="):
+        sd.pp.embed_he(both, encoder="texture", crop_px=CROP_PX, image_key=OWN_IMAGES)
+    assert "X_he" not in both["table"].obsm
+    sd.pp.embed_he(both, encoder="texture", crop_px=CROP_PX, image_key=OWN_IMAGES, mpp=0.2125)
+    assert both["table"].uns["stdistill"]["embed_he"]["mpp"] == 0.2125
+
+    alike = join(make_slide(), make_slide(he_to_global=np.diag([1.01, 1.01, 1])))
+    sd.pp.embed_he(alike, encoder="texture", crop_px=CROP_PX, image_key=OWN_IMAGES)
+    assert alike["table"].uns["stdistill"]["embed_he"]["mpp"] == pytest.approx(0.2125 * 1.005)
 
 
 def test_the_record_repeats_it(make_slide: Callable[..., SpatialData]) -> None:
@@ -398,7 +423,103 @@ def test_the_default_store_is_removed(
     slide = make_slide()
     paint(slide)
     sd.pp.embed_he(slide, encoder="texture", crop_px=64)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {".lock"}
+
+
+def test_equal_runs_at_once(
+    make_slide: Callable[..., SpatialData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One starts and ends while the other is at work: each has a store of its own, and gets the same features."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    slide = make_slide()
+    paint(slide)
+    ended: list[np.ndarray] = []
+
+    def meanwhile(images: torch.Tensor) -> torch.Tensor:
+        if not ended:
+            ended.append(np.empty(0))  # once
+            ended[0] = run()
+        return images.flatten(1)
+
+    encoder = sd.encoders.from_module(Returns(meanwhile), name="meanwhile", dim=3 * CROP_PX**2, **PLAIN)
+
+    def run() -> np.ndarray:
+        return sd.pp.embed_he(slide, encoder=encoder, crop_px=CROP_PX, copy=True)["table"].obsm["X_he"]
+
+    np.testing.assert_array_equal(run(), ended[0])
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_the_default_store_goes_on(
+    make_slide: Callable[..., SpatialData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is the second one, of a run that began while an equal one was at work."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("stdistill.pp._crop_plan.WINDOW_PX", 64)
+    slide = make_slide()
+    paint(slide, chunks=64)
+    encoder = sd.encoders.from_module(Counts(), dim=3 * CROP_PX**2, **PLAIN)
+    write, reserved, n_windows = _feature_store.FeatureStore.write, [], iter(range(100))
+
+    def fail(self: Any, *arguments: Any) -> None:
+        reserved.append(self.folder)
+        if next(n_windows) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, *arguments)
+
+    def first(self: Any, *arguments: Any) -> None:
+        """Start the second run, which fails, within the first, which ends."""
+        with monkeypatch.context() as patch:
+            patch.setattr(_feature_store.FeatureStore, "write", fail)
+            with pytest.raises(OSError, match="No space"):
+                sd.pp.embed_he(slide, encoder=encoder, crop_px=CROP_PX, copy=True)
+        monkeypatch.setattr(_feature_store.FeatureStore, "write", write)
+        write(self, *arguments)
+
+    monkeypatch.setattr(_feature_store.FeatureStore, "write", first)
+    sd.pp.embed_he(slide, encoder=encoder, crop_px=CROP_PX)
+    assert [path.parent for path in tmp_path.rglob("features.npy")] == [reserved[0]]
+    assert reserved[0].name.endswith("-2")
+    Counts.n_crops = 0
+    again = sd.pp.embed_he(slide, encoder=encoder, crop_px=CROP_PX, copy=True)
+    assert 0 < Counts.n_crops < 60
+    np.testing.assert_array_equal(again["table"].obsm["X_he"], slide["table"].obsm["X_he"])
+
+
+RESERVE = """
+import sys
+from pathlib import Path
+from stdistill.pp._feature_store import reserve_folder
+
+with reserve_folder(Path(sys.argv[1]), "run") as folder:
+    folder.mkdir()
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_folder_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RESERVE, tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "run-1\n"
+        with reserve_folder(tmp_path, "run") as folder:
+            assert folder.name == "run-2"
+        process.kill()
+    with reserve_folder(tmp_path, "run") as folder:
+        assert folder.name == "run-1"
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with (
+        pytest.raises(OSError, match=r"cannot be locked in .*No locks available.* with store="),
+        reserve_folder(tmp_path, "run"),
+    ):
+        pass
 
 
 # Bad input

@@ -122,10 +122,19 @@ def test_regions_of_a_table_are_slides(make_slide: Callable) -> None:
 
 
 def test_keys_and_copy(make_slide: Callable) -> None:
+    """There is one graph: the models read no other, and squidpy looks for it there."""
     slide = make_slide(300)
-    copied = sd.pp.neighborhoods(slide, n_neighbors=10, key_added="disc", copy=True)
-    assert set(copied["table"].obsp) == {"disc_connectivities", "disc_distances"}
-    assert copied["table"].uns["disc_neighbors"]["distances_key"] == "disc_distances"
+    copied = sd.pp.neighborhoods(slide, n_neighbors=10, copy=True)["table"]
+    keys = {"connectivities_key": "spatial_connectivities", "distances_key": "spatial_distances"}
+    assert set(copied.obsp) == set(keys.values())
+    assert copied.uns["spatial_neighbors"].items() >= keys.items()
+    assert set(copied.uns["stdistill"]["neighborhoods"]) == {
+        "radius_um",
+        "mean_neighbors",
+        "n_neighbors",
+        "seed",
+        "stdistill_version",
+    }
     assert not slide["table"].obsp
     assert sd.pp.neighborhoods(slide, n_neighbors=10) is None
     assert set(slide["table"].obsp) == {"spatial_connectivities", "spatial_distances"}
@@ -225,9 +234,3 @@ def test_a_derived_radius_is_not_called_implausible(make_cells: Callable) -> Non
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         sd.pp.neighborhoods(make_cells(1000), n_neighbors=1)
-
-
-@pytest.mark.parametrize("key", ["a/b", "", None, 3, "with space"])
-def test_names_that_cannot_be_written(make_cells: Callable, key: str) -> None:
-    with pytest.raises(ValueError, match="key_added must be a name of letters"):
-        sd.pp.neighborhoods(make_cells(100), n_neighbors=10, key_added=key)

@@ -7,6 +7,7 @@ import pytest
 import spatialdata
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spatialdata.models import Image2DModel
 
 import stdistill as sd
 from stdistill._frames import crop_origins
@@ -136,6 +137,30 @@ def test_bad_arguments(make_cells: Callable, make_slide: Callable) -> None:
         sd.pp.split_strips(make_slide(), image_key="HE")
     with pytest.raises(KeyError, match="table_key='cells' is not a table"):
         sd.pp.split_strips(make_slide(), table_key="cells")
+
+
+def test_images_that_are_no_he(make_slide: Callable, make_cells: Callable) -> None:
+    """A slide read with its morphology alone is cut along y of the centres, as its table would be."""
+    slide, cells = make_slide(300), make_cells(300, extent=60.0)
+    slide.images["morphology_focus"] = Image2DModel.parse(np.zeros((4, 20, 20), np.uint16), dims=("c", "y", "x"))
+    del slide.images["he"]
+    sd.pp.split_strips(slide, crop_px=8, mpp=0.25)
+    sd.pp.split_strips(cells, crop_px=8, mpp=0.25)
+    assert slide["table"].obs["split"].tolist() == cells.obs["split"].tolist()
+    with pytest.raises(ValueError, match=r"no H&E whose pixels could be cut into strips\. Give mpp="):
+        sd.pp.split_strips(slide)
+    with pytest.raises(KeyError, match=r"image_key='HE' is not an image.*'morphology_focus'"):
+        sd.pp.split_strips(slide, mpp=0.25, image_key="HE")
+
+
+def test_an_he_of_another_name_is_not_passed_over(make_slide: Callable) -> None:
+    """Strips along y of the centres could cross the crops of an H&E that lies at an angle."""
+    slide = make_slide()
+    slide.images["HE"] = slide.images.pop("he")
+    with pytest.raises(KeyError, match=r"image_key='he' is not an image.*'HE'.*image_key="):
+        sd.pp.split_strips(slide, crop_px=4, mpp=0.2125)
+    sd.pp.split_strips(slide, crop_px=4, mpp=0.2125, image_key="HE")
+    assert slide["table"].obs["split"].notna().all()
 
 
 def test_nothing_is_written_when_the_crops_are_too_large(make_cells: Callable) -> None:

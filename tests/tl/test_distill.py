@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 import stdistill as sd
 from stdistill._niche_results import write_niches
 from stdistill._record import write_record
+from stdistill.models._distillation import Distillation
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 4, "learning_rate": 5e-3}
 FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}
@@ -150,6 +152,29 @@ def test_fits_the_teacher_first_and_says_so(
     assert "spatial_neighbors" in cells.uns
 
 
+def no_step(*_: Any) -> None:
+    pytest.fail("a complete run was trained further")
+
+
+def test_killed_after_training(
+    make_tissue: Callable, tissue: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was trained is kept, and used."""
+    run = partial(sd.tl.distill, k=3, checkpoint_dir=tmp_path, **FAST)
+    with monkeypatch.context() as patch:
+        patch.setattr(sd.models.NicheModel, "predict", None)
+        with pytest.raises(TypeError):
+            run(tissue)
+    assert "student_niche" not in tissue.obs
+    with monkeypatch.context() as patch:
+        patch.setattr(Distillation, "training_step", no_step)
+        run(tissue)
+    undisturbed = make_tissue()
+    sd.pp.neighborhoods(undisturbed, n_neighbors=15)
+    sd.tl.distill(undisturbed, k=3, **FAST)
+    pd.testing.assert_frame_equal(tissue.obs, undisturbed.obs)
+
+
 def test_several_slides(make_tissue: Callable) -> None:
     """A list and one table of all give the same student; niches and radius are shared."""
     slides = [make_tissue(seed=seed) for seed in (0, 5)]
@@ -221,6 +246,8 @@ def test_library_of_one_cell_and_cells_without_neighbours(make_tissue: Callable)
         ({"size": "huge"}, ValueError, r"size must be one of \['small', 'base'\]"),
         ({"dropout": 1.0}, ValueError, "dropout must be"),
         ({"max_epochs": 0}, ValueError, "max_epochs must be at least 1"),
+        ({"max_steps": 0}, ValueError, "max_steps to be at least 1, or -1 for no limit, found 0"),
+        ({"seed": 2**32}, ValueError, "seed must be"),
         ({"key_added": "a/b"}, ValueError, "key_added must be a name"),
         ({"split_key": None}, None, ""),
     ],
@@ -260,6 +287,13 @@ def test_fewer_training_cells_than_niches(tissue: ad.AnnData) -> None:
         sd.tl.distill(tissue, k=3, **FAST)
 
 
+def test_groups_of_other_names(tissue: ad.AnnData) -> None:
+    tissue.obs["split"] = tissue.obs["split"].cat.rename_categories({"train": "fit"})
+    tissue.obs.loc[tissue.obs_names[:2], "split"] = np.nan
+    with pytest.raises(ValueError, match=r"No cell is 'train'.*holds \['buffer', 'fit', 'test'\]: .*split_key=None"):
+        sd.tl.distill(tissue, k=3, **FAST)
+
+
 def test_graph_that_leaks(make_tissue: Callable) -> None:
     cells = make_tissue()
     sd.pp.neighborhoods(cells, n_neighbors=15, split_key=None)
@@ -277,10 +311,12 @@ def test_slides_that_do_not_go_together(make_tissue: Callable) -> None:
         sd.tl.distill([], **FAST)
     for slide, encoder in zip(slides, ("uni2-h", "texture"), strict=True):
         write_record(slide, "embed_he", encoder=encoder, key_added="X_he")
-        sd.pp.neighborhoods(slide, radius_um=40.0)
     with pytest.raises(ValueError, match=r"different encoder in the tables: \['uni2-h', 'texture'\]"):
         sd.tl.distill(slides, k=3, **FAST)
-    sd.pp.neighborhoods(slides[1], radius_um=50.0)
+    assert not any("spatial_neighbors" in slide.uns for slide in slides)
+    for slide, radius_um in zip(slides, (40.0, 50.0), strict=True):
+        write_record(slide, "embed_he", encoder="texture", key_added="X_he")
+        sd.pp.neighborhoods(slide, radius_um=radius_um)
     with pytest.raises(ValueError, match=r"radii \[40.0, 50.0\] µm. One model needs one"):
         sd.tl.distill(slides, k=3, **FAST)
     del slides[1].obs["teacher_logit_0"], slides[1].obs["teacher_logit_1"], slides[1].obs["teacher_logit_2"]
@@ -288,4 +324,16 @@ def test_slides_that_do_not_go_together(make_tissue: Callable) -> None:
         sd.tl.distill(slides, k=3, **FAST)
     slides[1].obsm["X_he"] = slides[1].obsm["X_he"][:, :4]
     with pytest.raises(ValueError, match=r"has \[6, 4\] features in the tables"):
+        sd.tl.distill(slides, k=3, **FAST)
+
+
+def test_slides_of_one_scanner(make_tissue: Callable) -> None:
+    """Their own pixels are as large but for the alignment's last digits; the weights must be the same."""
+    slides = [make_tissue(seed=seed) for seed in (0, 1)]
+    for slide, mpp in zip(slides, (0.27374, 0.27381), strict=True):
+        write_record(slide, "embed_he", encoder="uni2-h", revision="sha256-aa", mpp=mpp, crop_px=224, key_added="X_he")
+    card = sd.tl.distill(slides, k=3, **FAST | {"max_epochs": 1}).card
+    assert (card.encoder, card.encoder_revision, card.mpp) == ("uni2-h", "sha256-aa", 0.27374)
+    slides[1].uns["stdistill"]["embed_he"]["revision"] = "sha256-bb"
+    with pytest.raises(ValueError, match=r"different encoder_revision in the tables: \['sha256-aa', 'sha256-bb'\]"):
         sd.tl.distill(slides, k=3, **FAST)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import stdistill as sd
+from stdistill._record import write_record
 from stdistill._runs import _protocol
 
 EPOCHS = {"teacher_epochs": 1, "student_epochs": 1}
@@ -191,12 +192,16 @@ def test_what_is_missing_is_made(cells: ad.AnnData) -> None:
         ({"ks": []}, "ks is empty"),
         ({"ks": [1]}, "ks must be at least 2"),
         ({"ks": [2.5]}, "ks must be an integer"),
+        ({"ks": 20}, r"ks must be several integers, found 20 \(int\)"),
+        ({"ks": "20"}, r"ks must be several integers, found '20' \(str\)"),
         ({"teacher_epochs": 0}, "teacher_epochs must be at least 1"),
         ({"seed": -1}, "seed must be at least 0"),
         ({"cell_type_key": "type"}, "cell_type_key='type' is not a column"),
         ({"label_key": "tumour"}, "label_key='tumour' is not a column"),
         ({"label_key": "annotation", "polygons": "a.geojson"}, "either as label_key="),
-        ({"polygons": "a.geojson"}, "no file of polygons"),
+        ({"polygons": "a.geojson"}, r'where the cells lie there is not known.*polygons_unit="um"'),
+        ({"polygons": "a.geojson", "polygons_unit": "um"}, "no file of polygons"),
+        ({"polygons": "a.geojson", "polygons_unit": "mm"}, "polygons_unit must be one of"),
     ],
 )
 def test_bad_input(
@@ -209,6 +214,50 @@ def test_bad_input(
         sd.tl.evaluate(cells, out=tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
     assert cells.obs.columns.tolist() == columns
+
+
+def test_what_is_unknown_of_all_test_cells(cells: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels of the training cells alone are no use for measures on the test cells, and that is known beforehand."""
+    forbid(monkeypatch, "nolan")
+    tested = cells.obs["split"] == "test"
+    cells.obs["one_type"] = cells.obs["cell_type"].where(~tested, "T")
+    cells.obs["cell_type"] = cells.obs["cell_type"].where(~tested)
+    cells.obs["annotation"] = cells.obs["annotation"].where(~tested)
+    with pytest.raises(ValueError, match=r"None of the \d+ cells \(test\) has a cell type in \.obs\['cell_type'\]"):
+        sd.tl.evaluate(cells, ks=[3], cell_type_key="cell_type")
+    with pytest.raises(ValueError, match=r"\.obs\['one_type'\] \(cell_type_key\) has the one label 'T'"):
+        sd.tl.evaluate(cells, ks=[3], cell_type_key="one_type")
+    with pytest.raises(ValueError, match="No cell that could be scored is annotated"):
+        sd.tl.evaluate(cells, ks=[3], label_key="annotation")
+    cells.obs["split"] = cells.obs["split"].where(~tested, "buffer")
+    with pytest.raises(ValueError, match="No cell is 'test' in the split"):
+        sd.tl.evaluate(cells, ks=[3])
+
+
+def test_a_split_of_strings_and_polygons_in_pixels(
+    evaluated: Evaluated, cells: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a user may have them, they give what a categorical split and a column of annotations give."""
+    features = []
+    for name, left in (("Tumor 1", 0), ("Tumor 2", 2400)):  # on an H&E of 0.5 µm per pixel, turned by a quarter
+        ring = [[0, left], [4800, left], [4800, left + 2400], [0, left + 2400], [0, left]]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "geometry": geometry, "properties": {"name": name}})
+    path = tmp_path / "qupath.geojson"
+    path.write_text(json.dumps(features))
+    um_to_he = np.array([[0, -2, 4800], [2, 0, 0], [0, 0, 1.0]])
+    write_record(cells, "read_xenium", um_to_he=um_to_he, he_shape=np.array([4800, 4800]), image_key="he")
+    cells.obs["split"] = cells.obs["split"].astype(object)
+
+    def fitted_before(run: object, cells: ad.AnnData, k: int, training: object) -> None:
+        for method in ("teacher", "student", "he_nolan", "he_leiden"):
+            cells.obs[f"{method}_k{k}_niche"] = evaluated.cells.obs[f"{method}_k{k}_niche"]
+
+    monkeypatch.setattr(_protocol, "_fit_methods", fitted_before)
+    found = sd.tl.evaluate(cells, ks=[3], cell_type_key="cell_type", polygons=path, **EPOCHS)
+    for name, table in found.tables.items():
+        of_3 = evaluated.result.tables[name].query("k == 3").reset_index(drop=True)
+        pd.testing.assert_frame_equal(table, of_3)
 
 
 def test_without_features_or_split(cells: ad.AnnData) -> None:

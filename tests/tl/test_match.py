@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import stdistill as sd
 from stdistill._niche_results import PALETTE
+from stdistill._record import read_record
 from stdistill.tl._match import best_partners
 
 RED, GREEN, BLUE = "#ff0000", "#00ff00", "#0000ff"
@@ -37,9 +38,21 @@ def test_the_same_tissue_has_the_same_colour(cells: ad.AnnData) -> None:
     assert colors["w"] != colors["z"]
     assert list(cells.uns["teacher_niche_colors"]) == [RED, GREEN, BLUE]
     assert cells.obs["other_niche"].cat.categories.tolist() == list("wxyz")
-    record = cells.uns["stdistill"]["match_niches"]
+    record = cells.uns["stdistill"]["match_niches_other_niche"]
     assert record["share_matched"] == 6 / 7
-    assert (record["key"], record["reference_key"], record["rename"]) == ("other_niche", "teacher_niche", False)
+    assert (record["key_added"], record["reference_key"], record["rename"]) == ("other_niche", "teacher_niche", False)
+
+
+def test_each_key_has_a_record(cells: ad.AnnData) -> None:
+    cells.obs["third_niche"] = cells.obs["teacher_niche"].copy()
+    for key in ("other_niche", "third_niche"):
+        sd.tl.match_niches(cells, reference_key="teacher_niche", key=key)
+    sd.tl.match_niches(cells, reference_key="teacher_niche", key="third_niche", rename=True)  # replaces its own only
+    records = cells.uns["stdistill"]
+    assert records.keys() == {"match_niches_other_niche", "match_niches_third_niche"}
+    assert read_record(cells, "match_niches", "other_niche")["share_matched"] == 6 / 7
+    third = read_record(cells, "match_niches", "third_niche")
+    assert (third["share_matched"], third["rename"]) == (1, True)
 
 
 def test_names(cells: ad.AnnData) -> None:

@@ -232,3 +232,16 @@ def test_bad_input(tissue: ad.AnnData) -> None:
     with pytest.raises(ValueError, match="0 cells can be trained on"):
         sd.tl.nolan(tissue, k=3, **FAST)
     assert "teacher_niche" not in tissue.obs
+
+
+def test_latents_made_slide_by_slide(make_tissue: Callable[..., ad.AnnData]) -> None:
+    """Each of its own scVI model: their axes mean different things, whatever their number."""
+    slides = [make_tissue(300, seed=seed) for seed in (0, 1)]
+    for slide, sha256 in zip(slides, ("aa", "bb"), strict=True):
+        write_record(slide, "embed_expression", model_sha256=sha256, key_added="X_scVI")
+        slide.uns.pop("spatial_neighbors", None)
+    with pytest.raises(ValueError, match=r"different expression_model_sha256 .*sd\.pp\.embed_expression\(library_key="):
+        sd.tl.nolan(slides, k=3, **FAST)
+    assert not any({"spatial_neighbors", "teacher_niche_colors"} & set(slide.uns) for slide in slides)
+    write_record(slides[1], "embed_expression", model_sha256="aa", key_added="X_scVI")
+    assert sd.tl.nolan(slides, k=3, **FAST).card.expression_model_sha256 == "aa"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +55,22 @@ def test_another_slide(student: NicheModel) -> None:
     record = slide.uns["stdistill"]["predict"]
     assert record["radius_um"] == student.radius_um
     assert record["kind"] == "distillation"
+    assert (record["teacher_key"], record["encoder"]) == ("truth", "texture")
+
+
+def test_record_tells_which_model_it_was(student: NicheModel, tmp_path: Path) -> None:
+    """Of two models with one card, the one whose saved card lists the hash."""
+    network = copy.deepcopy(student.network)
+    with torch.no_grad():
+        next(network.parameters()).add_(1)
+    slide = make(1)
+    for name, model in (("one", student), ("other", NicheModel(network, student.card, student.history))):
+        model.save(tmp_path / name)
+        sd.tl.predict(slide, model, key_added=name)
+        saved = json.loads((tmp_path / name / "card.json").read_text())
+        assert slide.uns["stdistill"][f"predict_{name}"]["model_sha256"] == saved["sha256"]["weights.safetensors"]
+    records = [slide.uns["stdistill"][f"predict_{name}"] for name in ("one", "other")]
+    assert records[0]["model_sha256"] != records[1]["model_sha256"]
 
 
 def test_same_as_distill_wrote(trained: tuple[ad.AnnData, NicheModel], tmp_path: Path) -> None:
@@ -72,8 +90,8 @@ def test_card_knows_the_encoder(student: NicheModel) -> None:
 
 def test_copy(student: NicheModel) -> None:
     slide = make(1)
-    copy = sd.tl.predict(slide, student, copy=True)
-    assert "student_niche" in copy.obs
+    copied = sd.tl.predict(slide, student, copy=True)
+    assert "student_niche" in copied.obs
     assert "student_niche" not in slide.obs
     assert "spatial_neighbors" not in slide.uns
 
@@ -103,7 +121,7 @@ def test_table_of_several_slides(student: NicheModel) -> None:
         ("encoder", "uni2-h", r"encoder 'uni2-h', the model was trained on 'texture'.*embed_he\(encoder='texture'\)"),
         ("crop_px", 448, r"crop_px 448, the model was trained on 224.*embed_he\(crop_px=224\)"),
         ("stain_normalization", "macenko", "stain_normalization 'macenko', the model was trained on None"),
-        ("mpp", 0.5, r"0.5 µm per pixel, the model was trained at 0.274.*embed_he\(mpp=0.274\)"),
+        ("mpp", 0.5, r"mpp 0.5, the model was trained on 0.274.*embed_he\(mpp=0.274\)"),
     ],
 )
 def test_features_that_are_not_the_models(student: NicheModel, entry: str, value: object, message: str) -> None:
@@ -120,10 +138,38 @@ def test_revisions_differ_when_both_are_known(student: NicheModel) -> None:
     slide.uns["stdistill"]["embed_he"]["revision"] = "abc"
     sd.tl.predict(slide, student)
     known = NicheModel(student.network, replace(student.card, encoder_revision="def"), student.history)
-    with pytest.raises(ValueError, match="encoder_revision 'abc', the model was trained on 'def'"):
+    with pytest.raises(
+        ValueError, match=r"encoder_revision 'abc', the model was trained on 'def'.*weights= of sd\.encoders\.get reads"
+    ):
         sd.tl.predict(slide, known)
     slide.uns["stdistill"]["embed_he"]["revision"] = "unknown"
     sd.tl.predict(slide, known)
+
+
+def test_pixels_of_nearly_the_same_size(student: NicheModel) -> None:
+    slide = make(1)
+    slide.uns["stdistill"]["embed_he"]["mpp"] = 0.2771
+    sd.tl.predict(slide, student)
+    assert slide.obs["student_niche"].notna().all()
+
+
+def test_latent_of_another_scvi_model(student: NicheModel) -> None:
+    """A teacher reads latents of its own scVI model; one of unknown origin is taken as it is."""
+    paired, slide, unknown = (make(seed) for seed in range(3))
+    for table, sha256 in ((paired, "aa"), (slide, "bb"), (unknown, None)):
+        table.obsm["X_scVI"] = table.obsm["X_he"].astype(np.float32)
+        if sha256 is not None:
+            write_record(table, "embed_expression", model_sha256=sha256, key_added="X_scVI")
+    teacher = sd.tl.nolan(paired, k=2, **FAST)
+    assert (teacher.card.expression_model_sha256, teacher.card.encoder) == ("aa", None)
+    with pytest.raises(
+        ValueError, match=r"expression_model_sha256 'bb', the model was trained on 'aa'.*\(model=\.\.\.\)"
+    ):
+        sd.tl.predict(slide, teacher, key_added="teacher")
+    assert "teacher_niche" not in slide.obs
+    assert "spatial_neighbors" not in slide.uns
+    sd.tl.predict(unknown, teacher, key_added="teacher")
+    assert unknown.obs["teacher_niche"].notna().all()
 
 
 def test_wrong_dimension(student: NicheModel) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anndata as ad
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 from sklearn.svm import LinearSVC
+from spatialdata import SpatialData
 
 import stdistill as sd
 
@@ -111,12 +113,39 @@ def test_polygons(make_cells: Callable, tmp_path: Path) -> None:
             features.append({"type": "Feature", "geometry": geometry, "properties": name})
     path = tmp_path / "pathologist.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-    table = sd.tl.pathology_probe(cells, polygons=path, keys="teacher_niche", split_key=None)
+    table = sd.tl.pathology_probe(cells, polygons=path, polygons_unit="um", keys="teacher_niche", split_key=None)
     assert table["macro_f1"].item() == 1
     assert table["n_cells"].item() == cells.n_obs
+    with pytest.raises(ValueError, match=r'is not known.*are read with polygons_unit="um"'):
+        sd.tl.pathology_probe(cells, polygons=path)
+    with pytest.raises(ValueError, match=r"polygons_unit must be one of \['px', 'um'\], found 'mm'"):
+        sd.tl.pathology_probe(cells, polygons=path, polygons_unit="mm")
     cells.obsm["spatial"] = cells.obsm["spatial"] + 1e6
     with pytest.raises(ValueError, match=r"100 polygons of .* cover no cell"):
-        sd.tl.pathology_probe(cells, polygons=path)
+        sd.tl.pathology_probe(cells, polygons=path, polygons_unit="um")
+
+
+def test_polygons_as_they_come(bundle: Path, tmp_path: Path) -> None:
+    """A pathologist's file in H&E pixels, and the same polygons moved to µm by another package, say the same."""
+    slide = sd.pp.read_xenium(bundle)
+    cells = slide["table"]
+    east = cells.obsm["spatial"][:, 0] // 100
+    cells.obs["student_niche"] = pd.Categorical(east.astype(int).astype(str))
+    file = bundle / "simulated_pathology.geojson"
+    regions = gpd.GeoDataFrame.from_features(json.loads(file.read_text()))
+    to_um = np.linalg.inv(cells.uns["stdistill"]["read_xenium"]["um_to_he"])
+    moved = regions.set_geometry(regions.affine_transform([*to_um[:2, :2].ravel(), *to_um[:2, 2]]))
+    moved["name"] = [classification["name"] for classification in regions["classification"]]
+    (tmp_path / "um.geojson").write_text(moved[["name", "geometry"]].to_json())
+
+    def probe(data: ad.AnnData | SpatialData, **polygons: object) -> pd.DataFrame:
+        return sd.tl.pathology_probe(data, **polygons, block_um=100, gap_um=10, labels=["Tumor", "Stroma"])
+
+    expected = probe(cells, polygons=tmp_path / "um.geojson", polygons_unit="um")
+    assert expected["n_cells"].item() > 50
+    pd.testing.assert_frame_equal(probe(slide, polygons=file), expected)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    pd.testing.assert_frame_equal(probe(ad.read_h5ad(tmp_path / "cells.h5ad"), polygons=file), expected)
 
 
 def test_names_do_not_matter(make_cells: Callable) -> None:

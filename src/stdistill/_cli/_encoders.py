@@ -49,7 +49,7 @@ def _check(name: str) -> dict[str, Any]:
     fields = ("name", "dim", "input_px", "licence", "commercial", "gated", "n_params", "source", "reference")
     found = {field: getattr(encoder, field) for field in fields} | {"at_hand": is_at_hand(encoder)}
     try:
-        revision = check(encoder, ask=True)
+        revision = check(encoder)
     except OSError as error:
         return found | {"available": False, "reason": str(error)}
     return found | {"available": True, "revision": revision}

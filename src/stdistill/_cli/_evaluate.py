@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stdistill._cli._options import FILE, FOLDER, SLIDE, TRAINING, SeveralNumbers, with_options
+
+if TYPE_CHECKING:
+    from stdistill.tl._annotations import PolygonsUnit
 
 
 @click.command(cls=SeveralNumbers)
@@ -19,7 +23,14 @@ from stdistill._cli._options import FILE, FOLDER, SLIDE, TRAINING, SeveralNumber
     default=(10, 20),
     help="Numbers of niches, one or several.  [default: 10 20]",
 )
-@click.option("--annotations", type=FILE, help="GeoJSON of a pathologist's annotations: polygons in µm.")
+@click.option("--annotations", type=FILE, help="GeoJSON of a pathologist's annotations, as QuPath exports them.")
+@click.option(
+    "--polygons-unit",
+    type=click.Choice(["px", "um"]),
+    default="px",
+    show_default=True,
+    help="What the annotations are drawn in: pixels of the H&E at full resolution, as QuPath exports them, or µm.",
+)
 @with_options(TRAINING)
 @click.option("--out", type=FOLDER, default="evaluation", show_default=True, help="Folder to write or to go on with.")
 def command(
@@ -30,6 +41,7 @@ def command(
     encoder: str,
     ks: tuple[int, ...],
     annotations: Path | None,
+    polygons_unit: PolygonsUnit,
     expression_epochs: int | None,
     teacher_epochs: int | None,
     student_epochs: int | None,
@@ -58,10 +70,11 @@ def command(
         out,
         command="evaluate",
         parameters={"encoder": encoder, **training._asdict()},
-        asked={**source._asdict(), "ks": ks, "annotations": annotations},
+        asked={**source._asdict(), "ks": ks, "annotations": annotations, "polygons_unit": polygons_unit},
     )
     slide = read_slide(run, source)
     has_cell_types = _keys.CELL_TYPE in slide.tables[_keys.TABLE].obs
-    asked = Asked(ks, _keys.CELL_TYPE if has_cell_types else None, polygons=annotations)
+    cell_type_key = _keys.CELL_TYPE if has_cell_types else None
+    asked = Asked(ks, cell_type_key, polygons=annotations, polygons_unit=polygons_unit)
     evaluation = run_protocol(run, slide, asked, training, encoder=encoder)
     click.echo(f"\n{evaluation}\n\nWrote the tables, figures and models to {out}.")

@@ -21,7 +21,8 @@ from stdistill.encoders._registry import resolve
 from stdistill.models import NicheModel
 from stdistill.models._card import ModelCard
 from stdistill.tl._inputs import NEIGHBORS
-from stdistill.tl._predict import MPP_TOLERANCE, check_card
+from stdistill.tl._origin import find_difference, is_same_mpp, known_origin, origin_of_card
+from stdistill.tl._predict import check_card
 
 
 def load_student(folder: Path) -> NicheModel:
@@ -128,10 +129,11 @@ def _find_encoders(card: ModelCard, name: str | None) -> list[Encoder]:
         raise KeyError(msg) from error
     found = "+".join(one.name for one in encoders)
     revision = "+".join(one.revision or UNKNOWN_REVISION for one in encoders)
-    if found != card.encoder:
+    difference = find_difference(known_origin({"encoder": found, "encoder_revision": revision}), origin_of_card(card))
+    if difference == "encoder":
         msg = f"The encoder is {found!r}; the student was trained on features of {card.encoder!r}."
         raise ValueError(msg)
-    if UNKNOWN_REVISION not in (revision, card.encoder_revision) and revision != (card.encoder_revision or revision):
+    if difference == "encoder_revision":
         msg = (
             f"The weights of {found!r} are of revision {revision!r}; the student was trained on features of "
             f"{card.encoder_revision!r}."
@@ -142,4 +144,4 @@ def _find_encoders(card: ModelCard, name: str | None) -> list[Encoder]:
 
 def _find_mpp(native: float, trained: float) -> float | None:
     """Return the µm per pixel to resample to; `None`, the image's own pixels, where they are as large."""
-    return None if abs(native / trained - 1) <= MPP_TOLERANCE else trained
+    return None if is_same_mpp(native, trained) else trained

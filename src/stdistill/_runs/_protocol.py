@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 from anndata import AnnData
@@ -17,8 +17,10 @@ from stdistill._runs._figures import draw_methods
 from stdistill._runs._folder import Run, replacing
 from stdistill._runs._prepare import Training, fit_student, fit_teacher, prepare, split
 from stdistill._runs._tables import format_tables
-from stdistill._validate import get_split, get_table
-from stdistill.tl._labels import NICHE_SUFFIX, held_out
+from stdistill._validate import get_table
+from stdistill.tl._annotations import PolygonsUnit, annotated_folds
+from stdistill.tl._composition import CELL_TYPE_HINT
+from stdistill.tl._labels import NICHE_SUFFIX, check_several, held_out, read_labels
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -37,11 +39,17 @@ class Asked(NamedTuple):
     cell_type_key: str | None = None
     label_key: str | None = None
     polygons: str | Path | None = None
+    polygons_unit: PolygonsUnit = "px"
 
     @property
     def has_annotations(self) -> bool:
         """Whether there is something for the probe."""
         return self.label_key is not None or self.polygons is not None
+
+    @property
+    def annotations(self) -> dict[str, Any]:
+        """The arguments of the probe that say where they are."""
+        return {"label_key": self.label_key, "polygons": self.polygons, "polygons_unit": self.polygons_unit}
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ def run_protocol(
 ) -> Evaluation:
     """Run the protocol on a slide; tables and figures go to the folder of the run."""
     split(run, data, table_key)
-    _check_asked(get_table(data, table_key), asked)
+    _check_asked(data, asked, table_key)
     cells = prepare(run, data, training, encoder=encoder, table_key=table_key)
     for k in asked.ks:
         _fit_methods(run, cells, k, training)
@@ -87,7 +95,7 @@ def run_protocol(
             titles = {_key(prefix, k): name for prefix, name in NAMES.items()}
             draw_methods(data, titles, run.folder / f"niches_k{k}", table_key=table_key)
     tables = {}
-    for name, measure in _measures(cells, asked, training.seed).items():
+    for name, measure in _measures(data, asked, training.seed, table_key).items():
         tables[name] = run.step(name, partial(_for_each_k, asked.ks, measure))
         if run.folder is not None:
             with replacing(run.folder / f"{name}.csv") as new:
@@ -95,13 +103,19 @@ def run_protocol(
     return Evaluation(steps=run.steps, **tables)
 
 
-def _check_asked(cells: AnnData, asked: Asked) -> None:
+def _check_asked(data: AnnData | SpatialData, asked: Asked, table_key: str) -> None:
     """Raise for cell types and annotations that could not be used, before hours of training."""
-    any_key = str(getattr(get_split(cells, _keys.SPLIT), "name", _keys.SPLIT))  # in place of niches
+    cells = get_table(data, table_key)
+    group, measured = held_out(cells, _keys.SPLIT)
     if asked.cell_type_key is not None:
-        sd.tl.composition(cells, niche_key=any_key, cell_type_key=asked.cell_type_key)
+        cell_types = read_labels(cells, asked.cell_type_key, "cell_type_key", CELL_TYPE_HINT)
+        typed = measured & cell_types.known
+        if not typed.any():
+            msg = f"None of the {measured.sum()} cells ({group}) has a cell type in .obs[{asked.cell_type_key!r}]."
+            raise ValueError(msg)
+        check_several(cell_types, typed, f".obs[{asked.cell_type_key!r}] (cell_type_key)")
     if asked.has_annotations:
-        sd.tl.pathology_probe(cells, label_key=asked.label_key, polygons=asked.polygons, keys=any_key)
+        annotated_folds(data, table_key=table_key, **asked.annotations)
 
 
 def _fit_methods(run: Run, cells: AnnData, k: int, training: Training) -> None:
@@ -115,8 +129,11 @@ def _fit_methods(run: Run, cells: AnnData, k: int, training: Training) -> None:
         sd.tl.match_niches(cells, reference_key=_key(TEACHER, k), key=_key(prefix, k))
 
 
-def _measures(cells: AnnData, asked: Asked, seed: int) -> dict[str, Callable[[int], pd.DataFrame]]:
+def _measures(
+    data: AnnData | SpatialData, asked: Asked, seed: int, table_key: str
+) -> dict[str, Callable[[int], pd.DataFrame]]:
     """Name what was asked for, each for one k, on the test cells."""
+    cells = get_table(data, table_key)
     measures: dict[str, Callable[[int], pd.DataFrame]] = {"agreement": lambda k: _agreement(cells, k)}
     if asked.cell_type_key is not None:
         cell_type_key = asked.cell_type_key
@@ -131,7 +148,7 @@ def _measures(cells: AnnData, asked: Asked, seed: int) -> dict[str, Callable[[in
         )
     if asked.has_annotations:
         measures["pathology_probe"] = lambda k: sd.tl.pathology_probe(
-            cells, label_key=asked.label_key, polygons=asked.polygons, keys=_keys_of([*COMPARED, TEACHER], k)
+            data, keys=_keys_of([*COMPARED, TEACHER], k), table_key=table_key, **asked.annotations
         )
     return measures
 

@@ -1,56 +1,66 @@
-"""Whether the weights of an encoder can be had, asked in about a second and before anything is computed."""
+"""Whether the weights of an encoder can be had, and which they are: known in seconds, before anything is computed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stdistill.encoders._checkpoint import WEIGHT_FILES, find_weights
+from stdistill.encoders._checkpoint import FINGERPRINT, WEIGHT_FILES, as_fingerprint, find_weights, fingerprint
 from stdistill.encoders._encoder import Encoder
 
 RANDOM = "random"
 """As source of the weights: none, but fixed random ones."""
+SHA256 = re.compile("[0-9a-f]{64}")
 TIMEOUT_S = 3
-"""How long the hub is waited for before it counts as out of reach."""
+"""How long to wait for the hub where there is another way."""
 
 
-def check(encoder: Encoder, *, ask: bool = False) -> str | None:
+def check(encoder: Encoder, *, timeout_s: float | None = None) -> str | None:
     """Raise an `OSError` unless the weights can be had; nothing is downloaded.
 
-    The network is asked only where a token is logged in, the hub is not switched off (``HF_HUB_OFFLINE``), and the
-    weights are not on this machine already. Open weights without a token are left to the download, unless `ask`.
+    The hub is asked where it is not switched off (``HF_HUB_OFFLINE``) and the weights are not on this machine already;
+    about gated ones only with a token, without which it refuses.
+
+    Parameters
+    ----------
+    encoder
+        Whose weights.
+    timeout_s
+        Seconds after which the hub counts as out of reach, by default its client's own, ``HF_HUB_ETAG_TIMEOUT``.
 
     Returns
     -------
-    The revision of the weights, where known.
+    The revision of the weights, where known: a hash of their file, the same of a local copy of this file, of one in the
+    hub's cache and of one that is yet to be downloaded.
     """
     if encoder.source is not None and is_local(encoder.source):
         find_weights(Path(encoder.source))
-    if not is_on_hub(encoder.source):
+    if not is_on_hub(encoder.source) or (encoder.revision or "").startswith(FINGERPRINT):  # checked before
         return encoder.revision
     name, repository, revision = encoder.name, str(encoder.source), encoder.revision
     cached = find_cached(repository, revision)
     if cached is not None:
-        return commit(cached)
+        blob = cached.resolve().name  # the cache names large files by their hash, and links to them
+        return as_fingerprint(blob) if SHA256.fullmatch(blob) else fingerprint(cached)
 
     from huggingface_hub import get_token, is_offline_mode
 
     if is_offline_mode():
         raise FileNotFoundError(explain(name, repository, "they are not on this machine, and HF_HUB_OFFLINE is set."))
     token = get_token()
-    if token is None:
-        if encoder.gated:
-            raise PermissionError(explain(name, repository, "access is granted on request, and you are not logged in."))
-        if not ask:
-            return revision
+    if token is None and encoder.gated:
+        raise PermissionError(explain(name, repository, "access is granted on request, and you are not logged in."))
     with hub_errors(name, repository):
-        return _ask_hub(name, repository, revision, token)
+        return _ask_hub(name, repository, revision, token, timeout_s)
 
 
-def _ask_hub(name: str, repository: str, revision: str | None, token: str | None) -> str | None:
-    """Ask for the head of a file of weights; return the commit it is of."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+def _ask_hub(
+    name: str, repository: str, revision: str | None, token: str | None, timeout_s: float | None
+) -> str | None:
+    """Ask for the head of a file of weights; return its hash, which is the etag that the hub gives large files."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
     # Those of the HTTP client, which differs between versions of the hub.
@@ -58,7 +68,8 @@ def _ask_hub(name: str, repository: str, revision: str | None, token: str | None
     for file in WEIGHT_FILES:
         url = hf_hub_url(repository, file, revision=revision)
         try:
-            return get_hf_file_metadata(url, token=token, timeout=TIMEOUT_S).commit_hash
+            timeout = constants.HF_HUB_ETAG_TIMEOUT if timeout_s is None else timeout_s
+            etag = get_hf_file_metadata(url, token=token, timeout=timeout).etag or ""
         except EntryNotFoundError:
             continue  # the hub answered: access is granted, the file has another name
         except HfHubHTTPError:
@@ -66,6 +77,7 @@ def _ask_hub(name: str, repository: str, revision: str | None, token: str | None
         except client_errors as error:
             reason = f"they are not on this machine, and the hub could not be reached ({type(error).__name__})."
             raise ConnectionError(explain(name, repository, reason)) from error
+        return as_fingerprint(etag) if SHA256.fullmatch(etag) else revision
     return revision
 
 

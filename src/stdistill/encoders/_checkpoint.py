@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Files of weights in a repository of the hub, and in a copy of one; the first that is there is read."""
+FINGERPRINT = "sha256-"
+"""With this begins a hash of weights that is recorded as their revision."""
 SHOWN = 3
 """Names that an error lists."""
 
@@ -33,9 +35,14 @@ def find_weights(path: Path) -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """Hash a file of weights, so that features of other weights are told apart."""
+    """Hash a file of weights, so that features of other weights are told apart; about a second per GB."""
     with path.open("rb") as file:
-        return f"sha256-{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
+        return as_fingerprint(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def as_fingerprint(sha256: str) -> str:
+    """Shorten a hash of weights to what is recorded."""
+    return f"{FINGERPRINT}{sha256[:16]}"
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ class Encoder:
         Where the weights are: a repository of the Hugging Face hub, an absolute path, a URL, or ``"random"``; `None`
         when there are none to fetch.
     revision
-        Commit of the repository, or a hash of the weights, where known.
+        Which weights, where known: a hash of their file, which is the same wherever a copy of it comes from.
     licence
         Licence of the weights. A student distilled through them may inherit its terms.
     commercial

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stdistill.encoders._checkpoint import as_fingerprint
 from stdistill.encoders._encoder import Encoder, Interpolation, Precision
 
 if TYPE_CHECKING:
@@ -106,4 +107,4 @@ def _hash_weights(module: nn.Module) -> str:
         if isinstance(value, torch.Tensor):
             digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return f"sha256-{digest.hexdigest()[:16]}"
+    return as_fingerprint(digest.hexdigest())

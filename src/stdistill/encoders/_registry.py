@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stdistill._warn import warn
 from stdistill.encoders import _timm
-from stdistill.encoders._access import RANDOM, check, is_local
+from stdistill.encoders._access import RANDOM, TIMEOUT_S, check, is_local
 from stdistill.encoders._catalogue import CATALOGUE, RUNS_CODE
 from stdistill.encoders._checkpoint import find_weights, fingerprint
 from stdistill.encoders._encoder import Encoder
@@ -177,7 +177,7 @@ def _resolve(encoder: str | Encoder) -> Encoder:
 def _auto() -> Encoder:
     papers = get(PAPERS)
     try:
-        return replace(papers, revision=check(papers))
+        return replace(papers, revision=check(papers, timeout_s=TIMEOUT_S))
     except OSError as error:
         reason = str(error)
     warn(

@@ -43,6 +43,8 @@ class ModelCard:
     """Their side."""
     stain_normalization: str | None = None
     """The stains that the crops were normalised to."""
+    expression_model_sha256: str | None = None
+    """Fingerprint of the scVI model that computed the features, of a model of expression."""
     teacher: str | None = None
     """What a student was taught by: prefix of the logits, or the column of the labels."""
     temperature: float | None = None

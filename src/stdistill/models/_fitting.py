@@ -90,6 +90,7 @@ def fingerprint_run(
         "training": str((*settings, *recipe)),
         "length": str((options.max_epochs, options.max_steps)),
         "devices": str((options.devices, options.num_nodes)),
+        "precision": options.precision,
     }
 
 

@@ -25,7 +25,7 @@ from stdistill.models._network import NicheNetwork
 from stdistill.models._sampling import spatial_order
 
 FORMAT = "stdistill niche model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CARD, WEIGHTS, HISTORY = "card.json", "weights.safetensors", "history.csv"
 PREDICTION_BATCH = 512
 """Cells at once: neighbouring ones, whose neighbourhoods share most cells."""
@@ -86,6 +86,11 @@ class NicheModel:
     def radius_um(self) -> float:
         """Radius of the neighbourhoods, in µm."""
         return self.card.radius_um
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the weights: that of their file in a saved model."""
+        return _digest(self._weights())
 
     def predict(
         self,
@@ -176,8 +181,7 @@ class NicheModel:
             what = "another model: give overwrite=True to replace it" if _is_model(folder) else "something else"
             msg = f"{folder} exists already and holds {what}."
             raise FileExistsError(msg)
-        state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
-        contents = {WEIGHTS: save_tensors(state), HISTORY: self.history.to_csv().encode()}
+        contents = {WEIGHTS: self._weights(), HISTORY: self.history.to_csv().encode()}
         card = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -237,6 +241,11 @@ class NicheModel:
             raise ValueError(msg) from error
         history = pd.read_csv(folder / HISTORY, index_col=0, float_precision="round_trip")
         return cls(network, described, history)
+
+    def _weights(self) -> bytes:
+        """Serialise the weights, as they are saved."""
+        state = {name: value.detach().cpu().contiguous() for name, value in self.network.state_dict().items()}
+        return save_tensors(state)
 
 
 def _read_card(path: Path, content: bytes) -> dict[str, Any]:

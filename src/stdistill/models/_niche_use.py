@@ -32,15 +32,19 @@ class NicheUse(Metric):
 
     def __init__(self, k: int, width: int) -> None:
         super().__init__()
+        # Small variances beside large means need float64, which Apple's accelerators do not have.
+        self.precise = torch.float32 if torch.backends.mps.is_available() else torch.float64
         for name, shape in (("counts", (k,)), ("entropies", ()), ("total", (width,)), ("moments", (width, width))):
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, torch.zeros(shape, dtype=self.precise), dist_reduce_fx="sum")
 
     def update(self, targets: Tensor, read: Tensor) -> None:
         """Add the targets (n, k) and the read-outs (n, width) of a batch."""
         self.counts += targets.argmax(dim=1).bincount(minlength=len(self.counts))
-        self.entropies += torch.special.entr(targets.double()).sum()
-        self.total += read.double().sum(dim=0)
-        self.moments += read.double().T @ read.double()
+        targets, read = targets.to(self.precise), read.to(self.precise)
+        self.entropies -= torch.xlogy(targets, targets).sum()
+        self.total += read.sum(dim=0)
+        with torch.autocast(read.device.type, enabled=False):
+            self.moments += read.T @ read
 
     def compute(self) -> dict[str, float]:
         """Measures of the epoch, under the names of the history.
@@ -57,17 +61,19 @@ class NicheUse(Metric):
             Number of dimensions that the read-outs vary in: the exponential of the entropy of their covariance's
             normalised eigenvalues (Roy and Vetterli 2007).
         """
-        n = self.counts.sum()
-        shares = self.counts / n
+        states = (self.counts, self.entropies, self.total, self.moments)
+        counts, entropies, total, moments = (state.cpu().double() for state in states)
+        n = counts.sum()
+        shares = counts / n
         most = max(math.log(len(shares)), torch.finfo(torch.float64).tiny)
-        mean = self.total / n
-        variances = torch.linalg.eigvalsh(self.moments / n - torch.outer(mean, mean)).clamp(min=0)
+        mean = total / n
+        variances = torch.linalg.eigvalsh(moments / n - torch.outer(mean, mean)).clamp(min=0)
         spectrum = variances / variances.sum().clamp(min=torch.finfo(torch.float64).tiny)
         return {
-            "occupied_niches": float((self.counts > 0).sum()),
+            "occupied_niches": float((counts > 0).sum()),
             "largest_niche": float(shares.max()),
             "size_entropy": float(torch.special.entr(shares).sum()) / most,
-            "target_entropy": float(self.entropies / n) / most,
+            "target_entropy": float(entropies / n) / most,
             "effective_rank": float(torch.special.entr(spectrum).sum().exp()),
         }
 

@@ -27,7 +27,6 @@ from stdistill.models._sampling import BatchRequest, TileSampler
 
 logger = logging.getLogger("stdistill")
 
-RESUME = "resume"
 VALIDATION_LOSS = "validation_loss"
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
@@ -170,21 +169,20 @@ def fit(module: NicheModule, options: TrainerOptions, *, patience: int | None = 
     module
         Trained in place; when it logs ``"validation_loss"``, it ends with the weights of the best epoch.
     options
-        How to train.
+        How to train. The last checkpoint stays, and the same run goes on from it without a further step.
     patience
         Stop after so many epochs without a better ``"validation_loss"``.
     """
     history = _History()
     callbacks: list[Callback] = [history]
     if patience is not None:
-        callbacks += [_BestWeights(), EarlyStopping(VALIDATION_LOSS, patience=patience, min_delta=0.0)]
+        callbacks += [_BestWeights(), _ResumableStop(VALIDATION_LOSS, patience=patience, min_delta=0.0)]
     resume: Path | None = None
     if options.checkpoint_dir is not None:
-        folder = Path(options.checkpoint_dir)
-        resume = folder / f"{RESUME}.ckpt"
+        resume = Path(options.checkpoint_dir) / "resume.ckpt"
         callbacks.append(
             ModelCheckpoint(
-                folder, RESUME, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
+                resume.parent, resume.stem, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
             )
         )
     if options.progress_bar:
@@ -212,8 +210,6 @@ def fit(module: NicheModule, options: TrainerOptions, *, patience: int | None = 
         if found:
             logger.info("Going on from %s.", resume)
         trainer.fit(module, ckpt_path=resume if found else None, weights_only=True)
-    if resume is not None and trainer.is_global_zero:
-        resume.unlink(missing_ok=True)  # the run is complete: the next one starts afresh
     rows = pd.DataFrame(history.rows).set_index("epoch")
     if not np.isfinite(rows["training_loss"].iloc[-1]):
         msg = (
@@ -298,6 +294,18 @@ class _BestWeights(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.loss, self.weights = state_dict["loss"], state_dict["weights"]
+
+
+class _ResumableStop(EarlyStopping):
+    """Early stopping that a checkpoint remembers, and that judges the steps of a cut epoch as well."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go no further from the checkpoint at which training had stopped."""
+        trainer.should_stop = self.stopped_epoch > 0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Stop at `max_steps`, so that the steps of a last, cut epoch are validated as well."""
+        trainer.should_stop = trainer.should_stop or trainer.global_step == trainer.max_steps
 
 
 class _OneBar(ProgressBar):

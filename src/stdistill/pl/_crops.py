@@ -32,6 +32,7 @@ def crops(
     niche_key: str | None = None,
     cells: Sequence[str] | None = None,
     n_crops: int = 8,
+    use_rep: str = _keys.HE_FEATURES,
     crop_px: int | None = None,
     mpp: float | None = None,
     seed: int = 0,
@@ -56,9 +57,8 @@ def crops(
         niche.
     n_crops
         Crops in a row, where the cells are chosen at random.
-    crop_px, mpp
-        Side of the crops in pixels and their µm per pixel; by default those of the last run of
-        :func:`stdistill.pp.embed_he`.
+    use_rep, crop_px, mpp
+        As of :func:`stdistill.get.he_crops`: whose crops they are, else their side in pixels and their µm per pixel.
     seed
         Of the choice of cells.
     image_key
@@ -73,7 +73,7 @@ def crops(
     Raises
     ------
     KeyError
-        When the table, the image, the column or a cell is not there.
+        When the table, the image, the column, a cell or `use_rep` is not there.
     TypeError
         When the column is not categorical, or `data` is an AnnData.
     ValueError
@@ -100,7 +100,9 @@ def crops(
     if cells is None:
         on_image = he_pixels(data, image_key=image_key, table_key=table_key)["on_image"].to_numpy()
         cells = _choose(table, on_image, labels, n_crops, seed)
-    pictures = he_crops(data, cells=cells, crop_px=crop_px, mpp=mpp, image_key=image_key, table_key=table_key)
+    pictures = he_crops(
+        data, cells=cells, use_rep=use_rep, crop_px=crop_px, mpp=mpp, image_key=image_key, table_key=table_key
+    )
     rows = _arrange(table.obs_names.get_indexer(list(cells)), labels)
     if not rows:
         msg = "There is no cell to draw: none lies on the image, or none has a niche."

@@ -86,7 +86,7 @@ def embed_expression(
         Folder of a saved model to apply. It must know no gene that the table lacks; further genes are left out, their
         order is free, and the slide need not be one of those trained on. The other parameters of training are not used.
     save
-        New or empty folder that the trained model is written to.
+        New folder that the trained model is written to; it appears when all of it is written.
     table_key
         Name of the table of a SpatialData.
     key_added
@@ -113,7 +113,7 @@ def embed_expression(
         When values are no counts (negative, fractional, NaN), all are zero, gene names are not unique, there are no
         training cells, the table lacks genes of `model`, or the model cannot be read.
     FileExistsError
-        When there is something in the folder `save`.
+        When `save` exists already.
     FileNotFoundError
         When there is no model in the folder `model`.
     RuntimeError
@@ -221,8 +221,8 @@ def embed_expression(
 
 
 def _check_free(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        msg = f"There is something in {folder}: give save= a new folder, or remove this one."
+    if folder.exists():
+        msg = f"{folder} exists already: give save= a new folder, or remove this one."
         raise FileExistsError(msg)
 
 

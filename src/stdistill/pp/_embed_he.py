@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_CROP_PX = 8
+MPP_TOLERANCE = 0.02
+"""Images whose µm per pixel differ by a larger share show tissue at different scales."""
 N_SAMPLED_CHUNKS = 16
 """Chunks of an image by which it is told from another."""
 PRECISIONS = (None, "float32", "bfloat16", "float16")
@@ -83,7 +87,7 @@ def embed_he(
         Side of the crops in pixels.
     mpp
         µm per pixel of the crops; the image is resampled, once, from the pyramid level that is just finer. `None`:
-        the image's own pixels, as in the paper.
+        the image's own pixels, as in the paper; of several images these must be of one size.
     batch_size
         Crops that are encoded at once; `None`: 256 on a GPU, 32 on a CPU.
     device
@@ -100,7 +104,7 @@ def embed_he(
         Key of ``.obsm``.
     store
         Folder for the features, which stays, one row a cell; it can be mapped into memory. `None`: one in the user's
-        cache, removed when the features are in the table.
+        cache, removed when the features are in the table; equal runs at the same time have one each.
     resume
         Go on where an equal run stopped; otherwise it starts afresh. A run of another image, other cells, another
         encoder or other parameters starts afresh in any case, and says why.
@@ -125,8 +129,8 @@ def embed_he(
     KeyError
         When the image, the table or the encoder is not there.
     ValueError
-        When no cell lies on the image, `mpp` is asked of an image that has none, or the encoder returns NaN or
-        another shape than it should.
+        When no cell lies on the image, `mpp` is asked of an image that has none, several images differ in theirs by
+        more than 2 % and none is asked for, or the encoder returns NaN or another shape than it should.
     PermissionError
         When the weights of the named encoder are gated and access was not granted.
     FileExistsError
@@ -173,6 +177,8 @@ def embed_he(
     sdata = copy_table(data, table_key) if copy else data
     table = get_table(sdata, table_key)
     frames = he_frames(sdata, image_key=image_key, table_key=table_key)
+    if mpp is None:
+        _check_same_scale(frames)
     for frame in frames:
         _check_resolution(frame, mpp)
     encoders = resolve(encoder)
@@ -234,6 +240,18 @@ def _check_resolution(frame: HEFrame, mpp: float | None) -> None:
         raise ValueError(msg)
 
 
+def _check_same_scale(frames: Sequence[HEFrame]) -> None:
+    """Raise when the images' own pixels are of different sizes."""
+    sizes = {frame.image_key: frame.mpp for frame in frames}
+    if not math.isclose(min(sizes.values()), max(sizes.values()), rel_tol=MPP_TOLERANCE):
+        found = ", ".join(f"{name!r} {size:.4g}" for name, size in sizes.items())
+        msg = (
+            f"The images differ in µm per pixel ({found}): crops of their own pixels would show tissue at different "
+            "scales. Give mpp=, to which all of them are resampled."
+        )
+        raise ValueError(msg)
+
+
 def _embed(
     slides: list[Slide],
     encoders: list[Encoder],
@@ -255,7 +273,7 @@ def _embed(
     from platformdirs import user_cache_path
 
     from stdistill.pp._embedder import EmbeddingRun, embed
-    from stdistill.pp._feature_store import FeatureStore
+    from stdistill.pp._feature_store import FeatureStore, reserve_folder
 
     order = np.concatenate([slide.plan.order for slide in slides])
     fingerprint = {
@@ -269,16 +287,18 @@ def _embed(
         "stain_normalization": stain,
         "stdistill": version("stdistill"),  # crops and "texture" may differ between versions
     }
-    folder = Path(store) if store is not None else user_cache_path("stdistill") / "features" / _hash(fingerprint)
-    run = EmbeddingRun(
-        slides, encoders, crop_px, precision, batch_size, folder.expanduser(), fingerprint, cell_ids[order], resume
-    )
-    used = embed(run, accelerator=device, devices=devices, num_nodes=num_nodes, strategy=strategy)
-    written = FeatureStore(run.store).features()
-    features = np.full((len(cell_ids), written.shape[1]), np.nan, dtype=np.float16)
-    features[order] = written
-    if store is None:
-        shutil.rmtree(run.store)
+    cache = user_cache_path("stdistill") / "features"
+    held = reserve_folder(cache, _hash(fingerprint)) if store is None else nullcontext(Path(store).expanduser())
+    with held as folder:
+        run = EmbeddingRun(
+            slides, encoders, crop_px, precision, batch_size, folder, fingerprint, cell_ids[order], resume
+        )
+        used = embed(run, accelerator=device, devices=devices, num_nodes=num_nodes, strategy=strategy)
+        written = FeatureStore(folder)
+        features = np.full((len(cell_ids), written.shape[1]), np.nan, dtype=np.float16)
+        features[order] = written.features()  # mapped no longer than this: NFS keeps a folder with an open file
+        if store is None:
+            shutil.rmtree(folder)
     return features, used
 
 

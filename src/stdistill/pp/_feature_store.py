@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock, Timeout
 
 from stdistill._warn import warn
 
@@ -76,6 +79,29 @@ class FeatureStore:
                 "and the next call goes on. store= names another folder."
             )
             raise OSError(error.errno, msg) from error
+
+
+@contextmanager
+def reserve_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Yield ``name-1``, ``name-2``, … in `parent`: one that a killed run left, else the first that no run has.
+
+    A lock beside it tells which are taken. The system frees that of a process that dies; the empty file stays, because
+    others may have it open.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    left = sorted(folder for folder in parent.glob(f"{name}-*") if folder.is_dir())
+    new = (parent / f"{name}-{number}" for number in itertools.count(1))
+    for folder in itertools.chain(left, new):
+        try:
+            lock = FileLock(f"{folder}.lock").acquire(blocking=False)
+            break
+        except Timeout:
+            continue
+        except OSError as error:  # some network file systems have no locks
+            msg = f"Files cannot be locked in {parent} ({error}). Name a folder for the features with store=."
+            raise OSError(error.errno, msg) from error
+    with lock:
+        yield folder
 
 
 def prepare_store(

@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
 from stdistill._affine import Float64Array
+from stdistill._cpus import n_cpus
 
 N_PLACES = 20_000
 """Counts of cells vary by about half their mean, so that this many places give the mean to about 0.4 %."""
@@ -64,7 +65,7 @@ def neighborhood_radius(
 
     def mean_count(radius: float) -> float:
         counts = [
-            tree.query_ball_point(mine, radius, return_length=True, workers=-1)
+            tree.query_ball_point(mine, radius, return_length=True, workers=n_cpus())
             for tree, mine in zip(trees, places, strict=True)
         ]
         return float(np.concatenate(counts).mean())
@@ -80,7 +81,7 @@ def _largest_gap(trees: list[cKDTree], rng: np.random.Generator) -> float:
     distances = []
     for tree in trees:
         sample = tree.data[rng.choice(tree.n, min(tree.n, 10_000), replace=False)]
-        distances.append(tree.query(sample, min(tree.n, 8), workers=-1)[0].reshape(len(sample), -1))
+        distances.append(tree.query(sample, min(tree.n, 8), workers=n_cpus())[0].reshape(len(sample), -1))
     apart = np.concatenate([d.ravel()[(d > 0).argmax(axis=1) + np.arange(len(d)) * d.shape[1]] for d in distances])
     apart = apart[(apart > 0) & np.isfinite(apart)]
     if not len(apart):  # every cell shares its place with many others
@@ -108,7 +109,7 @@ def _tissue_places(trees: list[cKDTree], gap: float, rng: np.random.Generator) -
         places = (corner[drawn] + rng.random((len(drawn), 2))) * side
         for number, tree in enumerate(trees):
             mine = places[slide[drawn] == number]
-            in_tissue = mine[tree.query(mine, distance_upper_bound=gap, workers=-1)[0] <= gap]
+            in_tissue = mine[tree.query(mine, distance_upper_bound=gap, workers=n_cpus())[0] <= gap]
             kept[number].append(in_tissue)
             n_kept += len(in_tissue)
     return [np.concatenate(k) for k in kept]

@@ -14,7 +14,6 @@ from stdistill import _keys
 from stdistill._record import write_record
 from stdistill._validate import (
     check_integer,
-    check_name,
     check_positive,
     copy_table,
     get_centers,
@@ -43,7 +42,6 @@ def neighborhoods(
     library_key: str | None = None,
     split_key: str | None = _keys.SPLIT,
     table_key: str = _keys.TABLE,
-    key_added: str = "spatial",
     seed: int = 0,
     copy: bool = False,
 ) -> AnnData | SpatialData | None:
@@ -72,8 +70,6 @@ def neighborhoods(
         `None` ignores it.
     table_key
         Name of the table of a SpatialData.
-    key_added
-        Prefix of what is written.
     seed
         Of the random places.
     copy
@@ -84,10 +80,10 @@ def neighborhoods(
     `None`, or the copy. Written to the table, under the keys of :func:`squidpy.gr.spatial_neighbors`, so that
     squidpy's functions run on it:
 
-    ``.obsp["{key_added}_connectivities"]``, ``.obsp["{key_added}_distances"]``
+    ``.obsp["spatial_connectivities"]``, ``.obsp["spatial_distances"]``
         (n, n) CSR float32, symmetric, without self edges; 1, and the distance in µm. Edges are the pairs at a distance
         of at most the radius.
-    ``.uns["{key_added}_neighbors"]``
+    ``.uns["spatial_neighbors"]``
         The names of the two and the parameters, with ``radius`` in µm.
     ``.uns["stdistill"]["neighborhoods"]``
         ``radius_um``, ``mean_neighbors`` of the cells that are in a group, and the parameters.
@@ -98,8 +94,7 @@ def neighborhoods(
         When the table, `library_key` or `split_key` is not there.
     ValueError
         When there are no cells, a centre is not finite, a cell has no library, there are no training cells, the slide
-        has fewer than `n_neighbors` of them, the radius catches (nearly) all cells or more than 3,000 a cell, or
-        `key_added` cannot be a key on disk.
+        has fewer than `n_neighbors` of them, or the radius catches (nearly) all cells or more than 3,000 a cell.
 
     Warns
     -----
@@ -124,7 +119,6 @@ def neighborhoods(
     """
     check_integer(n_neighbors, "n_neighbors", minimum=1)
     check_integer(seed, "seed", minimum=0)
-    check_name(key_added, "key_added")
     if radius_um is not None:
         check_positive(radius_um, "radius_um")
     if copy:
@@ -154,15 +148,13 @@ def neighborhoods(
     if not search:
         _warn_if_implausible(mean_neighbors, radius_um)
 
-    names = {f"{kind}_key": f"{key_added}_{kind}" for kind in ("connectivities", "distances")}
+    names = {f"{kind}_key": f"{_keys.SPATIAL}_{kind}" for kind in ("connectivities", "distances")}
     keys = {"library_key": library_key, "split_key": None if split is None else split.name}
     params = {name: value for name, value in {**search, **keys}.items() if value is not None}
     adata.obsp[names["connectivities_key"]] = connectivities
     adata.obsp[names["distances_key"]] = distances
-    adata.uns[f"{key_added}_neighbors"] = {**names, "params": {"radius": radius_um, **params}}
-    write_record(
-        adata, "neighborhoods", radius_um=radius_um, mean_neighbors=mean_neighbors, key_added=key_added, **params
-    )
+    adata.uns[f"{_keys.SPATIAL}_neighbors"] = {**names, "params": {"radius": radius_um, **params}}
+    write_record(adata, "neighborhoods", radius_um=radius_um, mean_neighbors=mean_neighbors, **params)
     logger.info(
         'Wrote .obsp["%s"] and .obsp["%s"]: radius %.1f µm, %.1f neighbours on average.',
         *names.values(),

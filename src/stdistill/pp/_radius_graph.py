@@ -7,7 +7,6 @@ of each row then come out sorted. Pairs are counted first, so that each matrix i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from stdistill._affine import Float64Array
+from stdistill._cpus import n_cpus
 from stdistill._jit import njit
 
 IntArray = npt.NDArray[np.integer[Any]]
@@ -137,7 +137,7 @@ def _in_threads(kernel: Callable[..., None], bins: _Bins, *arguments: Any) -> No
     """Run `kernel`, which leaves the interpreter alone, over all bins; no two bins write to the same place."""
     n_bins = len(bins.start) - 1
     tasks = [(first, min(first + BINS_PER_TASK, n_bins)) for first in range(0, n_bins, BINS_PER_TASK)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(n_cpus()) as pool:
         futures = [
             pool.submit(kernel, *task, bins.points, bins.number, bins.start, bins.run_start, bins.run_stop, *arguments)
             for task in tasks

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,8 +83,7 @@ class ExpressionModel:
         return latent
 
     def save(self, folder: Path) -> None:
-        """Write the model to `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write the model to `folder`, which appears when all of it is written."""
         card = {
             "format": FORMAT,
             "genes": self.genes,
@@ -91,8 +91,13 @@ class ExpressionModel:
             "n_latent": self.n_latent,
             "training": self.training,
         }
-        (folder / WEIGHTS).write_bytes(save(self.weights))
-        (folder / CARD).write_text(json.dumps(card, indent=1) + "\n")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            (new / WEIGHTS).write_bytes(save(self.weights))
+            (new / CARD).write_text(json.dumps(card, indent=1) + "\n")
+            new.rename(folder)
 
 
 def load(folder: Path) -> ExpressionModel:

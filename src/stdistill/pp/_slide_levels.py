@@ -35,6 +35,12 @@ class SlideLevel:
         return int(self.pixels.shape[1]), int(self.pixels.shape[2])
 
 
+def is_rgb(image: Any) -> bool:
+    """Whether an image element is RGB with 8 bits, as an H&E is."""
+    full = _levels(image)[0]
+    return bool(full.dtype == np.uint8 and full.sizes.get("c") in (3, 4))
+
+
 def slide_levels(image: Any, name: str) -> list[SlideLevel]:
     """List the levels of an image element, the full resolution first.
 
@@ -43,12 +49,9 @@ def slide_levels(image: Any, name: str) -> list[SlideLevel]:
     ValueError
         When it is not RGB with 8 bits.
     """
-    from spatialdata import get_pyramid_levels
-    from xarray import DataTree
-
-    arrays = list(get_pyramid_levels(image)) if isinstance(image, DataTree) else [image]
+    arrays = _levels(image)
     full = arrays[0]
-    if full.dtype != np.uint8 or full.sizes.get("c") not in (3, 4):
+    if not is_rgb(image):
         msg = (
             f"The image {name!r} has {full.sizes.get('c')} channels of type {full.dtype}; an H&E is expected as RGB of "
             "type uint8. Name the H&E with image_key=."
@@ -77,6 +80,14 @@ def background_color(levels: list[SlideLevel]) -> npt.NDArray[np.uint8]:
             color: npt.NDArray[np.uint8] = np.median(glass, axis=1).astype(np.uint8)
             return color
     return np.array(WHITE, dtype=np.uint8)
+
+
+def _levels(image: Any) -> list[Any]:
+    """List the arrays of an image element, the full resolution first."""
+    from spatialdata import get_pyramid_levels
+    from xarray import DataTree
+
+    return list(get_pyramid_levels(image)) if isinstance(image, DataTree) else [image]
 
 
 def _factor(full: npt.NDArray[np.int64], size: npt.NDArray[np.int64]) -> Float64Array:

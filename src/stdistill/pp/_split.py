@@ -24,6 +24,7 @@ from stdistill._validate import (
     get_table,
     is_spatialdata,
 )
+from stdistill.pp._slide_levels import is_rgb
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -62,8 +63,8 @@ def split_strips(
     Parameters
     ----------
     data
-        SpatialData with an H&E, or a table that :func:`stdistill.pp.read_xenium` read with one. Without any H&E the
-        strips are cut along y of ``.obsm["spatial"]``, and `mpp` is needed.
+        SpatialData with an H&E, or a table that :func:`stdistill.pp.read_xenium` read with one. Without any H&E, which
+        is RGB, the strips are cut along y of ``.obsm["spatial"]``, and `mpp` is needed.
     n_strips
         Number of strips.
     test_strip
@@ -160,7 +161,8 @@ def _slides(
 ) -> list[_Slide]:
     """Find the slides: the images of a SpatialData, else the one recorded with the table, else its libraries."""
     if is_spatialdata(data):
-        has_image = bool(data.images)
+        # One that goes by another name than the default is not passed over: its pixels are what must not be shared.
+        has_image = image_key != _keys.HE_IMAGE or any(is_rgb(image) for image in data.images.values())
         if has_image and library_key is not None:
             msg = "Every image of a SpatialData is a slide: library_key is for an AnnData of several slides."
             raise ValueError(msg)

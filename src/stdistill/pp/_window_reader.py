@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.optimization import cull
 
+from stdistill._cpus import n_cpus
 from stdistill.pp._crop_plan import Window, chunks_under
 from stdistill.pp._slide_levels import SlideLevel
 
@@ -69,8 +69,7 @@ def read_windows(level: SlideLevel, windows: Sequence[Window], background: Pixel
     coming: deque[Future[Pixels]] = deque()
     largest = max((window.height * window.width * 3 for window in windows), default=0)
     buffers = [np.empty(largest, dtype=np.uint8) for _ in range(min(WINDOWS_AHEAD + 2, len(windows)))]
-    n_workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(n_workers) as decoders, ThreadPoolExecutor(1) as assembler:
+    with ThreadPoolExecutor(n_cpus()) as decoders, ThreadPoolExecutor(1) as assembler:
 
         def schedule(number: int) -> None:
             for chunk in needed[number]:

@@ -117,7 +117,7 @@ def choose_k(
     >>> stability["k"].tolist()
     [2, 4]
     """
-    numbers = _check_ks(ks)
+    numbers = sorted(check_ks(ks))
     check_integer(n_runs, "n_runs", minimum=2)
     check_integer(seed, "seed", minimum=0)
     taken = sorted(OWN_ARGUMENTS & set(teacher))
@@ -157,17 +157,18 @@ def choose_k(
     return result
 
 
-def _check_ks(ks: Iterable[int]) -> list[int]:
+def check_ks(ks: Iterable[int]) -> tuple[int, ...]:
+    """Return the numbers of niches, each once, or raise unless there are some of at least 2."""
     if isinstance(ks, str) or not isinstance(ks, Iterable):
-        msg = f"ks must be several integers, found {ks!r} ({type(ks).__name__}). Example: range(5, 31)."
+        msg = f"ks must be several integers, found {ks!r} ({type(ks).__name__}). Example: ks=(10, 20)."
         raise TypeError(msg)
     numbers = list(ks)
     for k in numbers:
         check_integer(k, "ks", minimum=2)
     if not numbers:
-        msg = "ks is empty: name the numbers of niches to compare, for example range(5, 31)."
+        msg = "ks is empty: name the numbers of niches, for example ks=(10, 20)."
         raise ValueError(msg)
-    return sorted({int(k) for k in numbers})
+    return tuple(dict.fromkeys(map(int, numbers)))
 
 
 def _inputs(adata: AnnData, use_rep: str, split_key: str | None, library_key: str | None) -> AnnData:

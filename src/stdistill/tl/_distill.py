@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from stdistill import _keys
 from stdistill._validate import check_positive
 from stdistill.tl._fit import Naming, check_counts, check_training, default_epochs, write_model
-from stdistill.tl._inputs import check_features, encoder_of, ensure_neighborhoods, get_tables, niche_inputs
+from stdistill.tl._inputs import check_features, check_split, ensure_neighborhoods, get_tables, niche_inputs
+from stdistill.tl._origin import common_origin
 from stdistill.tl._teacher import has_teacher, missing_teacher, read_teacher
 
 if TYPE_CHECKING:
@@ -114,12 +115,13 @@ def distill(
         Stop after so many epochs in which the loss on held-out blocks of the training tissue did not fall, and keep the
         best epoch. `None` trains to the end and holds nothing out; so does tissue too small for blocks.
     accelerator, devices, num_nodes, strategy, precision
-        As of :class:`lightning.pytorch.Trainer`.
+        As of :class:`lightning.pytorch.Trainer`. With several devices each of the processes returns the model and
+        writes to its own table: let one of them save.
     n_workers
         Processes that make batches, beside the one that trains; the result does not depend on it.
     checkpoint_dir
-        Folder for a checkpoint after each epoch. The same call goes on from it after a kill, to the same bits; when
-        training is complete the checkpoint is removed.
+        Folder for a checkpoint after each epoch. The same call goes on from it, to the same bits: after a kill to the
+        end, after the end without training again.
     progress_bar
         Whether to show one.
     seed
@@ -172,7 +174,14 @@ def distill(
     >>> adata.obs["student_niche"].cat.categories.tolist()
     ['stroma', 'tumour']
     """
-    check_training(k=k, key_added=key_added, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    check_training(
+        k=k,
+        key_added=key_added,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_steps=max_steps,
+        seed=seed,
+    )
     check_counts(max_epochs=max_epochs, max_tokens=max_tokens, patience=patience)
     if temperature is not None:
         check_positive(temperature, "temperature")
@@ -183,6 +192,8 @@ def distill(
     )
     tables = get_tables(data, table_key)
     check_features(tables, use_rep)
+    origin = common_origin(tables, use_rep)
+    check_split(tables, split_key)
     where: dict[str, Any] = {
         "accelerator": accelerator,
         "devices": devices,
@@ -203,7 +214,6 @@ def distill(
     teacher = read_teacher(tables, teacher_key, k)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
-    encoder = encoder_of(tables, use_rep)
 
     from stdistill.models._student import train_student
     from stdistill.models._training import Learning, TrainerOptions
@@ -239,7 +249,7 @@ def distill(
         network=network,
         max_tokens=max_tokens,
         teacher=teacher_key,
-        encoder=encoder,
+        origin=origin,
         parameters={
             "size": size,
             "patience": patience,

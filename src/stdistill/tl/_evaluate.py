@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stdistill import _keys
 from stdistill._validate import check_integer, get_centers, get_table
+from stdistill.tl._annotations import PolygonsUnit
+from stdistill.tl._choose_k import check_ks
 from stdistill.tl._inputs import check_features
 
 if TYPE_CHECKING:
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
 def evaluate(
     data: AnnData | SpatialData,
     *,
-    ks: Sequence[int] = (10, 20),
+    ks: Iterable[int] = (10, 20),
     cell_type_key: str | None = None,
     label_key: str | None = None,
     polygons: str | Path | None = None,
+    polygons_unit: PolygonsUnit = "px",
     out: str | Path | None = None,
     expression_epochs: int | None = None,
     teacher_epochs: int | None = None,
@@ -49,9 +52,10 @@ def evaluate(
         Numbers of niches.
     cell_type_key
         Categorical column of ``.obs`` with cell types, to compare the niches' compositions.
-    label_key, polygons
+    label_key, polygons, polygons_unit
         A pathologist's annotations, to be predicted from the niches: a categorical column of ``.obs``, or a GeoJSON
-        file, as of :func:`stdistill.tl.pathology_probe`.
+        file and what it is drawn in (``"px"`` of the H&E, as QuPath exports it, or ``"um"``), as of
+        :func:`stdistill.tl.pathology_probe`.
     out
         Folder for models, tables, figures and ``manifest.json``. The same call goes on from it after a kill: what was
         finished is read and not computed again. Further `ks` and other cell types or annotations may be asked of it
@@ -85,10 +89,10 @@ def evaluate(
     KeyError
         When the table, the features or a column is not there.
     TypeError
-        When features are no floating point array, or a column is not categorical.
+        When features are no floating point array, `ks` is one number, or a column is not categorical.
     ValueError
-        When a number is out of range, cell types or annotations cannot be used, no split can be made, or `out` is of a
-        run on another slide or with other parameters.
+        When a number is out of range, cell types or annotations cannot be used, no split can be made or has no test
+        cell, or `out` is of a run on another slide or with other parameters.
     FileExistsError
         When `out` holds something else.
 
@@ -112,12 +116,7 @@ def evaluate(
     >>> result.agreement["method"].tolist()
     ['Histology-NOLAN', 'Histology-Leiden', 'Student']
     """
-    ks = tuple(dict.fromkeys(ks))
-    if not ks:
-        msg = "ks is empty: give the numbers of niches, such as ks=(10, 20)."
-        raise ValueError(msg)
-    for k in ks:
-        check_integer(k, "ks", minimum=2)
+    numbers = check_ks(ks)
     check_integer(seed, "seed", minimum=0)
     epochs = {
         "expression_epochs": expression_epochs,
@@ -135,7 +134,7 @@ def evaluate(
     from stdistill._runs._prepare import Training
     from stdistill._runs._protocol import Asked, run_protocol
 
-    asked = Asked(ks, cell_type_key, label_key, None if polygons is None else str(polygons))
+    asked = Asked(numbers, cell_type_key, label_key, None if polygons is None else str(polygons), polygons_unit)
     training = Training(**epochs, seed=seed)
     run = Run(out, command="evaluate", parameters=training._asdict(), asked=asked._asdict())
     return run_protocol(run, data, asked, training, table_key=table_key)

@@ -14,6 +14,7 @@ from stdistill._niche_results import write_niches
 from stdistill._record import write_record
 from stdistill._validate import check_integer, check_name, check_positive
 from stdistill.tl._inputs import NicheInputs
+from stdistill.tl._origin import Origin
 
 if TYPE_CHECKING:
     from stdistill.models import NicheModel
@@ -35,13 +36,17 @@ class Naming(NamedTuple):
     colors: Sequence[str]
 
 
-def check_training(*, k: int, key_added: str, batch_size: int, learning_rate: float, seed: int) -> None:
+def check_training(*, k: int, key_added: str, batch_size: int, learning_rate: float, max_steps: int, seed: int) -> None:
     """Raise when an argument that both have is out of range."""
     check_integer(k, "k", minimum=1)
     check_name(key_added, "key_added")
     check_integer(batch_size, "batch_size", minimum=1)
     check_positive(learning_rate, "learning_rate")
-    check_integer(seed, "seed", minimum=0)
+    check_integer(max_steps, "max_steps", minimum=-1)
+    if max_steps == 0:
+        msg = "Expected max_steps to be at least 1, or -1 for no limit, found 0."
+        raise ValueError(msg)
+    check_integer(seed, "seed", minimum=0, maximum=2**32 - 1)  # also scikit-learn's
 
 
 def check_counts(**counts: int | None) -> None:
@@ -65,7 +70,7 @@ def write_model(
     network: dict[str, Any],
     max_tokens: int | None,
     teacher: str | None = None,
-    encoder: dict[str, Any],
+    origin: Origin,
     parameters: dict[str, Any],
     keys: dict[str, Any],
 ) -> tuple[NicheModel, npt.NDArray[np.integer[Any]]]:
@@ -77,7 +82,7 @@ def write_model(
         The trained network, the cells and the names.
     training
         (n,), the cells that it was trained on.
-    network, max_tokens, teacher, encoder
+    network, max_tokens, teacher, origin
         Entries of the card.
     parameters
         Of the training, for the card and the record.
@@ -107,7 +112,7 @@ def write_model(
         temperature=fitted.temperature,
         training=record,
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
-        **encoder,
+        **origin,
     )
     model = NicheModel(fitted.network, card, fitted.history)
     logits = model.predict(

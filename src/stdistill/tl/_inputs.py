@@ -13,7 +13,6 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
 from stdistill import _keys
-from stdistill._record import read_record
 from stdistill._validate import check_key, get_centers, get_library_codes, get_split, get_table
 from stdistill.pp._neighborhood_radius import neighborhood_radius
 from stdistill.pp._neighborhoods import neighborhoods
@@ -25,15 +24,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
-ENCODER_ENTRIES = {
-    "encoder": "encoder",
-    "encoder_licence": "licence",
-    "encoder_revision": "revision",
-    "mpp": "mpp",
-    "crop_px": "crop_px",
-    "stain_normalization": "stain_normalization",
-}
-"""Entries of a model's card, and of the record of `sd.pp.embed_he`."""
 N_NEIGHBORS = 50
 """As the default of :func:`stdistill.pp.neighborhoods`."""
 MADE_BY = {_keys.HE_FEATURES: "sd.pp.embed_he", _keys.EXPRESSION_LATENT: "sd.pp.embed_expression"}
@@ -103,21 +93,17 @@ def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
         raise ValueError(msg)
 
 
-def encoder_of(tables: Sequence[AnnData], use_rep: str) -> dict[str, Any]:
-    """Return what the tables record about the encoder of their H&E features, under the names of a model's card.
-
-    Empty for features that were put into the table by hand.
-    """
-    found: list[dict[str, Any]] = []
-    for table in tables:
-        record = read_record(table, "embed_he", use_rep)
-        found.append({name: record[key] for name, key in ENCODER_ENTRIES.items() if key in record})
-    for entry in ("encoder", "mpp", "crop_px", "stain_normalization"):
-        values = list(dict.fromkeys(str(each.get(entry)) for each in found))
-        if len(values) > 1:
-            msg = f".obsm[{use_rep!r}] was computed with different {entry} in the tables: {values}. Use one for all."
-            raise ValueError(msg)
-    return found[0]
+def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:
+    """Raise unless some cell of the tables is to be trained on."""
+    splits = [get_split(table, split_key) for table in tables]
+    if any(_training(table, split).any() for table, split in zip(tables, splits, strict=True)):
+        return
+    held = sorted({str(group) for split in splits if split is not None for group in split.dropna().unique()})
+    msg = (
+        f"No cell is {_keys.TRAIN!r} in the column of the split, which holds {held}: there is nothing to train on. Run "
+        "sd.pp.split_strips, or give split_key=None to train on all cells."
+    )
+    raise ValueError(msg)
 
 
 def ensure_neighborhoods(

@@ -64,8 +64,9 @@ def match_niches(
         The default colours, when there were none.
     ``.obs[key]``
         With `rename`, under the new names.
-    ``.uns["stdistill"]["match_niches"]``
-        The parameters, and ``share_matched``: the share of the cells that both label which are in a pair.
+    ``.uns["stdistill"]["match_niches_{key}"]``
+        The parameters (`key` as ``key_added``), and ``share_matched``: the share of the cells that both label which are
+        in a pair.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def match_niches(
     adata.uns[f"{reference_key}_colors"] = np.array(reference_colors, dtype=object)
     adata.uns[f"{key}_colors"] = np.array(colors, dtype=object)
     write_record(
-        adata, "match_niches", reference_key=reference_key, key=key, rename=rename, share_matched=share_matched
+        adata, "match_niches", reference_key=reference_key, key_added=key, rename=rename, share_matched=share_matched
     )
     logger.info(
         'Wrote .uns["%s_colors"]: %d of %d niches have a partner, with %.1f %% of the cells in common.',

@@ -14,7 +14,8 @@ from stdistill import _keys
 from stdistill._niche_results import default_colors
 from stdistill._warn import warn
 from stdistill.tl._fit import Naming, check_counts, check_training, default_epochs, write_model
-from stdistill.tl._inputs import check_features, encoder_of, ensure_neighborhoods, get_tables, niche_inputs
+from stdistill.tl._inputs import check_features, check_split, ensure_neighborhoods, get_tables, niche_inputs
+from stdistill.tl._origin import common_origin
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -112,12 +113,13 @@ def nolan(
         How long to train, whichever ends first. By default epochs that see 60,000 cells together, at least 3 and at
         most 200.
     accelerator, devices, num_nodes, strategy, precision
-        As of :class:`lightning.pytorch.Trainer`.
+        As of :class:`lightning.pytorch.Trainer`. With several devices each of the processes returns the model and
+        writes to its own table: let one of them save.
     n_workers
         Processes that make batches, beside the one that trains; the result does not depend on it.
     checkpoint_dir
-        Folder for a checkpoint after each epoch. The same call goes on from it after a kill, to the same bits; when
-        training is complete the checkpoint is removed.
+        Folder for a checkpoint after each epoch. The same call goes on from it, to the same bits: after a kill to the
+        end, after the end without training again.
     progress_bar
         Whether to show one.
     seed
@@ -148,8 +150,8 @@ def nolan(
         When the table, the features, `split_key` or `library_key` is not there, or several tables have no latent.
     ValueError
         When there are fewer training cells than niches, all have the same features, features are infinite or of
-        different dimensions or encoders, radii differ, the graph joins training and test cells, or a number is out of
-        range.
+        different dimensions, encoders or scVI models, radii differ, the graph joins training and test cells, or a
+        number is out of range.
     TypeError
         When features are no dense floating point array.
     RuntimeError
@@ -181,7 +183,14 @@ def nolan(
     >>> adata.obs["teacher_niche"].cat.categories.tolist()
     ['0', '1', '2', '3']
     """
-    check_training(k=k, key_added=key_added, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    check_training(
+        k=k,
+        key_added=key_added,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        max_steps=max_steps,
+        seed=seed,
+    )
     check_counts(max_epochs=max_epochs, max_tokens=max_tokens)
     if centering not in get_args(Centering):
         msg = f"centering must be one of {list(get_args(Centering))}, found {centering!r}."
@@ -192,13 +201,14 @@ def nolan(
         size, "prototypes", width=width, depth=depth, n_heads=n_heads, n_frequencies=n_frequencies, dropout=dropout
     )
     tables = get_tables(data, table_key)
+    check_split(tables, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if use_rep == _keys.EXPRESSION_LATENT:
         _ensure_expression(tables, seed=seed, **keys)
     check_features(tables, use_rep)
+    origin = common_origin(tables, use_rep)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
-    encoder = encoder_of(tables, use_rep)
 
     from stdistill.models._teacher import train_teacher
     from stdistill.models._training import Learning, TrainerOptions
@@ -240,7 +250,7 @@ def nolan(
         training=training,
         network=network,
         max_tokens=max_tokens,
-        encoder=encoder,
+        origin=origin,
         parameters={
             "size": size,
             "centering": centering,

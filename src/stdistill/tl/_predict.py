@@ -12,14 +12,8 @@ from stdistill import _keys
 from stdistill._niche_results import write_niches
 from stdistill._record import write_record
 from stdistill._validate import check_integer, check_name, copy_table, get_table
-from stdistill.encoders._encoder import UNKNOWN_REVISION
-from stdistill.tl._inputs import (
-    RADIUS_TOLERANCE,
-    check_features,
-    encoder_of,
-    ensure_neighborhoods,
-    niche_inputs,
-)
+from stdistill.tl._inputs import RADIUS_TOLERANCE, check_features, ensure_neighborhoods, niche_inputs
+from stdistill.tl._origin import find_difference, origin_of, origin_of_card, show
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -28,9 +22,6 @@ if TYPE_CHECKING:
     from stdistill.models._card import ModelCard
 
 logger = logging.getLogger("stdistill")
-
-MPP_TOLERANCE = 0.02
-"""Pixel sizes that differ by more than this share are not the same."""
 
 
 def predict(
@@ -88,15 +79,16 @@ def predict(
     ``.uns["{key_added}_niche_colors"]``
         The model's colours.
     ``.uns["stdistill"]["predict"]``
-        The parameters, and kind and radius of the model.
+        The parameters, and of the model its kind, radius, teacher, encoder and ``model_sha256``, the fingerprint of its
+        weights, which its saved ``card.json`` lists.
 
     Raises
     ------
     KeyError
         When the table, the features, `split_key` or `library_key` is not there.
     ValueError
-        When the features are of another encoder, dimension or µm per pixel than the model's, or the neighbourhoods of
-        another radius.
+        When the features are of another encoder, scVI model, dimension or µm per pixel than the model's, or the
+        neighbourhoods of another radius.
     TypeError
         When the features are no dense floating point array.
 
@@ -158,6 +150,9 @@ def predict(
         library_key=library_key,
         kind=card.kind,
         radius_um=card.radius_um,
+        teacher_key=card.teacher,
+        encoder=card.encoder,
+        model_sha256=model.sha256,
     )
     n_predicted = int(np.isfinite(logits[:, 0]).sum())
     logger.info('Wrote .obs["%s_niche"] of %d of %d cells.', key_added, n_predicted, len(logits))
@@ -170,27 +165,27 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard) -> None:
     if n_features != card.n_features:
         msg = f".obsm[{use_rep!r}] has {n_features} features per cell; the model was trained on {card.n_features}."
         raise ValueError(msg)
-    found = encoder_of([table], use_rep)
-    if card.encoder is None or "encoder" not in found:
+    found, expected = origin_of(table, use_rep), origin_of_card(card)
+    entry = find_difference(found, expected)
+    if entry is None:
         return
-    made_by = {
-        "encoder": f"encoder={card.encoder!r}",
-        "encoder_revision": f"encoder={card.encoder!r}",
-        "crop_px": f"crop_px={card.crop_px}",
-        "stain_normalization": "stain_normalization=…",
+    names = (card.encoder or "").split("+")
+    remedies = {
+        "encoder": f"Compute the features with sd.pp.embed_he(encoder={names if len(names) > 1 else names[0]!r}).",
+        "encoder_revision": (
+            "Compute the features with the same file of weights: weights= of sd.encoders.get reads a copy of it. (Of "
+            "one model, .bin and .safetensors are two files.)"
+        ),
+        "crop_px": f"Compute the features with sd.pp.embed_he(crop_px={card.crop_px}).",
+        "mpp": f"Compute the features with sd.pp.embed_he(mpp={show(card.mpp)}).",
+        "stain_normalization": "Compute the features with sd.pp.embed_he(stain_normalization=...).",
+        "expression_model_sha256": (
+            "Compute the latent with the scVI model of the training, which sd.pp.embed_expression(save=...) keeps: "
+            "sd.pp.embed_expression(model=...)."
+        ),
     }
-    for entry, argument in made_by.items():
-        expected, value = getattr(card, entry), found.get(entry)
-        unknown = entry != "stain_normalization" and not {None, UNKNOWN_REVISION}.isdisjoint((expected, value))
-        if value != expected and not unknown:
-            msg = (
-                f".obsm[{use_rep!r}] was computed with {entry} {value!r}, the model was trained on {expected!r}. "
-                f"Compute the features with sd.pp.embed_he({argument})."
-            )
-            raise ValueError(msg)
-    if card.mpp is not None and "mpp" in found and abs(found["mpp"] / card.mpp - 1) > MPP_TOLERANCE:
-        msg = (
-            f".obsm[{use_rep!r}] was computed at {found['mpp']:.4g} µm per pixel, the model was trained at "
-            f"{card.mpp:.4g}. Compute the features with sd.pp.embed_he(mpp={card.mpp:.4g})."
-        )
-        raise ValueError(msg)
+    msg = (
+        f".obsm[{use_rep!r}] was computed with {entry} {show(found[entry])}, the model was trained on "
+        f"{show(expected[entry])}. {remedies[entry]}"
+    )
+    raise ValueError(msg)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,25 +13,12 @@ from anndata import AnnData
 
 from stdistill import _keys
 from stdistill._niche_results import logit_columns, logit_prefixes, read_logits
-from stdistill._validate import check_integer, check_key, check_positive, get_centers, get_table
-from stdistill.tl._blocks import Fold, block_folds, blocks_of
-from stdistill.tl._labels import (
-    NICHE_SUFFIX,
-    BoolArray,
-    IntArray,
-    Labels,
-    check_several,
-    held_out,
-    niche_keys,
-    read_labels,
-    read_split,
-    split_group,
-)
+from stdistill._validate import check_key, get_table
+from stdistill.tl._annotations import BLOCK_UM, GAP_UM, N_FOLDS, PolygonsUnit, Protocol, annotated_folds, check_fit
+from stdistill.tl._labels import NICHE_SUFFIX, BoolArray, IntArray, niche_keys, read_labels
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
-
-Protocol = Literal["blocks", "split"]
 
 
 def pathology_probe(
@@ -39,14 +26,16 @@ def pathology_probe(
     *,
     label_key: str | None = None,
     polygons: str | Path | None = None,
+    polygons_unit: PolygonsUnit = "px",
     keys: str | Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
     use_logits: bool = False,
     protocol: Protocol = "blocks",
     split_key: str | None = _keys.SPLIT,
-    n_folds: int = 5,
-    block_um: float = 500.0,
-    gap_um: float = 120.0,
+    n_folds: int = N_FOLDS,
+    block_um: float = BLOCK_UM,
+    gap_um: float = GAP_UM,
+    image_key: str = _keys.HE_IMAGE,
     table_key: str = _keys.TABLE,
 ) -> pd.DataFrame:
     """Predict a pathologist's annotation of each cell from its niche alone, and score it.
@@ -60,8 +49,12 @@ def pathology_probe(
     label_key
         Categorical column of ``.obs`` with the annotations; missing where there is none. Either this or `polygons`.
     polygons
-        GeoJSON file of annotated polygons in µm, in the frame of ``.obsm["spatial"]``, as QuPath exports them: the
-        class is ``classification.name`` of the properties, else ``name``. Of polygons that overlap the smallest counts.
+        GeoJSON file of annotated polygons, as QuPath exports them: the class is ``classification.name`` of the
+        properties, else ``name``. Of polygons that overlap the smallest counts.
+    polygons_unit
+        What the polygons are drawn in: ``"px"``, pixels of the H&E at full resolution, as QuPath exports them, or
+        ``"um"``, µm in the frame of ``.obsm["spatial"]``. Pixels need a SpatialData with the H&E, or a table that
+        :func:`stdistill.pp.read_xenium` read with one: see :func:`stdistill.get.he_pixels`.
     keys
         Columns of niches. By default every ``*_niche`` column.
     labels
@@ -78,6 +71,8 @@ def pathology_probe(
     n_folds, block_um, gap_um
         Number of folds and side of the blocks, of ``"blocks"``. Cells nearer than `gap_um` to a block are not used to
         predict it, so that neighbours do not leak: 120 µm keep neighbourhoods of a radius of 60 µm apart.
+    image_key
+        Name of the H&E of a SpatialData that polygons in pixels were drawn on.
     table_key
         Name of the table of a SpatialData.
 
@@ -96,7 +91,8 @@ def pathology_probe(
         When a column is not categorical.
     ValueError
         When there are not two annotations to tell apart, one of them cannot be both fitted and scored (it lies in one
-        block, or in one group of the split), polygons cover no cell, or a parameter is out of range.
+        block, or in one group of the split), polygons cover no cell, it is not known where the cells lie on the H&E of
+        polygons in pixels, or a parameter is out of range.
 
     Notes
     -----
@@ -125,29 +121,30 @@ def pathology_probe(
     """
     from sklearn.metrics import f1_score
 
-    _check_parameters(label_key, polygons, protocol, n_folds, block_um, gap_um)
     adata = get_table(data, table_key)
     chosen = niche_keys(adata, keys)
     features = {key: _features(adata, key, use_logits) for key in chosen}
-    if label_key is not None:
-        truth = read_labels(adata, label_key, "label_key", hint=None)
-    else:
-        from stdistill.tl._polygons import label_by_polygons
-
-        truth = label_by_polygons(get_centers(adata), str(polygons))
-    truth = _restrict(truth, labels)
-    if protocol == "split":
-        annotated, folds = _split_folds(adata, truth, split_key)
-    else:
-        annotated, folds = _spatial_folds(adata, truth, split_key, n_folds, block_um, gap_um)
-
+    truth, annotated, folds = annotated_folds(
+        data,
+        label_key=label_key,
+        polygons=polygons,
+        polygons_unit=polygons_unit,
+        labels=labels,
+        protocol=protocol,
+        split_key=split_key,
+        n_folds=n_folds,
+        block_um=block_um,
+        gap_um=gap_um,
+        image_key=image_key,
+        table_key=table_key,
+    )
     rows = []
     for key in chosen:
         known, inputs = features[key]
         predicted = np.full(adata.n_obs, -1)
         for fold in folds:
             fit, score = fold.fit[known[fold.fit]], fold.score[known[fold.score]]
-            _check_fit(truth, fit, key)
+            check_fit(truth, fit, f" and with a niche in .obs[{key!r}]")
             predicted[score] = _predict(inputs, truth.codes, fit, score)
         scored = np.concatenate([fold.score for fold in folds])
         used = scored[known[scored]]
@@ -160,24 +157,6 @@ def pathology_probe(
     return pd.DataFrame(rows, columns=["method", "macro_f1", "n_cells", "n_left_out"])
 
 
-def _check_parameters(
-    label_key: str | None, polygons: str | Path | None, protocol: str, n_folds: int, block_um: float, gap_um: float
-) -> None:
-    if (label_key is None) == (polygons is None):
-        msg = "Give the annotations either as label_key=, a column of .obs, or as polygons=, a GeoJSON file."
-        raise ValueError(msg)
-    if protocol not in get_args(Protocol):
-        msg = f"protocol must be one of {list(get_args(Protocol))}, found {protocol!r}."
-        raise ValueError(msg)
-    check_integer(n_folds, "n_folds", minimum=2)
-    check_positive(block_um, "block_um")
-    if gap_um != 0:
-        check_positive(gap_um, "gap_um")
-    if gap_um > block_um:
-        msg = f"gap_um must be at most block_um, {block_um:g}, found {gap_um:g}."
-        raise ValueError(msg)
-
-
 def _features(adata: AnnData, key: str, use_logits: bool) -> tuple[BoolArray, npt.NDArray[Any]]:
     """Return which cells have a niche, and the niches (n,) or logits (n, k)."""
     niches = read_labels(adata, key, "keys")
@@ -188,78 +167,6 @@ def _features(adata: AnnData, key: str, use_logits: bool) -> tuple[BoolArray, np
         check_key(prefix, logit_prefixes(adata), "a prefix of logits in .obs", argument="keys")
     logits = read_logits(adata, prefix)
     return np.asarray(np.isfinite(logits).all(axis=1)), logits
-
-
-def _restrict(truth: Labels, labels: Sequence[str] | None) -> Labels:
-    """Drop the cells whose annotation is not among `labels`."""
-    if labels is None:
-        return truth
-    for label in labels:
-        check_key(label, truth.names, "an annotation", argument="labels")
-    keep = np.isin(truth.codes, [truth.names.index(label) for label in labels])
-    return Labels(np.where(keep, truth.codes, -1), truth.names)
-
-
-def _split_folds(adata: AnnData, truth: Labels, split_key: str | None) -> tuple[IntArray, list[Fold]]:
-    split = read_split(adata, split_key)
-    if split is None:
-        msg = 'protocol="split" needs a split: write one with sd.pp.split_strips, or use protocol="blocks".'
-        raise ValueError(msg)
-    fit, score = (np.flatnonzero(split_group(split, group) & truth.known) for group in (_keys.TRAIN, _keys.TEST))
-    annotated = np.r_[fit, score]
-    _check_annotations(truth, annotated)
-    for code in np.unique(truth.codes[annotated]):
-        for cells, group in ((fit, _keys.TRAIN), (score, _keys.TEST)):
-            if not (truth.codes[cells] == code).any():
-                msg = (
-                    f"No {group} cell is annotated {truth.names[code]!r}: it cannot be both fitted and scored. Leave "
-                    'it out with labels=, or use protocol="blocks".'
-                )
-                raise ValueError(msg)
-    return annotated, [Fold(fit, score)]
-
-
-def _spatial_folds(
-    adata: AnnData, truth: Labels, split_key: str | None, n_folds: int, block_um: float, gap_um: float
-) -> tuple[IntArray, list[Fold]]:
-    group, cells = held_out(adata, split_key)
-    annotated = np.flatnonzero(cells & truth.known)
-    _check_annotations(truth, annotated)
-    centers, classes = get_centers(adata)[annotated], truth.codes[annotated]
-    blocks = blocks_of(centers, block_um)
-    advice = "Use a smaller block_um" + ("" if split_key is None else ", or all cells (split_key=None)")
-    if blocks.max() + 1 < n_folds:
-        msg = f"The annotated cells ({group}) lie in {blocks.max() + 1} blocks, fewer than {n_folds} folds. {advice}."
-        raise ValueError(msg)
-    for code in np.unique(classes):
-        if len(np.unique(blocks[classes == code])) < 2:
-            msg = (
-                f"The cells ({group}) annotated {truth.names[code]!r} lie in one block of {block_um:g} µm: they "
-                f"cannot be both fitted and scored. {advice}, or leave them out with labels=."
-            )
-            raise ValueError(msg)
-    folds = block_folds(centers, classes, n_folds=n_folds, block_um=block_um, gap_um=gap_um)
-    return annotated, [Fold(annotated[fold.fit], annotated[fold.score]) for fold in folds]
-
-
-def _check_annotations(truth: Labels, annotated: IntArray) -> None:
-    if not len(annotated):
-        msg = "No cell that could be scored is annotated. Give split_key=None to take all cells."
-        raise ValueError(msg)
-    mask = np.zeros(len(truth.codes), dtype=bool)
-    mask[annotated] = True
-    check_several(truth, mask, "The annotation")
-
-
-def _check_fit(truth: Labels, fit: IntArray, key: str) -> None:
-    present = np.unique(truth.codes[fit])
-    if len(present) < 2:
-        found = [truth.names[code] for code in present]
-        msg = (
-            f"A fold has only cells annotated {found} and with a niche in .obs[{key!r}] to be predicted from. Use a "
-            "smaller block_um or gap_um."
-        )
-        raise ValueError(msg)
 
 
 def _predict(inputs: npt.NDArray[Any], classes: IntArray, fit: IntArray, score: IntArray) -> npt.NDArray[np.integer]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-N_WORKERS = min(8, os.cpu_count() or 1)
+from stdistill._cpus import n_cpus
+
+N_WORKERS = min(8, n_cpus())
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
