@@ -155,7 +155,8 @@ def compare_slide(arguments: argparse.Namespace) -> list[dict[str, object]]:
     adata = read(arguments.xenium, arguments.latent_epochs)
     rows = [row for k in arguments.k for row in compare(arguments.xenium.name, adata, k, 0, arguments)]
     if arguments.map is not None:
-        sd.pl.niches(adata, keys=[f"{arguments.centering[0]}_k{k}_niche" for k in arguments.k], save=arguments.map)
+        keys = [f"{arguments.centering[0]}_k{k}_niche" for k in arguments.k]
+        sd.pl.niches(adata, keys=keys, title=[f"K = {k}" for k in arguments.k], save=arguments.map)
     return rows
 
 
@@ -187,10 +188,10 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = compare_simulated(arguments) if arguments.xenium is None else compare_slide(arguments)
     table = pd.DataFrame(rows)
-    print(table.round(3).to_string(index=False))
+    print(table.round(4).to_string(index=False))
     if table["slide"].nunique() > 1:
         mean = table.drop(columns="slide").groupby(["k", "method"], sort=False).mean()
-        print(f"\nMean\n{mean.round(3).to_string()}")
+        print(f"\nMean\n{mean.round(4).to_string()}")
 
 
 if __name__ == "__main__":
