@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import spatialdata
 import torch
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import NearestNeighbors
 
 import stdistill as sd
 from stdistill._record import write_record
@@ -63,6 +66,30 @@ def test_finds_the_niches_on_the_test_strip(tissue: ad.AnnData) -> None:
     assert repr(teacher) == (
         f"NicheModel(self-distillation, k=3, X_scVI with 6 features, radius {teacher.radius_um:.1f} µm)"
     )
+
+
+@pytest.mark.filterwarnings("ignore:.*has no experiment")
+def test_real_tissue(shared_data: Path) -> None:
+    """A piece of mouse brain: all niches are used, and they are places rather than cell types."""
+    brain = sd.pp.read_xenium(shared_data / "xenium_mouse_brain")["table"]
+    x, y = brain.obsm["spatial"].T
+    brain = brain[(x > 2800) & (x < 3700) & (y > 2000) & (y < 3000)].copy()
+    counts = brain.X.toarray()
+    log_counts = np.log1p(100 * counts / counts.sum(axis=1, keepdims=True))
+    brain.obsm["X_pca"] = PCA(20, random_state=0).fit_transform(log_counts).astype(np.float32)
+    sd.pp.neighborhoods(brain, n_neighbors=30)
+    sd.tl.nolan(brain, k=10, use_rep="X_pca", max_epochs=3, progress_bar=False, accelerator="cpu")
+
+    nearest = NearestNeighbors(n_neighbors=10).fit(brain.obsm["spatial"]).kneighbors(return_distance=False)
+
+    def scattered(niches: np.ndarray) -> float:
+        """Share of cells of which at least six of ten nearest neighbours are in another niche."""
+        return float(((niches[nearest] != niches[:, None]).sum(axis=1) >= 6).mean())
+
+    niches = brain.obs["teacher_niche"].cat.codes.to_numpy()
+    assert len(np.unique(niches)) >= 8
+    assert scattered(niches) < 0.05
+    assert scattered(KMeans(10, n_init=3, random_state=0).fit_predict(brain.obsm["X_pca"])) > 0.2
 
 
 def test_what_is_written(tissue: ad.AnnData, tmp_path: Path) -> None:
