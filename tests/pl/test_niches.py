@@ -88,7 +88,7 @@ def test_a_palette_is_for_one_figure(slide: ad.AnnData) -> None:
     assert "teacher_niche_colors" not in slide.uns
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore:The 'mode.chained_assignment' option")  # anndata's, on pandas 3
 def test_a_view_stays_a_view(slide: ad.AnnData) -> None:
     part = slide[:100]
     sd.pl.niches(part, show=False)

@@ -184,7 +184,7 @@ def test_no_stray_files_nor_output(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert all(line.startswith(("Training:", "Epoch")) for line in lines), lines
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore:The 'future.infer_string' option")  # anndata's, on pandas 3
 def test_no_warnings() -> None:
     latent(cells(), batch_size=128)  # 135 are fitted: the last batch has 7 cells
 

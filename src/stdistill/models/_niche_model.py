@@ -71,7 +71,7 @@ class NicheModel:
     """
 
     def __init__(self, network: NicheNetwork, card: ModelCard, history: pd.DataFrame) -> None:
-        self.network = network.eval()
+        self.network = network.eval().requires_grad_(False)  # torch may compute other bits for weights to be trained
         self.card = card
         self.history = history
 

@@ -250,11 +250,12 @@ def _libraries(adata: AnnData, library_key: str | None) -> pd.Series:
 
 def _get_counts(adata: AnnData, layer: str | None) -> Any:
     """Return raw counts (n, genes), checked to be counts: CSR or an array, shared with the table where it is either."""
+    names = [key for key in adata.layers if key is not None]  # from anndata 0.13 on, None stands for .X among them
     if layer is not None:
-        check_key(layer, adata.layers, "a layer of the table", argument="layer")
+        check_key(layer, names, "a layer of the table", argument="layer")
     matrix = adata.X if layer is None else adata.layers[layer]
     name = ".X" if layer is None else f".layers[{layer!r}]"
-    layers = ", ".join(repr(key) for key in adata.layers)
+    layers = ", ".join(repr(key) for key in names)
     hint = (
         f"name the layer with raw counts in layer=; there is: {layers}."
         if layers
