@@ -26,10 +26,10 @@ from neighborhoods import tissue
 from torch import Tensor
 from torch.nn import functional
 
-from stdistill.models._batches import Neighborhoods
-from stdistill.models._network import SIZES, NicheNetwork
-from stdistill.models._sampling import TileSampler, spatial_order
-from stdistill.pp._radius_graph import radius_graph
+from stdistill._graph.radius_graph import radius_graph
+from stdistill._training.sampling import TileSampler, spatial_order
+from stdistill.models.niche.batches import Neighborhoods
+from stdistill.models.niche.network import SIZES, NicheNetwork
 
 RADIUS_UM = 60.0
 N_FEATURES = 1536
@@ -193,10 +193,10 @@ def anonymous_bytes() -> int:
 
 def train_and_predict(folder: Path, n_steps: int, n_predicted: int) -> dict[str, float]:
     """Train and predict from a memory map, and watch the memory."""
-    from stdistill.models._card import ModelCard
-    from stdistill.models._niche_model import NicheModel
-    from stdistill.models._student import train_student
-    from stdistill.models._training import Learning, TrainerOptions
+    from stdistill._training.trainer import Learning, TrainerOptions
+    from stdistill.models.niche.card import ModelCard
+    from stdistill.models.niche.fit_student import train_student
+    from stdistill.models.niche.model import NicheModel
 
     before = peak = anonymous_bytes()
     stopped = threading.Event()

@@ -39,12 +39,12 @@ import numpy.typing as npt
 import tifffile
 import torch
 
-from stdistill.pp._crop_plan import CropPlan, chunks_under, plan_crops
-from stdistill.pp._crops import CropCutter
-from stdistill.pp._embedder import BATCH_SIZE_CPU
-from stdistill.pp._slide_levels import SlideLevel
-from stdistill.pp._tiff import read_slide_image
-from stdistill.pp._window_reader import read_windows
+from stdistill._features.embedder import BATCH_SIZE_CPU
+from stdistill._formats.tiff import read_slide_image
+from stdistill._slide.crops import CropCutter
+from stdistill._slide.plan import CropPlan, chunks_under, plan_crops
+from stdistill._slide.pyramid import SlideLevel
+from stdistill._slide.windows import read_windows
 
 SHARED_DATA = Path(os.environ.get("STDISTILL_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 TILE = 512

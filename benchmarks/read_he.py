@@ -49,7 +49,7 @@ def write_slide(path: Path, side: int) -> None:
 def run(reader: str, path: Path, n_windows: int) -> dict[str, Any]:
     """Open the slide and read windows."""
     if reader == "stdistill":
-        from stdistill.pp._tiff import read_slide_image
+        from stdistill._formats.tiff import read_slide_image
     else:
         from spatialdata_io import xenium_aligned_image
         from xarray import DataTree

@@ -8,7 +8,7 @@ import pytest
 import spatialdata
 
 import stdistill as sd
-from stdistill._niche_results import write_niches
+from stdistill._table.niches import write_niches
 
 
 def test_pixels_of_the_cells(make_slide: Callable) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stdistill import _keys
-from stdistill._frames import he_frames
-from stdistill._niche_results import logit_prefixes, niche_names, read_logits
-from stdistill._record import read_record
-from stdistill._validate import check_key, get_centers, get_table
+from stdistill._table import schema
+from stdistill._table.checks import check_key, get_centers, get_table
+from stdistill._table.he.placement import he_frames
+from stdistill._table.niches import logit_prefixes, niche_names, read_logits
+from stdistill._table.records import read_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -28,8 +28,8 @@ CROP_PX = 224
 def he_pixels(
     data: AnnData | SpatialData,
     *,
-    image_key: str | Mapping[str, str] = _keys.HE_IMAGE,
-    table_key: str = _keys.TABLE,
+    image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    table_key: str = schema.TABLE,
 ) -> pd.DataFrame:
     """Where the cells lie on the H&E, in pixels of its full resolution.
 
@@ -87,7 +87,7 @@ def he_pixels(
     )
 
 
-def logits(data: AnnData | SpatialData, key: str, *, table_key: str = _keys.TABLE) -> pd.DataFrame:
+def logits(data: AnnData | SpatialData, key: str, *, table_key: str = schema.TABLE) -> pd.DataFrame:
     """Niche logits as one frame.
 
     Parameters
@@ -136,11 +136,11 @@ def he_crops(
     data: SpatialData,
     *,
     cells: Sequence[str],
-    use_rep: str = _keys.HE_FEATURES,
+    use_rep: str = schema.HE_FEATURES,
     crop_px: int | None = None,
     mpp: float | None = None,
-    image_key: str | Mapping[str, str] = _keys.HE_IMAGE,
-    table_key: str = _keys.TABLE,
+    image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    table_key: str = schema.TABLE,
 ) -> npt.NDArray[np.uint8]:
     """Crops of the H&E around some cells, as :func:`stdistill.pp.embed_he` cuts them.
 
@@ -179,10 +179,10 @@ def he_crops(
     >>> sd.get.he_crops(sdata, cells=sdata["table"].obs_names[:3], crop_px=64).shape
     (3, 64, 64, 3)
     """
-    from stdistill.pp._read_crops import read_crops
+    from stdistill._table.he.crops import read_crops
 
     table = get_table(data, table_key)
-    if use_rep != _keys.HE_FEATURES:
+    if use_rep != schema.HE_FEATURES:
         check_key(use_rep, table.obsm.keys(), "features in .obsm", argument="use_rep")
     rows = table.obs_names.get_indexer(pd.Index(cells))
     if (rows < 0).any():

@@ -7,14 +7,14 @@ import pytest
 from click.testing import CliRunner
 
 import stdistill as sd
-import stdistill._demo
+import stdistill._flows.demo
 import stdistill.tl._nolan
 from stdistill._cli import main
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stdistill._demo, "EXPRESSION_EPOCHS", 1)
-    monkeypatch.setattr(stdistill._demo, "STUDENT_EPOCHS", 1)
+    monkeypatch.setattr(stdistill._flows.demo, "EXPRESSION_EPOCHS", 1)
+    monkeypatch.setattr(stdistill._flows.demo, "STUDENT_EPOCHS", 1)
     monkeypatch.setattr(stdistill.tl._nolan, "EPOCHS", (1, 1))
     out = tmp_path / "demo"
     result = CliRunner().invoke(main, ["demo", "--out", str(out), "--n-cells", "1000"])

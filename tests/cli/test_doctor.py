@@ -13,8 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from stdistill import _devices, _doctor
-from stdistill._cli import main
+from stdistill._cli import devices, diagnosis, main
 
 GIB = 2**30
 
@@ -37,7 +36,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         def communicate(self) -> tuple[str, str]:
             return answer.output, answer.errors
 
-    monkeypatch.setattr(_doctor, "subprocess", SimpleNamespace(Popen=Process, PIPE=subprocess.PIPE))
+    monkeypatch.setattr(diagnosis, "subprocess", SimpleNamespace(Popen=Process, PIPE=subprocess.PIPE))
     return answer
 
 
@@ -105,7 +104,7 @@ def test_torch_that_ends_python(machine: SimpleNamespace) -> None:
 
 def test_packages(machine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = ["click>=999", "no-such-package>=1", "numpy", 'no-such-extra; extra == "more"']
-    monkeypatch.setattr(_doctor, "requires", lambda name: needed)
+    monkeypatch.setattr(diagnosis, "requires", lambda name: needed)
     result = run("--json")
     found = json.loads(result.output)
     assert result.exit_code == 1
@@ -178,15 +177,15 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: card)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert [each["kind"] for each in _devices.find_devices()] == ["cuda:0", "cuda:1"]
-    assert _devices.find_devices()[0] == {"kind": "cuda:0", "name": "H100", "memory_bytes": 80 * GIB}
+    assert [each["kind"] for each in devices.find_devices()] == ["cuda:0", "cuda:1"]
+    assert devices.find_devices()[0] == {"kind": "cuda:0", "name": "H100", "memory_bytes": 80 * GIB}
 
 
 def test_a_real_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program itself, with a torchvision that fails as one of another torch does."""
     (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    found = _doctor.diagnose()
+    found = diagnosis.diagnose()
     assert found.threads["torch"] == str(torch.get_num_threads()) or "OMP_NUM_THREADS" in os.environ
     (problem,) = [problem for problem in found.problems if "timm" in problem]
     assert "RuntimeError: operator torchvision::nms does not exist" in problem

@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import stdistill._cli._evaluate
+import stdistill._cli.evaluate
 from stdistill._cli import COMMANDS, main
 
 
@@ -47,7 +47,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> None:
     def command(error: str) -> None:
         raise {"key": KeyError, "value": ValueError, "bug": ZeroDivisionError}[error]("What to do instead.")
 
-    monkeypatch.setattr(stdistill._cli._evaluate, "command", command)
+    monkeypatch.setattr(stdistill._cli.evaluate, "command", command)
 
 
 @pytest.mark.usefixtures("failing")
@@ -70,7 +70,7 @@ def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def command() -> None:
         warnings.warn("The encoder is for trying things out.", stacklevel=2)
 
-    monkeypatch.setattr(stdistill._cli._evaluate, "command", command)
+    monkeypatch.setattr(stdistill._cli.evaluate, "command", command)
     shown = warnings.showwarning
     result = CliRunner().invoke(main, ["evaluate"])
     assert result.exit_code == 0

@@ -4,7 +4,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from stdistill._cli._options import SeveralNumbers
+from stdistill._cli.options import SeveralNumbers
 
 
 @click.command(cls=SeveralNumbers)

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 import stdistill as sd
 from stdistill._cli import main
-from stdistill._runs import _predict
-from stdistill._runs._folder import Run
+from stdistill._flows import predict
+from stdistill._runs.folder import Run
 from stdistill.models import NicheModel
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 2, "batch_size": 128}
@@ -287,7 +287,7 @@ def test_a_failure_leaves_no_half_figure(student: Path, table: Path, tmp_path: P
 @pytest.mark.parametrize(("native", "expected"), [(0.274, None), (0.2745, None), (0.25, 0.274), (0.5, 0.274)])
 def test_resolution(native: float, expected: float | None) -> None:
     """An image of the student's resolution is not resampled; another is, to the student's."""
-    assert _predict._find_mpp(native, 0.274) == expected
+    assert predict._find_mpp(native, 0.274) == expected
 
 
 def test_other_weights(student: Path, uni2_h_on_disk: str) -> None:
@@ -295,11 +295,11 @@ def test_other_weights(student: Path, uni2_h_on_disk: str) -> None:
 
     card = replace(NicheModel.load(student).card, encoder="uni2-h", encoder_revision="b1ab1a")
     with pytest.raises(ValueError, match=rf"revision '{uni2_h_on_disk}'; the student was trained on .*'b1ab1a'"):
-        _predict._find_encoders(card, None)
+        predict._find_encoders(card, None)
     with pytest.raises(ValueError, match=r"The encoder is 'texture'; .* of 'uni2-h'"):
-        _predict._find_encoders(card, "texture")
+        predict._find_encoders(card, "texture")
     for known in (uni2_h_on_disk, "unknown", None):
-        (encoder,) = _predict._find_encoders(replace(card, encoder_revision=known), None)
+        (encoder,) = predict._find_encoders(replace(card, encoder_revision=known), None)
         assert (encoder.name, encoder.revision) == ("uni2-h", uni2_h_on_disk)
 
 
@@ -317,8 +317,8 @@ def test_weights_that_cannot_be_had(student: Path, attempts: list[Any], tmp_path
 
 def test_memory_only(cells: ad.AnnData, student: Path, table: Path) -> None:
     """The parts also work without a folder, as those of other runs."""
-    model = _predict.load_student(student)
-    niches = _predict.map_niches(
-        Run(None, command="predict", parameters={}), _predict.read_table(table, model.card), model
+    model = predict.load_student(student)
+    niches = predict.map_niches(
+        Run(None, command="predict", parameters={}), predict.read_table(table, model.card), model
     )
     np.testing.assert_array_equal(niches.obs[LOGITS].to_numpy(), cells.obs[LOGITS].to_numpy())

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from stdistill.models._batches import Neighborhoods
-from stdistill.models._network import NicheNetwork
-from stdistill.pp._radius_graph import radius_graph
+from stdistill._graph.radius_graph import radius_graph
+from stdistill.models.niche.batches import Neighborhoods
+from stdistill.models.niche.network import NicheNetwork
 
 RADIUS_UM = 60.0
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import stdistill as sd
-from stdistill._record import write_record
+from stdistill._table.records import write_record
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from spatialdata import SpatialData
 
 import stdistill as sd
-from stdistill._record import write_record
+from stdistill._table.records import write_record
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 import stdistill as sd
-from stdistill._niche_results import default_colors
+from stdistill._table.niches import default_colors
 
 
 def legend(ax: Axes) -> dict[str, str]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import stdistill as sd
-from stdistill.models._card import ModelCard
+from stdistill.models.niche.card import ModelCard
 
 NETWORK = {"width": 8, "depth": 1, "n_heads": 2, "n_frequencies": 2, "dropout": 0.0, "head": "linear"}
 

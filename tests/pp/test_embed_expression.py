@@ -197,7 +197,7 @@ def test_a_last_batch_too_small_for_batch_normalisation(n: int) -> None:
 
 def test_default_epochs() -> None:
     """scVI's rule, at the sizes of a small slide, a usual one, and the largest of the paper."""
-    from stdistill.pp._scvi_model import _default_epochs
+    from stdistill.models.expression import _default_epochs
 
     sizes = (10, 20_000, 400_000, 1_353_765, 100_000_000)
     assert [_default_epochs(n) for n in sizes] == [400, 400, 20, 6, 1]

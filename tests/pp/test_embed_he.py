@@ -20,8 +20,8 @@ from spatialdata import SpatialData
 from torch import nn
 
 import stdistill as sd
-from stdistill.pp import _feature_store
-from stdistill.pp._feature_store import reserve_folder
+from stdistill._features import store
+from stdistill._features.store import reserve_folder
 
 CROP_PX = 32
 PLAIN = {"mean": (0, 0, 0), "std": (1, 1, 1)}
@@ -365,11 +365,11 @@ def test_a_failed_run_goes_on(
 ) -> None:
     slide = make_slide()
     paint(slide)
-    monkeypatch.setattr("stdistill.pp._crop_plan.WINDOW_PX", 64)
+    monkeypatch.setattr("stdistill._slide.plan.WINDOW_PX", 64)
     paint(slide, chunks=64)
     sd.pp.embed_he(slide, encoder="texture", crop_px=64)
     undisturbed = slide["table"].obsm.pop("X_he")
-    write, left = _feature_store.FeatureStore.write, iter([True, True, False])
+    write, left = store.FeatureStore.write, iter([True, True, False])
 
     def fail(self: Any, *arguments: Any) -> None:
         if not next(left):
@@ -377,18 +377,18 @@ def test_a_failed_run_goes_on(
         write(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_feature_store.FeatureStore, "write", fail)
+        patch.setattr(store.FeatureStore, "write", fail)
         with pytest.raises(OSError, match="No space"):
             sd.pp.embed_he(slide, encoder="texture", crop_px=64, store=tmp_path / "store")
     assert "X_he" not in slide["table"].obsm
-    assert _feature_store.FeatureStore(tmp_path / "store").unfinished()[0] == 2
+    assert store.FeatureStore(tmp_path / "store").unfinished()[0] == 2
     sd.pp.embed_he(slide, encoder="texture", crop_px=64, store=tmp_path / "store")
     np.testing.assert_array_equal(slide["table"].obsm["X_he"], undisturbed)
 
 
 KILLS = """
 import os, random, signal, sys, time
-import spatialdata, stdistill as sd, stdistill.pp._embedder
+import spatialdata, stdistill as sd, stdistill._features.embedder
 
 def embed(bundle, store):
     slide = sd.pp.read_xenium(bundle)
@@ -455,11 +455,11 @@ def test_the_default_store_goes_on(
 ) -> None:
     """Also when it is the second one, of a run that began while an equal one was at work."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr("stdistill.pp._crop_plan.WINDOW_PX", 64)
+    monkeypatch.setattr("stdistill._slide.plan.WINDOW_PX", 64)
     slide = make_slide()
     paint(slide, chunks=64)
     encoder = sd.encoders.from_module(Counts(), dim=3 * CROP_PX**2, **PLAIN)
-    write, reserved, n_windows = _feature_store.FeatureStore.write, [], iter(range(100))
+    write, reserved, n_windows = store.FeatureStore.write, [], iter(range(100))
 
     def fail(self: Any, *arguments: Any) -> None:
         reserved.append(self.folder)
@@ -470,13 +470,13 @@ def test_the_default_store_goes_on(
     def first(self: Any, *arguments: Any) -> None:
         """Start the second run, which fails, within the first, which ends."""
         with monkeypatch.context() as patch:
-            patch.setattr(_feature_store.FeatureStore, "write", fail)
+            patch.setattr(store.FeatureStore, "write", fail)
             with pytest.raises(OSError, match="No space"):
                 sd.pp.embed_he(slide, encoder=encoder, crop_px=CROP_PX, copy=True)
-        monkeypatch.setattr(_feature_store.FeatureStore, "write", write)
+        monkeypatch.setattr(store.FeatureStore, "write", write)
         write(self, *arguments)
 
-    monkeypatch.setattr(_feature_store.FeatureStore, "write", first)
+    monkeypatch.setattr(store.FeatureStore, "write", first)
     sd.pp.embed_he(slide, encoder=encoder, crop_px=CROP_PX)
     assert [path.parent for path in tmp_path.rglob("features.npy")] == [reserved[0]]
     assert reserved[0].name.endswith("-2")
@@ -489,7 +489,7 @@ def test_the_default_store_goes_on(
 RESERVE = """
 import sys
 from pathlib import Path
-from stdistill.pp._feature_store import reserve_folder
+from stdistill._features.store import reserve_folder
 
 with reserve_folder(Path(sys.argv[1]), "run") as folder:
     folder.mkdir()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stdistill._runs._folder import Run, replacing
+from stdistill._runs.folder import Run, replacing
 
 
 def open_run(folder: Path | None, **parameters: object) -> Run:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stdistill._niche_results import write_niches
-from stdistill._record import read_record, write_record
-from stdistill._runs._results import describe_inputs, describe_slide, load_results, save_results
+from stdistill._runs.results import describe_inputs, describe_slide, load_results, save_results
+from stdistill._table.niches import write_niches
+from stdistill._table.records import read_record, write_record
 
 
 @pytest.fixture

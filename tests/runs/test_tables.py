@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from stdistill._runs._tables import format_tables
+from stdistill._runs.tables import format_tables
 
 
 def test_shape_of_the_papers_tables() -> None:

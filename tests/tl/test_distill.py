@@ -15,9 +15,9 @@ import pytest
 import torch
 
 import stdistill as sd
-from stdistill._niche_results import write_niches
-from stdistill._record import write_record
-from stdistill.models._distillation import Distillation
+from stdistill._table.niches import write_niches
+from stdistill._table.records import write_record
+from stdistill.models.niche.distillation import Distillation
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 4, "learning_rate": 5e-3}
 FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import stdistill as sd
-from stdistill._record import write_record
-from stdistill._runs import _protocol
+from stdistill._flows import protocol
+from stdistill._table.records import write_record
 
 EPOCHS = {"teacher_epochs": 1, "student_epochs": 1}
 
@@ -148,7 +148,7 @@ def test_as_text(evaluated: Evaluated) -> None:
 
 def test_goes_on_after_a_kill(evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    monkeypatch.setattr(_protocol, "draw_methods", lambda *args, **kwargs: None)  # which takes seconds
+    monkeypatch.setattr(protocol, "draw_methods", lambda *args, **kwargs: None)  # which takes seconds
     with monkeypatch.context() as patch:
         stop_at(patch, "leiden")
         with pytest.raises(KeyboardInterrupt):
@@ -253,7 +253,7 @@ def test_a_split_of_strings_and_polygons_in_pixels(
         for method in ("teacher", "student", "he_nolan", "he_leiden"):
             cells.obs[f"{method}_k{k}_niche"] = evaluated.cells.obs[f"{method}_k{k}_niche"]
 
-    monkeypatch.setattr(_protocol, "_fit_methods", fitted_before)
+    monkeypatch.setattr(protocol, "_fit_methods", fitted_before)
     found = sd.tl.evaluate(cells, ks=[3], cell_type_key="cell_type", polygons=path, **EPOCHS)
     for name, table in found.tables.items():
         of_3 = evaluated.result.tables[name].query("k == 3").reset_index(drop=True)

@@ -139,17 +139,17 @@ def test_clusters_go_by_the_nearest_centre() -> None:
 
 def test_many_cells_are_searched_approximately(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the number of cores; the exact and the approximate search agree on nearly all neighbours."""
-    from stdistill.tl import _feature_graph
+    from stdistill._measures import feature_graph
 
     features = np.random.default_rng(0).normal(size=(2000, 10)).astype(np.float32)
-    exact = _feature_graph.NeighborSearch(2000, 10, 0).fit_transform(features)
-    monkeypatch.setattr(_feature_graph, "EXACT_UP_TO", 100)
-    search = _feature_graph.NeighborSearch(2000, 10, 0)
+    exact = feature_graph.NeighborSearch(2000, 10, 0).fit_transform(features)
+    monkeypatch.setattr(feature_graph, "EXACT_UP_TO", 100)
+    search = feature_graph.NeighborSearch(2000, 10, 0)
     found = search.fit_transform(features)
     assert isinstance(found, csr_matrix)
     shared = found.sign().multiply(exact.sign()).sum() / exact.sign().sum()
     assert shared > 0.95
-    again = _feature_graph.NeighborSearch(2000, 10, 0).fit_transform(features)
+    again = feature_graph.NeighborSearch(2000, 10, 0).fit_transform(features)
     assert (again != found).nnz == 0
     assert search.nearest(features[:5]).shape == (5, 10)
     assert search.nearest(features[:5])[:, 0].tolist() == [0, 1, 2, 3, 4]

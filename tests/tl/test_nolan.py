@@ -16,8 +16,8 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
 import stdistill as sd
-from stdistill._record import write_record
-from stdistill.models import _niche_use
+from stdistill._table.records import write_record
+from stdistill.models.niche import use
 from stdistill.pp import _embed_expression
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 4, "learning_rate": 5e-3}
@@ -233,7 +233,7 @@ def test_one_niche(make_tissue: Callable[..., ad.AnnData]) -> None:
 
 
 def test_a_collapse_writes_nothing(tissue: ad.AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_niche_use, "COLLAPSED", 0.1)
+    monkeypatch.setattr(use, "COLLAPSED", 0.1)
     with pytest.raises(RuntimeError, match="try fewer niches"):
         sd.tl.nolan(tissue, k=3, **FAST)
     assert "teacher_niche" not in tissue.obs

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import stdistill as sd
-from stdistill._record import write_record
+from stdistill._table.records import write_record
 from stdistill.models import NicheModel
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 6, "learning_rate": 5e-3}

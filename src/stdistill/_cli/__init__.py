@@ -17,7 +17,7 @@ COMMANDS = (
     "encoders",
     "doctor",
 )
-"""Each is the function `command` of the module of its name, ``_demo``; they import click alone until they are run."""
+"""Each is the function `command` of the module of its name; they import click alone until they are run."""
 ERRORS = (ValueError, LookupError, TypeError, OSError, RuntimeError, ImportError)
 """What the library raises for input that it cannot work with."""
 
@@ -31,7 +31,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"stdistill._cli._{cmd_name}").command
+        command: click.Command = import_module(f"stdistill._cli.{cmd_name}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

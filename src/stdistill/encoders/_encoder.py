@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from stdistill._validate import check_integer, check_name
+from stdistill._table.checks import check_integer, check_name
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stdistill._warn import warn
+from stdistill._support.warn import warn
 from stdistill.encoders import _timm
 from stdistill.encoders._access import RANDOM, TIMEOUT_S, check, is_local
 from stdistill.encoders._catalogue import CATALOGUE, RUNS_CODE

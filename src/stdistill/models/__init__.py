@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stdistill.models._niche_model import NicheModel
+    from stdistill.models.niche.model import NicheModel
 
 __all__ = ["NicheModel"]
 
@@ -13,7 +13,7 @@ __all__ = ["NicheModel"]
 def __getattr__(name: str) -> Any:
     """Import the model, and torch with it, when it is first used."""
     if name == "NicheModel":
-        from stdistill.models._niche_model import NicheModel
+        from stdistill.models.niche.model import NicheModel
 
         return NicheModel
     msg = f"module 'stdistill.models' has no attribute {name!r}"

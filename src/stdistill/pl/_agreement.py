@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.pl._colors import Palette, palette_colors
-from stdistill.pl._matrix import check_frame
+from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._drawing.colors import Palette, palette_colors
+from stdistill._drawing.matrix import check_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

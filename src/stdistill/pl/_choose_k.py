@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from anndata import AnnData
 
-from stdistill import _keys
-from stdistill._record import read_record
-from stdistill._validate import get_table
-from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.pl._colors import MISSING, Palette, palette_colors
-from stdistill.pl._matrix import check_frame
+from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._drawing.colors import MISSING, Palette, palette_colors
+from stdistill._drawing.matrix import check_frame
+from stdistill._table import schema
+from stdistill._table.checks import get_table
+from stdistill._table.records import read_record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def choose_k(
     ax: Axes | Sequence[Axes] | None = None,
     save: str | Path | None = None,
     show: bool | None = None,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> AxesOrList | None:
     """Draw how stable the niches are for each k, and how many of them are occupied.
 
@@ -82,7 +82,7 @@ def choose_k(
     if not isinstance(data, pd.DataFrame):
         record = read_record(get_table(data, table_key), STEP)
         if not record:
-            msg = f'There is no .uns["{_keys.RECORD}"]["{STEP}"]: run sd.tl.choose_k first.'
+            msg = f'There is no .uns["{schema.RECORD}"]["{STEP}"]: run sd.tl.choose_k first.'
             raise KeyError(msg)
         data = pd.DataFrame({column: record[column] for column in COLUMNS})
     check_frame(data, COLUMNS, "sd.tl.choose_k")

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.pl._colors import Palette, find_colormap, palette_colors
-from stdistill.pl._legend import draw_legend, legend_width
-from stdistill.pl._matrix import check_frame, draw_matrix, matrix_size
+from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._drawing.colors import Palette, find_colormap, palette_colors
+from stdistill._drawing.legend import draw_legend, legend_width
+from stdistill._drawing.matrix import check_frame, draw_matrix, matrix_size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

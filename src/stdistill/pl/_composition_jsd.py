@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from stdistill._validate import check_key
-from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.pl._colors import find_colormap
-from stdistill.pl._matrix import draw_matrix, matrix_size
+from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._drawing.colors import find_colormap
+from stdistill._drawing.matrix import draw_matrix, matrix_size
+from stdistill._table.checks import check_key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill import _keys
-from stdistill._validate import check_key, get_table
-from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.pl._colors import find_colormap
-from stdistill.pl._spatial import TITLE_IN, Bounds, draw_cells, draw_view, make_view
+from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._drawing.colors import find_colormap
+from stdistill._drawing.view import TITLE_IN, Bounds, draw_cells, draw_view, make_view
+from stdistill._table import schema
+from stdistill._table.checks import check_key, get_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +41,7 @@ def confidence(
     ax: Axes | Sequence[Axes] | None = None,
     save: str | Path | None = None,
     show: bool | None = None,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> AxesOrList | None:
     """Draw how sure each cell's niche is, one panel per model, all on the scale from 0 to 1.
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stdistill import _keys
-from stdistill._validate import get_table
-from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.pl._colors import find_colormap
-from stdistill.pl._matrix import draw_matrix, matrix_size
+from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._drawing.colors import find_colormap
+from stdistill._drawing.matrix import draw_matrix, matrix_size
+from stdistill._table import schema
+from stdistill._table.checks import get_table
+from stdistill._table.labels import NICHE_SUFFIX, cross_table, held_out, read_labels
 from stdistill.tl._composition import shares
-from stdistill.tl._labels import NICHE_SUFFIX, cross_table, held_out, read_labels
-from stdistill.tl._match import best_partners
+from stdistill.tl._match_niches import best_partners
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 def confusion(
     data: AnnData | SpatialData,
     *,
-    reference_key: str = f"{_keys.TEACHER}{NICHE_SUFFIX}",
-    key: str = f"{_keys.STUDENT}{NICHE_SUFFIX}",
-    split_key: str | None = _keys.SPLIT,
+    reference_key: str = f"{schema.TEACHER}{NICHE_SUFFIX}",
+    key: str = f"{schema.STUDENT}{NICHE_SUFFIX}",
+    split_key: str | None = schema.SPLIT,
     cmap: str = "viridis",
     title: str | None = None,
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool | None = None,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> AxesOrList | None:
     """Draw where a method puts the cells of each niche of a reference.
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from stdistill import _keys
-from stdistill._validate import check_integer, get_table, is_spatialdata
+from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._table import schema
+from stdistill._table.checks import check_integer, get_table, is_spatialdata
+from stdistill._table.labels import NICHE_SUFFIX, Labels, read_labels
 from stdistill.get import he_crops, he_pixels
-from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.tl._labels import NICHE_SUFFIX, Labels, read_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,7 +32,7 @@ def crops(
     niche_key: str | None = None,
     cells: Sequence[str] | None = None,
     n_crops: int = 8,
-    use_rep: str = _keys.HE_FEATURES,
+    use_rep: str = schema.HE_FEATURES,
     crop_px: int | None = None,
     mpp: float | None = None,
     seed: int = 0,
@@ -40,8 +40,8 @@ def crops(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool | None = None,
-    image_key: str | Mapping[str, str] = _keys.HE_IMAGE,
-    table_key: str = _keys.TABLE,
+    image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    table_key: str = schema.TABLE,
 ) -> AxesOrList | None:
     """Draw crops of the H&E as the encoder sees them, one row per niche, each with its cell at the cross.
 
@@ -130,7 +130,7 @@ def crops(
 
 
 def _default_key(table: AnnData) -> str | None:
-    keys = (f"{_keys.STUDENT}{NICHE_SUFFIX}", f"{_keys.TEACHER}{NICHE_SUFFIX}")
+    keys = (f"{schema.STUDENT}{NICHE_SUFFIX}", f"{schema.TEACHER}{NICHE_SUFFIX}")
     return next((key for key in keys if key in table.obs), None)
 
 

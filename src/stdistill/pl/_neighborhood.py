@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stdistill import _keys
-from stdistill._validate import check_key, get_centers, get_table
-from stdistill.pl._axes import AxesOrList, finish, make_axes, make_titles
-from stdistill.pl._colors import MISSING
-from stdistill.pl._spatial import CELL_UM, draw_cells, draw_view, make_view
-from stdistill.tl._inputs import NEIGHBORS, graph_radius
+from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._drawing.colors import MISSING
+from stdistill._drawing.view import CELL_UM, draw_cells, draw_view, make_view
+from stdistill._table import schema
+from stdistill._table.checks import check_key, get_centers, get_table
+from stdistill._table.fitting.inputs import NEIGHBORS, graph_radius
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -35,7 +35,7 @@ def neighborhood(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool | None = None,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> AxesOrList | None:
     """Draw one cell, the disc around it, and the cells in it, which are the tokens of a niche model.
 
@@ -84,7 +84,7 @@ def neighborhood(
     if NEIGHBORS not in adata.uns:
         msg = f'There is no .uns["{NEIGHBORS}"], where neighbourhoods are expected. Run sd.pp.neighborhoods.'
         raise KeyError(msg)
-    graph_key = adata.uns[NEIGHBORS].get("connectivities_key", f"{_keys.SPATIAL}_connectivities")
+    graph_key = adata.uns[NEIGHBORS].get("connectivities_key", f"{schema.SPATIAL}_connectivities")
     hint = "Run sd.pp.neighborhoods."
     check_key(graph_key, adata.obsp.keys(), "a graph in .obsp", argument="connectivities_key", hint=hint)
     if cell not in adata.obs_names:

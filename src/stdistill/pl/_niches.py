@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stdistill import _keys
-from stdistill._validate import get_table
-from stdistill.pl._axes import AxesOrList
-from stdistill.pl._categories import draw_category_maps
-from stdistill.pl._colors import Palette
-from stdistill.pl._spatial import Bounds
-from stdistill.tl._labels import NICHE_SUFFIX, niche_keys, read_labels
+from stdistill._drawing.axes import AxesOrList
+from stdistill._drawing.categories import draw_category_maps
+from stdistill._drawing.colors import Palette
+from stdistill._drawing.view import Bounds
+from stdistill._table import schema
+from stdistill._table.checks import get_table
+from stdistill._table.labels import NICHE_SUFFIX, niche_keys, read_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from spatialdata import SpatialData
 
-TEACHER_AND_STUDENT = [f"{_keys.TEACHER}{NICHE_SUFFIX}", f"{_keys.STUDENT}{NICHE_SUFFIX}"]
+TEACHER_AND_STUDENT = [f"{schema.TEACHER}{NICHE_SUFFIX}", f"{schema.STUDENT}{NICHE_SUFFIX}"]
 
 
 def niches(
@@ -37,7 +37,7 @@ def niches(
     ax: Axes | Sequence[Axes] | None = None,
     save: str | Path | None = None,
     show: bool | None = None,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> AxesOrList | None:
     """Draw where the niches lie on the slide, one panel per method.
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stdistill import _keys
-from stdistill._record import read_record
-from stdistill._validate import get_table
-from stdistill.pl._axes import AxesOrList
-from stdistill.pl._categories import draw_category_maps
-from stdistill.pl._colors import Palette
-from stdistill.pl._spatial import Bounds
-from stdistill.tl._labels import read_labels
+from stdistill._drawing.axes import AxesOrList
+from stdistill._drawing.categories import draw_category_maps
+from stdistill._drawing.colors import Palette
+from stdistill._drawing.view import Bounds
+from stdistill._table import schema
+from stdistill._table.checks import get_table
+from stdistill._table.labels import read_labels
+from stdistill._table.records import read_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from spatialdata import SpatialData
 
-COLORS = {_keys.TRAIN: "#3f90da", _keys.TEST: "#ffa90e", _keys.BUFFER: "#717581"}
+COLORS = {schema.TRAIN: "#3f90da", schema.TEST: "#ffa90e", schema.BUFFER: "#717581"}
 
 
 def split(
     data: AnnData | SpatialData,
     *,
-    split_key: str = _keys.SPLIT,
+    split_key: str = schema.SPLIT,
     image_key: str | None = None,
     crop_um: Bounds | None = None,
     size_um: float | None = None,
@@ -35,7 +35,7 @@ def split(
     ax: Axes | None = None,
     save: str | Path | None = None,
     show: bool | None = None,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> AxesOrList | None:
     """Draw the strips of training and test cells, and the buffer between them.
 
@@ -78,7 +78,7 @@ def split(
     >>> ax = sd.pl.split(adata, save="split.png")
     """
     adata = get_table(data, table_key)
-    if split_key == _keys.SPLIT and split_key not in adata.obs:
+    if split_key == schema.SPLIT and split_key not in adata.obs:
         split_key = str(read_record(adata, "split_strips").get("key_added", split_key))
     labels = read_labels(adata, split_key, "split_key", "Write one with sd.pp.split_strips.")
     return draw_category_maps(

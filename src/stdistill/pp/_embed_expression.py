@@ -14,9 +14,9 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
-from stdistill import _keys
-from stdistill._record import write_record
-from stdistill._validate import (
+from stdistill._support.warn import warn
+from stdistill._table import schema
+from stdistill._table.checks import (
     check_integer,
     check_key,
     check_name,
@@ -25,7 +25,7 @@ from stdistill._validate import (
     get_split,
     get_table,
 )
-from stdistill._warn import warn
+from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -41,7 +41,7 @@ def embed_expression(
     *,
     layer: str | None = None,
     library_key: str | None = None,
-    split_key: str | None = _keys.SPLIT,
+    split_key: str | None = schema.SPLIT,
     n_latent: int = 10,
     max_epochs: int | None = None,
     batch_size: int = 128,
@@ -50,8 +50,8 @@ def embed_expression(
     devices: int | list[int] | str = "auto",
     model: str | os.PathLike[str] | None = None,
     save: str | os.PathLike[str] | None = None,
-    table_key: str = _keys.TABLE,
-    key_added: str = _keys.EXPRESSION_LATENT,
+    table_key: str = schema.TABLE,
+    key_added: str = schema.EXPRESSION_LATENT,
     copy: bool = False,
 ) -> AnnData | SpatialData | None:
     """Embed each cell's gene counts with scVI.
@@ -172,16 +172,16 @@ def embed_expression(
         libraries = _libraries(adata, library_key)
     counts = _get_counts(adata, layer)
 
-    from stdistill.pp import _scvi_model  # imports scvi, which takes seconds
+    from stdistill.models import expression  # imports scvi, which takes seconds
 
     params: dict[str, Any]
     if model is None:
         source = f"scVI on {len(training)} of {adata.n_obs} cells"
-        source += " (there is no split)" if split is None else f" ({_keys.TRAIN!r} in .obs[{split.name!r}])"
+        source += " (there is no split)" if split is None else f" ({schema.TRAIN!r} in .obs[{split.name!r}])"
         params = {"library_key": library_key, "split_key": None if split is None else split.name}
         _check_not_empty(counts)
         logger.info("Training %s, %d genes.", source, adata.n_vars)
-        trained = _scvi_model.train(
+        trained = expression.train(
             counts,
             adata.var_names.tolist(),
             libraries,
@@ -196,7 +196,7 @@ def embed_expression(
     else:
         source = f"the model in {os.fspath(model)}"
         params = {"model": os.fspath(model)}
-        trained = _scvi_model.load(Path(model))
+        trained = expression.load(Path(model))
         counts = _select_genes(counts, adata.var_names, trained.genes)
         _check_not_empty(counts)
     latent = trained.encode(counts)
@@ -229,10 +229,10 @@ def _check_free(folder: Path) -> None:
 def _training_cells(adata: AnnData, split: pd.Series | None) -> npt.NDArray[np.integer]:
     if split is None:
         return np.arange(adata.n_obs)
-    training = np.flatnonzero(split == _keys.TRAIN)
+    training = np.flatnonzero(split == schema.TRAIN)
     if not len(training):
         msg = (
-            f"No cell is {_keys.TRAIN!r} in .obs[{split.name!r}], which holds {split.unique().tolist()}: there is "
+            f"No cell is {schema.TRAIN!r} in .obs[{split.name!r}], which holds {split.unique().tolist()}: there is "
             "nothing to train on. Run sd.pp.split_strips, or give split_key=None to train on all cells."
         )
         raise ValueError(msg)

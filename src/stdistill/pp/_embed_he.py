@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stdistill import _keys
-from stdistill._frames import HEFrame, he_frames
-from stdistill._record import write_record
-from stdistill._validate import (
+from stdistill._table import schema
+from stdistill._table.checks import (
     check_integer,
     check_name,
     check_positive,
@@ -28,8 +26,10 @@ from stdistill._validate import (
     get_table,
     is_spatialdata,
 )
+from stdistill._table.he.placement import HEFrame, he_frames
+from stdistill._table.he.plans import Slide, plan_slides
+from stdistill._table.records import write_record
 from stdistill.encoders._encoder import UNKNOWN_REVISION
-from stdistill.pp._slides import Slide, plan_slides
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -52,7 +52,7 @@ def embed_he(
     data: SpatialData,
     *,
     encoder: str | Encoder | Sequence[str | Encoder] = "auto",
-    image_key: str | Mapping[str, str] = _keys.HE_IMAGE,
+    image_key: str | Mapping[str, str] = schema.HE_IMAGE,
     crop_px: int = 224,
     mpp: float | None = None,
     batch_size: int | None = None,
@@ -62,10 +62,10 @@ def embed_he(
     strategy: str = "auto",
     precision: Precision | None = None,
     stain_normalization: Any = None,
-    key_added: str = _keys.HE_FEATURES,
+    key_added: str = schema.HE_FEATURES,
     store: str | Path | None = None,
     resume: bool = True,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
     copy: bool = False,
 ) -> SpatialData | None:
     """Describe the H&E around each cell by an image encoder.
@@ -272,8 +272,8 @@ def _embed(
     """Run the encoders, and bring the features (n, d) from the store into the order of the table."""
     from platformdirs import user_cache_path
 
-    from stdistill.pp._embedder import EmbeddingRun, embed
-    from stdistill.pp._feature_store import FeatureStore, reserve_folder
+    from stdistill._features.embedder import EmbeddingRun, embed
+    from stdistill._features.store import FeatureStore, reserve_folder
 
     order = np.concatenate([slide.plan.order for slide in slides])
     fingerprint = {
@@ -322,7 +322,7 @@ def _describe_stain(reference: Any) -> str | None:
 
 def _hash_images(slides: Sequence[Slide]) -> str:
     """Tell images apart by their sizes, the glass, and some of the chunks that are read."""
-    from stdistill.pp._window_reader import sample_chunks
+    from stdistill._slide.windows import sample_chunks
 
     digest = hashlib.sha256()
     for slide in slides:

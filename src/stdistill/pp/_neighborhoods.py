@@ -10,9 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill import _keys
-from stdistill._record import write_record
-from stdistill._validate import (
+from stdistill._graph.radius import neighborhood_radius
+from stdistill._graph.radius_graph import radius_graph
+from stdistill._support.warn import warn
+from stdistill._table import schema
+from stdistill._table.checks import (
     check_integer,
     check_positive,
     copy_table,
@@ -21,9 +23,7 @@ from stdistill._validate import (
     get_split,
     get_table,
 )
-from stdistill._warn import warn
-from stdistill.pp._neighborhood_radius import neighborhood_radius
-from stdistill.pp._radius_graph import radius_graph
+from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -40,8 +40,8 @@ def neighborhoods(
     n_neighbors: int = 50,
     radius_um: float | None = None,
     library_key: str | None = None,
-    split_key: str | None = _keys.SPLIT,
-    table_key: str = _keys.TABLE,
+    split_key: str | None = schema.SPLIT,
+    table_key: str = schema.TABLE,
     seed: int = 0,
     copy: bool = False,
 ) -> AnnData | SpatialData | None:
@@ -130,10 +130,10 @@ def neighborhoods(
     split = get_split(adata, split_key)
     groups = _groups(libraries, split)
     if radius_um is None:
-        fitting = np.flatnonzero(groups >= 0 if split is None else (split == _keys.TRAIN).to_numpy())
+        fitting = np.flatnonzero(groups >= 0 if split is None else (split == schema.TRAIN).to_numpy())
         if split is not None and not len(fitting):
             msg = (
-                f"No cell is {_keys.TRAIN!r} in .obs[{split_key!r}], which holds {split.unique().tolist()}: there is "
+                f"No cell is {schema.TRAIN!r} in .obs[{split_key!r}], which holds {split.unique().tolist()}: there is "
                 "nothing to estimate the radius from. Give radius_um, or split_key=None."
             )
             raise ValueError(msg)
@@ -148,12 +148,12 @@ def neighborhoods(
     if not search:
         _warn_if_implausible(mean_neighbors, radius_um)
 
-    names = {f"{kind}_key": f"{_keys.SPATIAL}_{kind}" for kind in ("connectivities", "distances")}
+    names = {f"{kind}_key": f"{schema.SPATIAL}_{kind}" for kind in ("connectivities", "distances")}
     keys = {"library_key": library_key, "split_key": None if split is None else split.name}
     params = {name: value for name, value in {**search, **keys}.items() if value is not None}
     adata.obsp[names["connectivities_key"]] = connectivities
     adata.obsp[names["distances_key"]] = distances
-    adata.uns[f"{_keys.SPATIAL}_neighbors"] = {**names, "params": {"radius": radius_um, **params}}
+    adata.uns[f"{schema.SPATIAL}_neighbors"] = {**names, "params": {"radius": radius_um, **params}}
     write_record(adata, "neighborhoods", radius_um=radius_um, mean_neighbors=mean_neighbors, **params)
     logger.info(
         'Wrote .obsp["%s"] and .obsp["%s"]: radius %.1f µm, %.1f neighbours on average.',
@@ -180,7 +180,7 @@ def _groups(libraries: npt.NDArray[np.integer], split: pd.Series | None) -> npt.
         return libraries
     codes, names = pd.factorize(split)
     groups = libraries * len(names) + codes
-    groups[(codes < 0) | (split == _keys.BUFFER).to_numpy()] = -1
+    groups[(codes < 0) | (split == schema.BUFFER).to_numpy()] = -1
     return groups
 
 

@@ -9,10 +9,10 @@ from stdistill.tl._composition_jsd import composition_jsd
 from stdistill.tl._distill import distill
 from stdistill.tl._evaluate import evaluate
 from stdistill.tl._leiden import leiden
-from stdistill.tl._match import match_niches
+from stdistill.tl._match_niches import match_niches
 from stdistill.tl._nolan import nolan
+from stdistill.tl._pathology_probe import pathology_probe
 from stdistill.tl._predict import predict
-from stdistill.tl._probe import pathology_probe
 
 __all__ = [
     "agreement",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from stdistill import _keys
-from stdistill._validate import get_table
-from stdistill.tl._labels import (
+from stdistill._table import schema
+from stdistill._table.checks import get_table
+from stdistill._table.labels import (
     ALL_CELLS,
     NICHE_SUFFIX,
     BoolArray,
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 def agreement(
     data: AnnData | SpatialData,
     *,
-    reference_key: str = f"{_keys.TEACHER}{NICHE_SUFFIX}",
+    reference_key: str = f"{schema.TEACHER}{NICHE_SUFFIX}",
     keys: str | Sequence[str] | None = None,
-    split_key: str | None = _keys.SPLIT,
-    table_key: str = _keys.TABLE,
+    split_key: str | None = schema.SPLIT,
+    table_key: str = schema.TABLE,
 ) -> pd.DataFrame:
     """Measure how well niche labels agree with a reference, in each group of the split.
 
@@ -114,9 +114,9 @@ def _groups(adata: AnnData, split_key: str | None) -> dict[str, BoolArray]:
     split = read_split(adata, split_key)
     if split is None:
         return {ALL_CELLS: np.ones(adata.n_obs, dtype=bool)}
-    cells = {name: split.codes == code for code, name in enumerate(split.names) if name != _keys.BUFFER}
+    cells = {name: split.codes == code for code, name in enumerate(split.names) if name != schema.BUFFER}
     groups = {name: mask for name, mask in cells.items() if mask.any()}
     if not groups:
-        msg = f"No cell is {_keys.TRAIN!r} or {_keys.TEST!r} in the split. Give split_key=None to take all cells."
+        msg = f"No cell is {schema.TRAIN!r} or {schema.TEST!r} in the split. Give split_key=None to take all cells."
         raise ValueError(msg)
     return groups

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill import _keys
-from stdistill._record import write_record
-from stdistill._validate import check_integer, check_key, get_centers, get_library_codes, get_split, get_table
-from stdistill.tl._inputs import NEIGHBORS
-from stdistill.tl._labels import ALL_CELLS
+from stdistill._table import schema
+from stdistill._table.checks import check_integer, check_key, get_centers, get_library_codes, get_split, get_table
+from stdistill._table.fitting.inputs import NEIGHBORS
+from stdistill._table.labels import ALL_CELLS
+from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -38,11 +38,11 @@ def choose_k(
     *,
     ks: Iterable[int] = range(5, 31),
     n_runs: int = 3,
-    use_rep: str = _keys.EXPRESSION_LATENT,
-    split_key: str | None = _keys.SPLIT,
+    use_rep: str = schema.EXPRESSION_LATENT,
+    split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
     seed: int = 0,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
     **teacher: Any,
 ) -> pd.DataFrame:
     """Measure how stable the teacher's niches are, for each number of them, over runs and against the next numbers.
@@ -126,8 +126,8 @@ def choose_k(
         raise TypeError(msg)
     adata = get_table(data, table_key)
     table = _inputs(adata, use_rep, split_key, library_key)
-    split = _keys.SPLIT if _keys.SPLIT in table.obs else None
-    training = np.ones(table.n_obs, dtype=bool) if split is None else (table.obs[split] == _keys.TRAIN).to_numpy()
+    split = schema.SPLIT if schema.SPLIT in table.obs else None
+    training = np.ones(table.n_obs, dtype=bool) if split is None else (table.obs[split] == schema.TRAIN).to_numpy()
     if training.sum() < numbers[-1]:
         msg = f"{training.sum()} training cells are too few for k={numbers[-1]} niches: leave it out of ks."
         raise ValueError(msg)
@@ -150,10 +150,10 @@ def choose_k(
         split_key=split_key,
         library_key=library_key,
         seed=seed,
-        cells=ALL_CELLS if split is None else _keys.TRAIN,
+        cells=ALL_CELLS if split is None else schema.TRAIN,
         teacher={name: value for name, value in teacher.items() if isinstance(value, bool | int | float | str)},
     )
-    logger.info('Wrote .uns["%s"]["%s"].', _keys.RECORD, STEP)
+    logger.info('Wrote .uns["%s"]["%s"].', schema.RECORD, STEP)
     return result
 
 
@@ -178,20 +178,20 @@ def _inputs(adata: AnnData, use_rep: str, split_key: str | None, library_key: st
     if NEIGHBORS not in adata.uns:
         msg = f'There is no .uns["{NEIGHBORS}"]: connect the cells with sd.pp.neighborhoods first.'
         raise KeyError(msg)
-    graph = adata.uns[NEIGHBORS].get("connectivities_key", f"{_keys.SPATIAL}_connectivities")
+    graph = adata.uns[NEIGHBORS].get("connectivities_key", f"{schema.SPATIAL}_connectivities")
     check_key(
         graph, adata.obsp.keys(), "a graph in .obsp", argument="connectivities_key", hint="Run sd.pp.neighborhoods."
     )
     columns = {}
     split = get_split(adata, split_key)
     if split is not None:
-        columns[_keys.SPLIT] = split
+        columns[schema.SPLIT] = split
     if library_key is not None:
         get_library_codes(adata, library_key)
         columns[library_key] = adata.obs[library_key]
     return AnnData(
         obs=pd.DataFrame(columns, index=adata.obs_names),
-        obsm={key: adata.obsm[key] for key in (_keys.SPATIAL, use_rep)},
+        obsm={key: adata.obsm[key] for key in (schema.SPATIAL, use_rep)},
         obsp={graph: adata.obsp[graph]},
         uns={NEIGHBORS: dict(adata.uns[NEIGHBORS])},
     )
@@ -203,7 +203,7 @@ def _fit(table: AnnData, cells: npt.NDArray[np.bool_], **options: Any) -> Codes:
 
     with _quietly():
         nolan(table, **options)
-    codes: Codes = table.obs[f"{_keys.TEACHER}_niche"].cat.codes.to_numpy()[cells]
+    codes: Codes = table.obs[f"{schema.TEACHER}_niche"].cat.codes.to_numpy()[cells]
     return codes[codes >= 0]
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stdistill import _keys
-from stdistill._validate import get_table
-from stdistill.tl._labels import cross_table, read_labels
+from stdistill._table import schema
+from stdistill._table.checks import get_table
+from stdistill._table.labels import cross_table, read_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,7 +23,7 @@ CELL_TYPE_HINT = "Read one with sd.pp.read_xenium(cell_groups=...), or set it."
 
 
 def composition(
-    data: AnnData | SpatialData, *, niche_key: str, cell_type_key: str, table_key: str = _keys.TABLE
+    data: AnnData | SpatialData, *, niche_key: str, cell_type_key: str, table_key: str = schema.TABLE
 ) -> pd.DataFrame:
     """Count the cell types of each niche, as shares of its cells.
 

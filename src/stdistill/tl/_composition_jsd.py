@@ -13,10 +13,9 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 from scipy.special import rel_entr
 
-from stdistill import _keys
-from stdistill._validate import check_integer, check_positive, get_table
-from stdistill.tl._composition import CELL_TYPE_HINT, shares
-from stdistill.tl._labels import (
+from stdistill._table import schema
+from stdistill._table.checks import check_integer, check_positive, get_table
+from stdistill._table.labels import (
     NICHE_SUFFIX,
     BoolArray,
     Labels,
@@ -26,6 +25,7 @@ from stdistill.tl._labels import (
     niche_keys,
     read_labels,
 )
+from stdistill.tl._composition import CELL_TYPE_HINT, shares
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -60,13 +60,13 @@ def composition_jsd(
     data: AnnData | SpatialData,
     *,
     cell_type_key: str,
-    reference_key: str = f"{_keys.TEACHER}{NICHE_SUFFIX}",
+    reference_key: str = f"{schema.TEACHER}{NICHE_SUFFIX}",
     keys: str | Sequence[str] | None = None,
-    split_key: str | None = _keys.SPLIT,
+    split_key: str | None = schema.SPLIT,
     n_permutations: int = 10_000,
     base: float = 2,
     seed: int = 0,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> CompositionJSD:
     """Pair the niches of each method with those of a reference by cell types, and measure what is left between them.
 

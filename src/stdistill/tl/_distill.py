@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stdistill import _keys
-from stdistill._validate import check_positive
-from stdistill.tl._fit import Naming, check_counts, check_training, default_epochs, write_model
-from stdistill.tl._inputs import check_features, check_split, ensure_neighborhoods, get_tables, niche_inputs
-from stdistill.tl._origin import common_origin
-from stdistill.tl._teacher import has_teacher, missing_teacher, read_teacher
+from stdistill._table import schema
+from stdistill._table.checks import check_positive
+from stdistill._table.fitting.inputs import check_features, check_split, ensure_neighborhoods, get_tables, niche_inputs
+from stdistill._table.fitting.origin import common_origin
+from stdistill._table.fitting.results import Naming, check_counts, check_training, default_epochs, write_model
+from stdistill._table.fitting.targets import has_teacher, missing_teacher, read_teacher
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,11 +31,11 @@ def distill(
     data: AnnData | SpatialData | Sequence[AnnData | SpatialData],
     *,
     k: int = 20,
-    teacher_key: str = _keys.TEACHER,
-    use_rep: str = _keys.HE_FEATURES,
-    key_added: str = _keys.STUDENT,
+    teacher_key: str = schema.TEACHER,
+    use_rep: str = schema.HE_FEATURES,
+    key_added: str = schema.STUDENT,
     temperature: float | None = None,
-    split_key: str | None = _keys.SPLIT,
+    split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
     size: Literal["small", "base"] = "small",
     width: int | None = None,
@@ -59,7 +59,7 @@ def distill(
     checkpoint_dir: str | Path | None = None,
     progress_bar: bool = True,
     seed: int = 0,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> NicheModel:
     """Teach a student to see in H&E the niches that a teacher sees in expression.
 
@@ -185,7 +185,7 @@ def distill(
     check_counts(max_epochs=max_epochs, max_tokens=max_tokens, patience=patience)
     if temperature is not None:
         check_positive(temperature, "temperature")
-    from stdistill.models._network import network_arguments
+    from stdistill.models.niche.network import network_arguments
 
     network = network_arguments(
         size, "linear", width=width, depth=depth, n_heads=n_heads, n_frequencies=n_frequencies, dropout=dropout
@@ -204,7 +204,7 @@ def distill(
     }
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if not has_teacher(tables, teacher_key):
-        if teacher_key != _keys.TEACHER:
+        if teacher_key != schema.TEACHER:
             raise missing_teacher(tables, teacher_key)
         from stdistill.tl._nolan import nolan
 
@@ -215,8 +215,8 @@ def distill(
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
 
-    from stdistill.models._student import train_student
-    from stdistill.models._training import Learning, TrainerOptions
+    from stdistill._training.trainer import Learning, TrainerOptions
+    from stdistill.models.niche.fit_student import train_student
 
     neighborhoods = inputs.neighborhoods(max_tokens)
     training = inputs.training & neighborhoods.known & teacher.known

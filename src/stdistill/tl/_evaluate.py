@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stdistill import _keys
-from stdistill._validate import check_integer, get_centers, get_table
-from stdistill.tl._annotations import PolygonsUnit
+from stdistill._table import schema
+from stdistill._table.annotations import PolygonsUnit
+from stdistill._table.checks import check_integer, get_centers, get_table
+from stdistill._table.fitting.inputs import check_features
 from stdistill.tl._choose_k import check_ks
-from stdistill.tl._inputs import check_features
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-    from stdistill._runs._protocol import Evaluation
+    from stdistill._flows.protocol import Evaluation
 
 
 def evaluate(
@@ -32,7 +32,7 @@ def evaluate(
     teacher_epochs: int | None = None,
     student_epochs: int | None = None,
     seed: int = 0,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> Evaluation:
     """Evaluate a student on a slide by the protocol of the paper.
 
@@ -128,11 +128,11 @@ def evaluate(
             check_integer(value, name, minimum=1)
     table = get_table(data, table_key)
     get_centers(table)
-    check_features([table], _keys.HE_FEATURES)
+    check_features([table], schema.HE_FEATURES)
 
-    from stdistill._runs._folder import Run
-    from stdistill._runs._prepare import Training
-    from stdistill._runs._protocol import Asked, run_protocol
+    from stdistill._flows.prepare import Training
+    from stdistill._flows.protocol import Asked, run_protocol
+    from stdistill._runs.folder import Run
 
     asked = Asked(numbers, cell_type_key, label_key, None if polygons is None else str(polygons), polygons_unit)
     training = Training(**epochs, seed=seed)

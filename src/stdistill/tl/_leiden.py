@@ -12,13 +12,13 @@ import pandas as pd
 from anndata import AnnData
 from scipy.optimize import linear_sum_assignment
 
-from stdistill import _keys
-from stdistill._niche_results import default_colors
-from stdistill._record import write_record
-from stdistill._validate import check_integer, check_key, check_name, copy_table, get_table
-from stdistill._warn import warn
-from stdistill.tl._labels import NICHE_SUFFIX, IntArray, read_split, split_group
-from stdistill.tl._principal_components import CHUNK, fit_components
+from stdistill._measures.principal_components import CHUNK, fit_components
+from stdistill._support.warn import warn
+from stdistill._table import schema
+from stdistill._table.checks import check_integer, check_key, check_name, copy_table, get_table
+from stdistill._table.labels import NICHE_SUFFIX, IntArray, read_split, split_group
+from stdistill._table.niches import default_colors
+from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -37,14 +37,14 @@ def leiden(
     data: AnnData | SpatialData,
     *,
     k: int,
-    use_rep: str = _keys.HE_FEATURES,
-    key_added: str = _keys.HE_LEIDEN,
-    split_key: str | None = _keys.SPLIT,
+    use_rep: str = schema.HE_FEATURES,
+    key_added: str = schema.HE_LEIDEN,
+    split_key: str | None = schema.SPLIT,
     test: TestCells = "cluster",
     n_neighbors: int = 15,
     n_pcs: int = 50,
     seed: int = 0,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
     copy: bool = False,
 ) -> AnnData | SpatialData | None:
     """Cluster the cells' features into k niches: the baseline to which a student is compared.
@@ -141,7 +141,7 @@ def leiden(
     train_cells, test_cells = _cells(adata, features, split_key, minimum=max(k, n_neighbors) + 1)
     train, held_out = _reduced(features, train_cells, test_cells, n_pcs)
 
-    from stdistill.tl._feature_graph import FeatureGraph
+    from stdistill._measures.feature_graph import FeatureGraph
 
     graph = FeatureGraph(train, n_neighbors, seed)
     found = search_resolution(graph.communities, k, fewest=graph.n_components)
@@ -247,7 +247,7 @@ def _centroids(features: npt.NDArray[np.float32], labels: npt.NDArray[np.intp]) 
 
 
 def _features(adata: AnnData, use_rep: str) -> npt.NDArray[Any]:
-    hint = "Compute H&E features with sd.pp.embed_he." if use_rep == _keys.HE_FEATURES else None
+    hint = "Compute H&E features with sd.pp.embed_he." if use_rep == schema.HE_FEATURES else None
     check_key(use_rep, adata.obsm.keys(), "a key of .obsm", argument="use_rep", hint=hint)
     features = np.asarray(adata.obsm[use_rep])
     if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
@@ -268,7 +268,7 @@ def _cells(
     split = read_split(adata, split_key)
     groups = {"": finite}
     if split is not None:
-        groups = {f"{name} ": split_group(split, name) & finite for name in (_keys.TRAIN, _keys.TEST)}
+        groups = {f"{name} ": split_group(split, name) & finite for name in (schema.TRAIN, schema.TEST)}
     for name, cells in groups.items():
         if cells.sum() < minimum:
             msg = f"{cells.sum()} {name}cells have features; at least {minimum} are needed for k and n_neighbors."

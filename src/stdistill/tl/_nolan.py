@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from anndata import AnnData
 
-from stdistill import _keys
-from stdistill._niche_results import default_colors
-from stdistill._warn import warn
-from stdistill.tl._fit import Naming, check_counts, check_training, default_epochs, write_model
-from stdistill.tl._inputs import check_features, check_split, ensure_neighborhoods, get_tables, niche_inputs
-from stdistill.tl._origin import common_origin
+from stdistill._support.warn import warn
+from stdistill._table import schema
+from stdistill._table.fitting.inputs import check_features, check_split, ensure_neighborhoods, get_tables, niche_inputs
+from stdistill._table.fitting.origin import common_origin
+from stdistill._table.fitting.results import Naming, check_counts, check_training, default_epochs, write_model
+from stdistill._table.niches import default_colors
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -35,10 +35,10 @@ def nolan(
     data: AnnData | SpatialData | Sequence[AnnData | SpatialData],
     *,
     k: int = 20,
-    use_rep: str = _keys.EXPRESSION_LATENT,
-    key_added: str = _keys.TEACHER,
+    use_rep: str = schema.EXPRESSION_LATENT,
+    key_added: str = schema.TEACHER,
     centering: Centering = "centering",
-    split_key: str | None = _keys.SPLIT,
+    split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
     size: Literal["small", "base"] = "small",
     width: int | None = None,
@@ -61,7 +61,7 @@ def nolan(
     checkpoint_dir: str | Path | None = None,
     progress_bar: bool = True,
     seed: int = 0,
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
 ) -> NicheModel:
     """Find tissue niches without labels, by self-distillation.
 
@@ -195,7 +195,7 @@ def nolan(
     if centering not in get_args(Centering):
         msg = f"centering must be one of {list(get_args(Centering))}, found {centering!r}."
         raise ValueError(msg)
-    from stdistill.models._network import network_arguments
+    from stdistill.models.niche.network import network_arguments
 
     network = network_arguments(
         size, "prototypes", width=width, depth=depth, n_heads=n_heads, n_frequencies=n_frequencies, dropout=dropout
@@ -203,15 +203,15 @@ def nolan(
     tables = get_tables(data, table_key)
     check_split(tables, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
-    if use_rep == _keys.EXPRESSION_LATENT:
+    if use_rep == schema.EXPRESSION_LATENT:
         _ensure_expression(tables, seed=seed, **keys)
     check_features(tables, use_rep)
     origin = common_origin(tables, use_rep)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
 
-    from stdistill.models._teacher import train_teacher
-    from stdistill.models._training import Learning, TrainerOptions
+    from stdistill._training.trainer import Learning, TrainerOptions
+    from stdistill.models.niche.fit_teacher import train_teacher
 
     neighborhoods = inputs.neighborhoods(max_tokens)
     training = inputs.training & neighborhoods.known
@@ -269,11 +269,11 @@ def nolan(
 
 def _ensure_expression(tables: Sequence[AnnData], *, split_key: str | None, library_key: str | None, seed: int) -> None:
     """Compute the expression latent of a table that has none."""
-    if all(_keys.EXPRESSION_LATENT in table.obsm for table in tables):
+    if all(schema.EXPRESSION_LATENT in table.obsm for table in tables):
         return
     if len(tables) > 1:
         msg = (
-            f'Not all tables have .obsm["{_keys.EXPRESSION_LATENT}"], and latents made slide by slide would not be '
+            f'Not all tables have .obsm["{schema.EXPRESSION_LATENT}"], and latents made slide by slide would not be '
             "comparable: compute them in one go on the concatenated tables with "
             "sd.pp.embed_expression(library_key=...)."
         )

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
-from stdistill import _keys
-from stdistill._niche_results import write_niches
-from stdistill._record import write_record
-from stdistill._validate import check_integer, check_name, copy_table, get_table
-from stdistill.tl._inputs import RADIUS_TOLERANCE, check_features, ensure_neighborhoods, niche_inputs
-from stdistill.tl._origin import find_difference, origin_of, origin_of_card, show
+from stdistill._table import schema
+from stdistill._table.checks import check_integer, check_name, copy_table, get_table
+from stdistill._table.fitting.inputs import RADIUS_TOLERANCE, check_features, ensure_neighborhoods, niche_inputs
+from stdistill._table.fitting.origin import find_difference, origin_of, origin_of_card, show
+from stdistill._table.niches import write_niches
+from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from stdistill.models import NicheModel
-    from stdistill.models._card import ModelCard
+    from stdistill.models.niche.card import ModelCard
 
 logger = logging.getLogger("stdistill")
 
@@ -29,12 +29,12 @@ def predict(
     model: NicheModel,
     *,
     use_rep: str | None = None,
-    key_added: str = _keys.STUDENT,
-    split_key: str | None = _keys.SPLIT,
+    key_added: str = schema.STUDENT,
+    split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
     batch_size: int = 512,
     device: str = "auto",
-    table_key: str = _keys.TABLE,
+    table_key: str = schema.TABLE,
     copy: bool = False,
 ) -> AnnData | SpatialData | None:
     """Say of every cell which niche it is in, by a trained model.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._jit import njit
+from stdistill._support.jit import njit
 from stdistill.datasets._simulation.niches import APICAL, BLOOD, GLAND, NEST, STROMA, VOID, WALL, Niches
 from stdistill.datasets._simulation.noise import FloatImage, periodic_texture, sample_raster, sample_texture
 from stdistill.datasets._simulation.tissue import NEST_LEVEL, Tissue

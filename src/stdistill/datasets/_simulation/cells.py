@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._jit import njit
+from stdistill._support.jit import njit
 
 N_ANGLES = 24
 """Outlines are radii at this many equal angles around a centre, so every outline is star-shaped."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._jit import njit
+from stdistill._support.jit import njit
 from stdistill.datasets._simulation.anatomy import CLEARANCE_UNIT_UM
 from stdistill.datasets._simulation.anatomy import STEP_UM as ANATOMY_STEP_UM
 from stdistill.datasets._simulation.niches import APICAL, BLOOD, NEST, WALL

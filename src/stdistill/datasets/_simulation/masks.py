@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from stdistill._jit import njit
+from stdistill._support.jit import njit
 from stdistill.datasets._simulation.cells import BIN_UM, MAX_REACH_UM, N_ANGLES, spatial_bins
 from stdistill.datasets._simulation.frames import PIXEL_SIZE_UM
 from stdistill.datasets._simulation.parallel import ordered_map

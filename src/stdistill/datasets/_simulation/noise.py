@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._jit import njit
+from stdistill._support.jit import njit
 
 FloatImage = npt.NDArray[np.float32]
 

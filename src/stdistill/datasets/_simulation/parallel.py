@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from stdistill._cpus import n_cpus
+from stdistill._support.cpus import n_cpus
 
 N_WORKERS = min(8, n_cpus())
 

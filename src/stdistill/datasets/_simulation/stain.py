@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._jit import njit
+from stdistill._support.jit import njit
 from stdistill.datasets._simulation.noise import TEXTURE_SIZE, FloatImage
 
 H, E, R = range(3)

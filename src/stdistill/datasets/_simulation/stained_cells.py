@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._jit import njit
+from stdistill._support.jit import njit
 from stdistill.datasets._simulation.cells import BIN_UM, MAX_REACH_UM, outline_radius
 from stdistill.datasets._simulation.noise import FloatImage, sample_texture, smoothstep
 from stdistill.datasets._simulation.panel import LOOK_FIELDS

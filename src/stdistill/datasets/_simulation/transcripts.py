@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from stdistill._jit import njit
+from stdistill._support.jit import njit
 from stdistill.datasets._simulation.cells import N_ANGLES, Cells
 
 _NUCLEAR_SHARE = 0.4

@@ -1,0 +1,80 @@
+"""``stdistill evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stdistill._cli.options import FILE, FOLDER, SLIDE, TRAINING, SeveralNumbers, with_options
+
+if TYPE_CHECKING:
+    from stdistill._table.annotations import PolygonsUnit
+
+
+@click.command(cls=SeveralNumbers)
+@with_options(SLIDE)
+@click.option(
+    "--k",
+    "ks",
+    type=click.IntRange(min=2),
+    multiple=True,
+    default=(10, 20),
+    help="Numbers of niches, one or several.  [default: 10 20]",
+)
+@click.option("--annotations", type=FILE, help="GeoJSON of a pathologist's annotations, as QuPath exports them.")
+@click.option(
+    "--polygons-unit",
+    type=click.Choice(["px", "um"]),
+    default="px",
+    show_default=True,
+    help="What the annotations are drawn in: pixels of the H&E at full resolution, as QuPath exports them, or µm.",
+)
+@with_options(TRAINING)
+@click.option("--out", type=FOLDER, default="evaluation", show_default=True, help="Folder to write or to go on with.")
+def command(
+    bundle: Path,
+    he_image: Path | None,
+    he_alignment: Path | None,
+    cell_types: Path | None,
+    encoder: str,
+    ks: tuple[int, ...],
+    annotations: Path | None,
+    polygons_unit: PolygonsUnit,
+    expression_epochs: int | None,
+    teacher_epochs: int | None,
+    student_epochs: int | None,
+    seed: int,
+    out: Path,
+) -> None:
+    """Compare a student with its teacher and two baselines.
+
+    The protocol of Hizmi et al. 2026 on one Xenium slide: for each number of niches, a teacher, its student, and the
+    baselines Histology-NOLAN and Histology-Leiden are fitted to three of four strips of BUNDLE, and compared on the
+    other one.
+
+    Writes tables (agreement.csv; composition_jsd.csv where there are cell types; pathology_probe.csv where there are
+    annotations), figures (niches_k10.png, .pdf), the models, and manifest.json. The same command goes on from the
+    folder after a kill.
+    """
+    from stdistill._flows.prepare import Source, Training, read_slide
+    from stdistill._flows.protocol import Asked, run_protocol
+    from stdistill._runs.folder import Run
+    from stdistill._table import schema
+
+    ks = tuple(dict.fromkeys(ks))
+    source = Source(bundle, he_image, he_alignment, cell_types)
+    training = Training(expression_epochs, teacher_epochs, student_epochs, seed)
+    run = Run(
+        out,
+        command="evaluate",
+        parameters={"encoder": encoder, **training._asdict()},
+        asked={**source._asdict(), "ks": ks, "annotations": annotations, "polygons_unit": polygons_unit},
+    )
+    slide = read_slide(run, source)
+    has_cell_types = schema.CELL_TYPE in slide.tables[schema.TABLE].obs
+    cell_type_key = schema.CELL_TYPE if has_cell_types else None
+    asked = Asked(ks, cell_type_key, polygons=annotations, polygons_unit=polygons_unit)
+    evaluation = run_protocol(run, slide, asked, training, encoder=encoder)
+    click.echo(f"\n{evaluation}\n\nWrote the tables, figures and models to {out}.")

@@ -1,0 +1,50 @@
+"""``stdistill run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from stdistill._cli.options import FOLDER, SLIDE, TRAINING, with_options
+
+
+@click.command()
+@with_options(SLIDE)
+@click.option("--k", type=click.IntRange(min=2), default=20, show_default=True, help="Number of niches.")
+@with_options(TRAINING)
+@click.option("--out", type=FOLDER, default="run", show_default=True, help="Folder to write or to go on with.")
+def command(
+    bundle: Path,
+    he_image: Path | None,
+    he_alignment: Path | None,
+    cell_types: Path | None,
+    encoder: str,
+    k: int,
+    expression_epochs: int | None,
+    teacher_epochs: int | None,
+    student_epochs: int | None,
+    seed: int,
+    out: Path,
+) -> None:
+    """Fit a teacher and its student to a Xenium slide, and map its niches.
+
+    Writes the table of the cells of BUNDLE with the niches of both (cells.h5ad), the models (teacher/, student/), their
+    agreement (agreement.csv), figures (niches.png, .pdf; training.png), the H&E features (features/) and manifest.json.
+    The same command goes on from the folder after a kill.
+    """
+    from stdistill._flows.prepare import Source, Training
+    from stdistill._flows.run import map_niches
+    from stdistill._runs.folder import Run
+
+    source = Source(bundle, he_image, he_alignment, cell_types)
+    training = Training(expression_epochs, teacher_epochs, student_epochs, seed)
+    run = Run(
+        out,
+        command="run",
+        parameters={"k": k, "encoder": encoder, **training._asdict()},
+        asked=source._asdict(),
+    )
+    agreement = map_niches(run, source, k=k, encoder=encoder, training=training)
+    click.echo(f"\nAgreement with the teacher:\n{agreement.to_string(index=False, float_format='%.3f')}\n")
+    click.echo(f"Wrote cells.h5ad, the models and figures to {out}.")

@@ -1,0 +1,1 @@
+"""What pictures share: axes, colours, legends, the view of a slide."""

@@ -1,0 +1,95 @@
+"""Colours of categories: those in the table, else defaults, which are then written to it; and of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from anndata import AnnData
+
+from stdistill._table.checks import check_key
+from stdistill._table.niches import colors_of, default_colors
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+
+Palette: TypeAlias = "Mapping[str, str] | Sequence[str]"
+
+MISSING = "#dddddd"
+"""Cells without a label, and those of other groups."""
+
+
+def category_colors(
+    adata: AnnData, key: str, names: Sequence[str], palette: Palette | None, defaults: Mapping[str, str]
+) -> list[str]:
+    """Return the colours of the categories of a column.
+
+    Parameters
+    ----------
+    adata
+        The table.
+    key
+        The column.
+    names
+        Its categories.
+    palette
+        What the user gave; goes before everything else.
+    defaults
+        Colours by name, for a column without colours in the table.
+    """
+    if palette is not None:
+        return palette_colors(palette, names)
+    if _has_colors(adata, key, len(names)):
+        colors = colors_of([adata], key, names)
+        _check_colors(colors, f'.uns["{key}_colors"]')
+        return colors
+    return [defaults.get(name, color) for name, color in zip(names, default_colors(len(names)), strict=True)]
+
+
+def write_colors(adata: AnnData, key: str, colors: Sequence[str]) -> None:
+    """Write colours to a table that has none, so that all later plots use them; not to a view, which is not a table."""
+    if not adata.is_view and not _has_colors(adata, key, len(colors)):
+        adata.uns[f"{key}_colors"] = np.array(colors, dtype=object)
+
+
+def palette_colors(palette: Palette | None, names: Sequence[str]) -> list[str]:
+    """Return a colour for each name from a palette, the default one when there is none."""
+    if palette is None:
+        return default_colors(len(names))
+    if isinstance(palette, str) or not hasattr(palette, "__len__"):
+        msg = f"palette is {palette!r}; expected a list of colours, or a dictionary of names and colours."
+        raise TypeError(msg)
+    if isinstance(palette, Mapping):
+        for name in names:
+            check_key(name, palette, "a name in the palette", argument="category")
+        colors = [palette[name] for name in names]
+    elif len(palette) < len(names):
+        msg = f"palette has {len(palette)} colours; {len(names)} are needed, for {list(names)}."
+        raise ValueError(msg)
+    else:
+        colors = list(palette)[: len(names)]
+    _check_colors(colors, "palette")
+    return colors
+
+
+def find_colormap(cmap: str) -> Colormap:
+    """Return the colour map of a name, grey for what is missing."""
+    import matplotlib as mpl
+
+    check_key(cmap, mpl.colormaps, "a colour map of matplotlib", argument="cmap")
+    return mpl.colormaps[cmap].with_extremes(bad=MISSING)
+
+
+def _has_colors(adata: AnnData, key: str, n_names: int) -> bool:
+    colors = adata.uns.get(f"{key}_colors")
+    return colors is not None and len(colors) >= n_names
+
+
+def _check_colors(colors: Sequence[str], source: str) -> None:
+    from matplotlib.colors import is_color_like
+
+    wrong = [color for color in colors if not is_color_like(color)]
+    if wrong:
+        msg = f"{source} holds {wrong}; expected colours as matplotlib names them, such as 'red' or '#ff0000'."
+        raise ValueError(msg)

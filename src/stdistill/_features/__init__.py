@@ -1,0 +1,1 @@
+"""Encoders run over slides."""

@@ -1,0 +1,164 @@
+"""Features on disk, as they come: a run that was killed goes on where it stopped."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from stdistill._support.warn import warn
+
+FEATURES = "features.npy"
+CELL_IDS = "cell_ids.txt"
+FINGERPRINT = "fingerprint.json"
+FINISHED = "finished"
+
+Fingerprint = Mapping[str, Any]
+
+
+class FeatureStore:
+    """A folder with one row of float16 features per cell.
+
+    ``features.npy``
+        The matrix (n, d), in the order of ``cell_ids.txt``.
+    ``cell_ids.txt``
+        One id a line.
+    ``fingerprint.json``
+        What the features were computed from, and how.
+    ``finished``
+        One byte for each window of the slide, 1 when all of its rows are written.
+
+    Parameters
+    ----------
+    folder
+        The folder, as :func:`prepare_store` left it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        matrix = np.load(folder / FEATURES, mmap_mode="r")
+        self.shape = matrix.shape
+        self._offset = matrix.offset
+
+    def unfinished(self) -> npt.NDArray[np.int64]:
+        """Numbers of the windows that are still to be computed."""
+        return np.flatnonzero(np.fromfile(self.folder / FINISHED, dtype=np.uint8) == 0)
+
+    def write(self, window: int, start: int, rows: npt.NDArray[np.float16]) -> None:
+        """Write the rows of a window from `start` on, and mark it finished.
+
+        Files are written, not mapped: a full disk is then an error, not a crash.
+        """
+        self._write_at(FEATURES, self._offset + start * self.shape[1] * rows.itemsize, rows.tobytes())
+        self._write_at(FINISHED, window, b"\1")
+
+    def features(self) -> npt.NDArray[np.float16]:
+        """Map the matrix."""
+        matrix: npt.NDArray[np.float16] = np.load(self.folder / FEATURES, mmap_mode="r")
+        return matrix
+
+    def _write_at(self, name: str, position: int, content: bytes) -> None:
+        try:
+            with (self.folder / name).open("r+b", buffering=0) as file:
+                file.seek(position)
+                left = memoryview(content)
+                while left:
+                    left = left[file.write(left) :]
+        except OSError as error:
+            msg = (
+                f"Could not write to the store {self.folder}: {error.strerror}. What was written is kept: make room, "
+                "and the next call goes on. store= names another folder."
+            )
+            raise OSError(error.errno, msg) from error
+
+
+@contextmanager
+def reserve_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Yield ``name-1``, ``name-2``, … in `parent`: one that a killed run left, else the first that no run has.
+
+    A lock beside it tells which are taken. The system frees that of a process that dies; the empty file stays, because
+    others may have it open.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    left = sorted(folder for folder in parent.glob(f"{name}-*") if folder.is_dir())
+    new = (parent / f"{name}-{number}" for number in itertools.count(1))
+    for folder in itertools.chain(left, new):
+        try:
+            lock = FileLock(f"{folder}.lock").acquire(blocking=False)
+            break
+        except Timeout:
+            continue
+        except OSError as error:  # some network file systems have no locks
+            msg = f"Files cannot be locked in {parent} ({error}). Name a folder for the features with store=."
+            raise OSError(error.errno, msg) from error
+    with lock:
+        yield folder
+
+
+def prepare_store(
+    folder: Path, fingerprint: Fingerprint, cell_ids: npt.NDArray[Any], dim: int, n_windows: int, *, resume: bool
+) -> None:
+    """Create the folder, or find it as a run with the same fingerprint left it; another one starts afresh.
+
+    Raises
+    ------
+    FileExistsError
+        When the folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
+        if not (folder / FINGERPRINT).is_file():
+            msg = f"store={str(folder)!r} exists and is no store of features: name a folder that is new or empty."
+            raise FileExistsError(msg)
+        changes = _changes(json.loads((folder / FINGERPRINT).read_text()), fingerprint)
+        if resume and not changes:
+            return
+        if changes:
+            warn(f"The store {folder} is of another run ({changes}): features are computed afresh.")
+        shutil.rmtree(folder)
+    _create(folder, fingerprint, cell_ids, dim, n_windows)
+
+
+def _create(folder: Path, fingerprint: Fingerprint, cell_ids: npt.NDArray[Any], dim: int, n_windows: int) -> None:
+    """Write a folder beside it and rename it: a store is whole, or not there."""
+    new = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    size = len(cell_ids) * dim * 2
+    free = shutil.disk_usage(new).free
+    try:
+        if size > free:
+            msg = (
+                f"The features take {size / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left: make room, "
+                "or name a folder on another disk with store=."
+            )
+            raise OSError(msg)
+        header = np.lib.format.header_data_from_array_1_0(np.empty((0, dim), np.float16))
+        with (new / FEATURES).open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header | {"shape": (len(cell_ids), dim)})
+            file.truncate(file.tell() + size)
+        (new / FINISHED).write_bytes(bytes(n_windows))
+        (new / CELL_IDS).write_text("".join(f"{cell}\n" for cell in cell_ids), encoding="utf-8")
+        (new / FINGERPRINT).write_text(json.dumps(fingerprint, indent=2))
+        if folder.is_dir():
+            folder.rmdir()
+        new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _changes(before: Fingerprint, now: Fingerprint) -> str:
+    """Say in which entries two fingerprints differ."""
+    return ", ".join(
+        f"{key}: {before.get(key)!r}, now {now.get(key)!r}"
+        for key in dict.fromkeys([*now, *before])
+        if before.get(key) != now.get(key)
+    )

@@ -1,0 +1,1 @@
+"""Whole ways from a slide to files: they compute, then draw."""

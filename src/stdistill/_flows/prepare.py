@@ -1,0 +1,134 @@
+"""The steps that all runs share: a slide is read and described, and niche models are fitted to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from anndata import AnnData
+
+import stdistill as sd
+from stdistill._runs.folder import Run
+from stdistill._runs.results import describe_inputs, describe_slide
+from stdistill._table import schema
+from stdistill._table.checks import get_split, get_table
+from stdistill._table.fitting.inputs import NEIGHBORS
+from stdistill._table.records import read_record
+from stdistill.encoders._encoder import UNKNOWN_REVISION
+from stdistill.encoders._registry import resolve
+from stdistill.get import CROP_PX
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+    from stdistill.models import NicheModel
+
+
+class Training(NamedTuple):
+    """How long to train, `None` for as long as each function does by default; and the seed."""
+
+    expression_epochs: int | None = None
+    teacher_epochs: int | None = None
+    student_epochs: int | None = None
+    seed: int = 0
+
+
+class Source(NamedTuple):
+    """A slide on disk; `None` for what is found in the bundle."""
+
+    bundle: Path
+    he_image: Path | None = None
+    he_alignment: Path | None = None
+    cell_types: Path | None = None
+
+
+def read_slide(run: Run, source: Source) -> SpatialData:
+    """Read a slide with its H&E."""
+    return run.step(schema.TABLE, lambda: _read(source))
+
+
+def split(run: Run, data: AnnData | SpatialData, table_key: str = schema.TABLE) -> None:
+    """Hold out a strip for testing, unless there is a split; crops of the features that are there stay disjoint."""
+    cells = get_table(data, table_key)
+    if get_split(cells, schema.SPLIT) is not None:
+        return
+    embedded = read_record(cells, "embed_he")
+    crop_px = int(embedded.get("crop_px", CROP_PX))
+    mpp = None if embedded.get("native", True) else float(embedded["mpp"])
+    try:
+        run.step(schema.SPLIT, lambda: sd.pp.split_strips(data, crop_px=crop_px, mpp=mpp, table_key=table_key))
+    except ValueError as error:
+        msg = f"There is no split in .obs, and none can be made. {error} Make one with sd.pp.split_strips."
+        raise ValueError(msg) from error
+
+
+def prepare(
+    run: Run,
+    data: AnnData | SpatialData,
+    training: Training,
+    *,
+    encoder: str = "auto",
+    table_key: str = schema.TABLE,
+) -> AnnData:
+    """Make what niche models are fitted to, unless it is there: H&E features, neighbourhoods, expression latent."""
+    cells = get_table(data, table_key)
+    run.check_input(describe_slide(cells, counts=schema.EXPRESSION_LATENT not in cells.obsm))
+    if schema.HE_FEATURES not in cells.obsm:
+        # Known and checked before anything is computed: the store of other features would be replaced.
+        encoders = resolve(encoder)
+        run.check_input({"encoder": "+".join(f"{one.name} {one.revision or UNKNOWN_REVISION}" for one in encoders)})
+        store = None if run.folder is None else run.folder / "features"  # from which the step goes on by itself
+        run.step(schema.HE_FEATURES, lambda: sd.pp.embed_he(data, encoder=encoders, store=store, table_key=table_key))
+    if NEIGHBORS not in cells.uns:
+        run.step(NEIGHBORS, lambda: sd.pp.neighborhoods(cells))
+    if schema.EXPRESSION_LATENT not in cells.obsm:
+        run.write_step(
+            cells,
+            schema.EXPRESSION_LATENT,
+            lambda _: sd.pp.embed_expression(cells, max_epochs=training.expression_epochs, seed=training.seed),
+        )
+    run.check_input(describe_inputs(cells))
+    return cells
+
+
+def fit_teacher(run: Run, cells: AnnData, key_added: str, *, k: int, use_rep: str, training: Training) -> None:
+    """Fit a teacher to the expression, or to the H&E alone."""
+    _fit(
+        run, cells, key_added, sd.tl.nolan, k=k, use_rep=use_rep, max_epochs=training.teacher_epochs, training=training
+    )
+
+
+def fit_student(run: Run, cells: AnnData, key_added: str, *, k: int, teacher_key: str, training: Training) -> None:
+    """Fit a student to a teacher."""
+    _fit(
+        run,
+        cells,
+        key_added,
+        sd.tl.distill,
+        k=k,
+        teacher_key=teacher_key,
+        max_epochs=training.student_epochs,
+        training=training,
+    )
+
+
+def _fit(
+    run: Run, cells: AnnData, key_added: str, fit: Callable[..., NicheModel], *, training: Training, **arguments: Any
+) -> None:
+    def fit_and_save(checkpoint_dir: Path | None) -> None:
+        model = fit(cells, key_added=key_added, seed=training.seed, checkpoint_dir=checkpoint_dir, **arguments)
+        if run.folder is not None:
+            model.save(run.folder / key_added, overwrite=True)
+
+    run.write_step(cells, key_added, fit_and_save, makes=None if run.folder is None else run.folder / key_added)
+
+
+def _read(source: Source) -> SpatialData:
+    slide = sd.pp.read_xenium(
+        source.bundle, he_image=source.he_image, he_alignment=source.he_alignment, cell_groups=source.cell_types
+    )
+    if schema.HE_IMAGE not in slide.images:
+        msg = f"There is no H&E in {source.bundle}: name it with --he-image, and its alignment with --he-alignment."
+        raise FileNotFoundError(msg)
+    return slide

@@ -1,0 +1,43 @@
+"""A slide's niches: from the bundle to the table, the models and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from anndata import AnnData
+
+import stdistill as sd
+from stdistill._flows.figures import draw_methods
+from stdistill._flows.prepare import Source, Training, fit_student, fit_teacher, prepare, read_slide, split
+from stdistill._runs.folder import Run, replacing
+from stdistill._table import schema
+
+
+def map_niches(run: Run, source: Source, *, k: int, encoder: str, training: Training) -> pd.DataFrame:
+    """Fit teacher and student to a slide, write all to the folder of the run, and return their agreement."""
+    slide = read_slide(run, source)
+    split(run, slide)
+    cells = prepare(run, slide, training, encoder=encoder)
+    fit_teacher(run, cells, schema.TEACHER, k=k, use_rep=schema.EXPRESSION_LATENT, training=training)
+    fit_student(run, cells, schema.STUDENT, k=k, teacher_key=schema.TEACHER, training=training)
+    agreement = sd.tl.agreement(cells, keys="student_niche")
+    if run.folder is not None:
+        folder = run.folder
+        with replacing(folder / "agreement.csv") as new:
+            agreement.to_csv(new, index=False)
+        titles = {"teacher_niche": "Teacher", "student_niche": "Student"}
+        draw_methods(slide, titles, folder / "niches", table_key=schema.TABLE)
+        _draw_training(folder)
+        run.step("cells.h5ad", lambda: _write(cells, folder / "cells.h5ad"))
+    return agreement
+
+
+def _draw_training(folder: Path) -> None:
+    with replacing(folder / "training.png") as new:
+        sd.pl.training(sd.models.NicheModel.load(folder / schema.STUDENT), save=new)
+
+
+def _write(cells: AnnData, path: Path) -> None:
+    with replacing(path) as new:
+        cells.write_h5ad(new)

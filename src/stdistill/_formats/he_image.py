@@ -1,0 +1,183 @@
+"""The H&E of a slide: found, opened lazily, placed over the cells and checked."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill._formats.alignment import Alignment, check_cells_on_image, read_alignment
+from stdistill._formats.tiff import RGB, SlideImage, read_slide_image
+from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, inside
+from stdistill._support.warn import warn
+from stdistill._table.he.placement import MAX_MPP_DISAGREEMENT
+
+if TYPE_CHECKING:
+    from xarray import DataTree
+
+logger = logging.getLogger("stdistill")
+
+GLASS_DARKNESS = 40
+"""Glass is never darker than this (of 255), also where Otsu's threshold parts dark from bright tissue."""
+MIN_SHARE_ON_TISSUE = 0.5
+OVERVIEW_PX = 2048
+"""Tissue is told from glass on the first pyramid level that is no larger than this."""
+
+
+@dataclass(frozen=True)
+class PlacedHE:
+    """An H&E and how it lies over the cells."""
+
+    element: DataTree
+    """Multi-scale image with an affine map to ``"global"`` (morphology pixels)."""
+    um_to_px: FloatArray
+    """Affine map (3 × 3) of cell centres in µm to H&E pixels."""
+    mpp: float
+    """µm per pixel."""
+    shape: tuple[int, int]
+    """Height and width in pixels."""
+    share_on_image: float
+    """Share of the cells on the image."""
+    share_on_tissue: float | None
+    """Share of those cells on stained pixels; `None` where the image has no small level to look at."""
+
+
+def find_he(folder: Path, he_image: str | Path | None, he_alignment: Alignment | None) -> tuple[Path, Alignment] | None:
+    """Find the H&E and its alignment: those named, else the ones in the Xenium folder under 10x's names.
+
+    Returns
+    -------
+    The two, or `None` when no image was named and the folder has none.
+    """
+    image = Path(he_image) if he_image is not None else _find_image(folder)
+    if image is None:
+        if he_alignment is not None:
+            msg = f"he_alignment was given, but no he_image, and {folder} has no *he_image.ome.tif."
+            raise ValueError(msg)
+        return None
+    return image, he_alignment if he_alignment is not None else _find_alignment(folder, image)
+
+
+def place_he(image_path: Path, alignment: Alignment, centers: FloatArray, pixel_size: float) -> PlacedHE:
+    """Open the H&E and place it over the cells.
+
+    Parameters
+    ----------
+    image_path
+        The image.
+    alignment
+        Map of H&E pixels to morphology pixels, as :func:`stdistill._formats.alignment.read_alignment` takes it.
+    centers
+        Cell centres (n, 2) in µm.
+    pixel_size
+        µm per morphology pixel.
+    """
+    from spatialdata.transformations import Affine, set_transformation
+
+    image = read_slide_image(image_path)
+    source = Path(alignment).name if isinstance(alignment, str | Path) else "the given matrix"
+    he_to_morphology = read_alignment(alignment)
+    um_to_px = np.linalg.inv(he_to_morphology) @ np.diag([1 / pixel_size, 1 / pixel_size, 1.0])
+    height, width = image.levels[0].shape[1:]
+    share_on_image = check_cells_on_image(he_to_morphology, centers, pixel_size, (height, width), source)
+    mpp = 1 / affine_scale(um_to_px)
+    _check_mpp(image.mpp, mpp, source)
+    element = _multiscale(image)
+    affine = Affine(he_to_morphology, input_axes=("x", "y"), output_axes=("x", "y"))
+    # Over all axes of the image, the form in which spatialdata reads it back from disk.
+    axes = ("c", "y", "x")
+    over_all = Affine(affine.to_affine_matrix(axes, axes), input_axes=axes, output_axes=axes)
+    set_transformation(element, {"global": over_all}, set_all=True)
+    return PlacedHE(
+        element=element,
+        um_to_px=um_to_px,
+        mpp=mpp,
+        shape=(height, width),
+        share_on_image=share_on_image,
+        share_on_tissue=_share_on_tissue(image, apply_affine(um_to_px, centers)),
+    )
+
+
+def _find_image(folder: Path) -> Path | None:
+    found = sorted(folder.glob("*he_image.ome.tif"))
+    if len(found) > 1:
+        msg = (
+            f"{folder} holds {len(found)} H&E images: {[p.name for p in found]}. "
+            f"Name the one to read, for example he_image={str(found[0])!r}."
+        )
+        raise ValueError(msg)
+    return found[0] if found else None
+
+
+def _find_alignment(folder: Path, image: Path) -> Path:
+    # 10x's names: …he_image.ome.tif and …he_imagealignment.csv.
+    name = image.name.removesuffix(".ome.tif") + "alignment.csv"
+    for place in (image.parent, folder):
+        if (place / name).is_file():
+            return place / name
+    if not image.is_file():
+        msg = f"There is no H&E image {image}" + (", which is a folder." if image.is_dir() else ".")
+        raise FileNotFoundError(msg)
+    likely = sorted(
+        {
+            file.name
+            for place in (image.parent, folder)
+            for file in place.iterdir()
+            if file.suffix in {".csv", ".zip"} and ("align" in file.name or "matrix" in file.name)
+        }
+    )
+    msg = (
+        f"There is no alignment for {image.name}. Give he_alignment= the CSV or zip "
+        "that Xenium Explorer exports, or a 3 × 3 array of H&E pixel → morphology pixel; or leave the image out "
+        f"with he_image=False.{f' Candidates: {likely}.' if likely else ''}"
+    )
+    raise FileNotFoundError(msg)
+
+
+def _check_mpp(stated: float | None, derived: float, source: str) -> None:
+    if stated is None:
+        logger.info("The H&E does not state its µm per pixel; %.4f follows from %s.", derived, source)
+    elif abs(stated / derived - 1) > MAX_MPP_DISAGREEMENT:
+        warn(
+            f"The H&E states {stated:.4f} µm per pixel, {source} makes it {derived:.4f}. The alignment is "
+            "followed; was it made on another resolution of the image?"
+        )
+
+
+def _multiscale(image: SlideImage) -> DataTree:
+    """Make spatialdata's multi-scale image from the levels on disk; coordinates are pixels of the first."""
+    from xarray import DataArray, Dataset, DataTree
+
+    height, width = image.levels[0].shape[1:]
+    scales = {}
+    for number, level in enumerate(image.levels):
+        y, x = (
+            np.linspace(0, full, n + 1)[:-1] + full / n / 2
+            for n, full in zip(level.shape[1:], (height, width), strict=True)
+        )
+        pixels = DataArray(level, dims=("c", "y", "x"), coords={"c": list(RGB), "y": y, "x": x}, name="image")
+        scales[f"scale{number}"] = Dataset({"image": pixels})
+    return DataTree.from_dict(scales)
+
+
+def _share_on_tissue(image: SlideImage, px: FloatArray) -> float | None:
+    """Share of cells on stained pixels, by Otsu's threshold on the darkest colour; `None` without a small level."""
+    from skimage.filters import threshold_otsu
+
+    small = [level for level in image.levels if max(level.shape) <= OVERVIEW_PX]
+    if not small:
+        return None
+    overview: npt.NDArray[np.uint8] = small[0].compute()
+    scale = np.array(overview.shape[:0:-1]) / image.levels[0].shape[:0:-1]
+    darkness = 255 - overview.min(axis=0)
+    stained = darkness > min(threshold_otsu(darkness), GLASS_DARKNESS)
+    px = px * scale
+    x, y = px[inside(px, (stained.shape[0], stained.shape[1]))].astype(np.int64).T
+    share = float(stained[y, x].mean())
+    if share < MIN_SHARE_ON_TISSUE:
+        warn(f"Only {share:.1%} of the cells on the H&E lie on stained tissue: the alignment seems to be off.")
+    return share

@@ -1,0 +1,216 @@
+"""A Xenium output folder: what is in it, and its table of cells."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from stdistill._support.warn import warn
+from stdistill._table import schema
+from stdistill._table.checks import check_finite
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+SPECS = "experiment.xenium"
+MATRIX = "cell_feature_matrix.h5"
+CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
+MASKS = "cells.zarr.zip"
+PIXEL_SIZE_UM = 0.2125
+"""µm per pixel of the morphology image of every Xenium slide so far."""
+NOMINAL_RADIUS_UM = 5.0
+"""Radius of a cell whose area nobody wrote down."""
+CIRCLES = "cell_circles"
+
+
+@dataclass(frozen=True)
+class XeniumBundle:
+    """A Xenium output folder, or the part of one that people deposit."""
+
+    path: Path
+    matrix: Path
+    cells: Path
+    xoa_version: str | None
+    """``None`` when it is not stated or cannot be parsed."""
+    pixel_size: float
+    """µm per pixel of the morphology image."""
+    is_whole: bool
+    """Whether it has what :func:`spatialdata_io.xenium` needs."""
+
+
+def open_bundle(path: str | Path) -> XeniumBundle:
+    """Look into a Xenium folder; say what is missing when it is none.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the folder, the matrix or the table of cells is not there.
+    ValueError
+        When ``experiment.xenium`` is no JSON or has no usable pixel size, when cells are missing or their ids
+        differ between the files, or when a centre is not finite.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        msg = f"There is no Xenium folder {path}; expected the unpacked output folder (often named outs)."
+        raise FileNotFoundError(msg)
+    matrix, cells = _find(path, MATRIX), _find(path, *CELLS)
+    if matrix is None or cells is None:
+        raise FileNotFoundError(_what_is_missing(path, matrix, cells))
+    specs = _read_specs(path)
+    bundle = XeniumBundle(
+        path=path,
+        matrix=matrix,
+        cells=cells,
+        xoa_version=_parse_version(specs) if specs is not None else None,
+        pixel_size=_parse_pixel_size(specs) if specs is not None else PIXEL_SIZE_UM,
+        # Without any version spatialdata-io does not start.
+        is_whole=specs is not None
+        and isinstance(_stated_version(specs), str)
+        and all((path / name).is_file() for name in (MASKS, MATRIX, CELLS[0])),
+    )
+    if specs is None:
+        warn(
+            f"{path.name} has no {SPECS}: the table is read from {matrix.name} and {cells.name} alone, and the "
+            f"morphology image is taken to have {PIXEL_SIZE_UM} µm per pixel, as on every Xenium slide so far."
+        )
+    return bundle
+
+
+def read_cells(bundle: XeniumBundle) -> pd.DataFrame:
+    """Read the table of cells, one row per cell of the matrix and in its order, and check it."""
+    read = pd.read_parquet if bundle.cells.suffix == ".parquet" else pd.read_csv
+    cells: pd.DataFrame = read(bundle.cells)
+    absent = {"cell_id", "x_centroid", "y_centroid"} - set(cells.columns)
+    if absent:
+        msg = f"{bundle.cells.name} has no column {sorted(absent)}; it has {list(cells.columns)}."
+        raise ValueError(msg)
+    cells.index = _as_str(cells["cell_id"])
+    try:
+        with h5py.File(bundle.matrix, "r") as file:
+            barcodes = _as_str(pd.Series(file["matrix/barcodes"][:]))
+    except (OSError, KeyError) as error:
+        msg = f"{bundle.matrix} is no matrix in 10x's HDF5 format, or not whole ({error}): copy it again."
+        raise ValueError(msg) from error
+    _check_ids(barcodes, cells.index, bundle)
+    cells = cells.loc[barcodes]
+    advice = f"Leave them out of {bundle.cells.name} and {bundle.matrix.name}, or segment the slide again."
+    check_finite(cells[["x_centroid", "y_centroid"]].to_numpy(np.float64), cells.index.to_numpy(), advice)
+    return cells
+
+
+def read_part(bundle: XeniumBundle, cells: pd.DataFrame, table_key: str) -> SpatialData:
+    """Read the matrix and the centres of a folder that holds little else, such as those on GEO."""
+    import scanpy as sc
+    from spatialdata import SpatialData, sanitize_table
+    from spatialdata.models import ShapesModel, TableModel
+    from spatialdata.transformations import Scale
+
+    adata = sc.read_10x_h5(bundle.matrix, gex_only=True)
+    centers = cells[["x_centroid", "y_centroid"]].to_numpy(np.float64)
+    adata.obs = cells.drop(columns=["x_centroid", "y_centroid"]).set_index(adata.obs_names)
+    adata.obs["cell_id"] = adata.obs_names
+    adata.obs["region"] = pd.Categorical([CIRCLES] * len(cells))
+    adata.obsm[schema.SPATIAL] = centers
+    radius = np.full(len(cells), NOMINAL_RADIUS_UM)
+    if "cell_area" in cells:
+        known = cells["cell_area"].to_numpy() > 0
+        radius[known] = np.sqrt(cells["cell_area"].to_numpy()[known] / np.pi)
+    to_morphology_px = Scale([1 / bundle.pixel_size] * 2, axes=("x", "y"))
+    circles = ShapesModel.parse(
+        centers, geometry=0, radius=radius, index=cells.index, transformations={"global": to_morphology_px}
+    )
+    sanitize_table(adata)  # people's CSVs have columns of any name
+    table = TableModel.parse(adata, region=CIRCLES, region_key="region", instance_key="cell_id")
+    return SpatialData.init_from_elements({CIRCLES: circles, table_key: table})
+
+
+def _find(path: Path, *names: str) -> Path | None:
+    """Find the first of `names` in the folder; GEO puts the sample's name before it."""
+    for name in names:
+        found = [path / name] if (path / name).is_file() else sorted(path.glob(f"*[_.-]{name}"))
+        if len(found) == 1:
+            return found[0]
+        if len(found) > 1:
+            msg = f"{path} holds several samples ({[f.name for f in found]}): give each its own folder."
+            raise ValueError(msg)
+    return None
+
+
+def _what_is_missing(path: Path, matrix: Path | None, cells: Path | None) -> str:
+    missing = [name for name, file in ((MATRIX, matrix), (" or ".join(CELLS[:2]), cells)) if file is None]
+    inside = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
+    nested = sorted(p.parent for p in path.glob(f"*/{SPECS}"))
+    advice = (
+        f"The bundle seems to be {nested[0]}."
+        if nested
+        else "Unpack the whole Xenium output folder (outs.zip), or put the matrix and the table of cells there."
+    )
+    shown = ", ".join(inside[:10]) + (", …" if len(inside) > 10 else "")
+    return f"{path} is no Xenium folder: it has no {' and no '.join(missing)}. It holds: {shown or 'nothing'}. {advice}"
+
+
+def _read_specs(path: Path) -> dict[str, Any] | None:
+    if not (path / SPECS).is_file():
+        return None
+    try:
+        specs = json.loads((path / SPECS).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path / SPECS} is no JSON ({error}): copy it again from the instrument's output."
+        raise ValueError(msg) from error
+    if not isinstance(specs, dict):
+        msg = f"{path / SPECS} holds a {type(specs).__name__}, expected a JSON object."
+        raise ValueError(msg)
+    return specs
+
+
+def _stated_version(specs: dict[str, Any]) -> Any:
+    """Find what is said of the software that wrote the folder: Xenium Ranger where it ran again, else XOA."""
+    return (specs.get("xenium_ranger") or {}).get("version") or specs.get("analysis_sw_version")
+
+
+def _parse_version(specs: dict[str, Any]) -> str | None:
+    match = re.match(r"[xX]enium-(\d+\.\d+\.\d+)", str(_stated_version(specs)))
+    return match[1] if match else None
+
+
+def _parse_pixel_size(specs: dict[str, Any]) -> float:
+    size = specs.get("pixel_size")
+    if isinstance(size, int | float) and np.isfinite(size) and size > 0:
+        return float(size)
+    msg = f"{SPECS} states pixel_size {size!r}; expected µm per pixel ({PIXEL_SIZE_UM} on every slide so far)."
+    raise ValueError(msg)
+
+
+def _as_str(ids: pd.Series) -> pd.Index:
+    """Ids as strings; they are integers before XOA 1.3, and bytes in some files."""
+    is_bytes = len(ids) > 0 and isinstance(ids.iloc[0], bytes)
+    return pd.Index(ids.str.decode("utf-8") if is_bytes else ids.astype(str), dtype=object)
+
+
+def _check_ids(barcodes: pd.Index, cell_ids: pd.Index, bundle: XeniumBundle) -> None:
+    names = f"{bundle.matrix.name} ({len(barcodes)} cells) and {bundle.cells.name} ({len(cell_ids)} cells)"
+    if not len(barcodes) or not len(cell_ids):
+        msg = f"There are no cells in {names}. Was the run segmented, and copied whole?"
+        raise ValueError(msg)
+    if cell_ids.has_duplicates:
+        msg = f"{bundle.cells.name} names {cell_ids.duplicated().sum()} cells twice; ids must be unique."
+        raise ValueError(msg)
+    if barcodes.equals(cell_ids):
+        return
+    shared = int(cell_ids.isin(barcodes).sum())
+    same_set = shared == len(barcodes) == len(cell_ids)
+    if same_set and not bundle.is_whole:
+        return
+    how = "are in another order" if same_set else f"do not match: {shared} are in both"
+    msg = (
+        f"The cell ids of {names} {how}. Examples: {barcodes[:2].tolist()} and {cell_ids[:2].tolist()}. "
+        "The files seem to come from different runs or segmentations: copy them from one."
+    )
+    raise ValueError(msg)

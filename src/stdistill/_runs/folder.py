@@ -1,0 +1,217 @@
+"""A run and its folder: steps that are timed and kept, so that a run that was killed goes on after the last of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+from anndata import AnnData
+
+from stdistill._runs.results import load_results, save_results
+from stdistill._support.warn import warn
+
+logger = logging.getLogger("stdistill")
+
+T = TypeVar("T")
+
+MANIFEST = "manifest.json"
+STEPS = "steps"
+CHECKPOINTS = "checkpoints"
+PACKAGES = (
+    "stdistill",
+    "anndata",
+    "igraph",
+    "leidenalg",
+    "lightning",
+    "numpy",
+    "scanpy",
+    "scikit-learn",
+    "scvi-tools",
+    "spatialdata",
+    "timm",
+    "torch",
+)
+
+
+class Run:
+    """The steps of a command, in a folder with ``manifest.json``, or, without a folder, in memory only.
+
+    Parameters
+    ----------
+    folder
+        New or empty folder, or that of a run to go on with.
+    command
+        What is run.
+    parameters
+        All that the steps depend on; those of the run to go on with must be the same.
+    asked
+        What the results of the steps are used for, such as the annotations they are compared with. It may change.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path | None,
+        *,
+        command: str,
+        parameters: Mapping[str, Any],
+        asked: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder = None if folder is None else Path(folder)
+        new: dict[str, Any] = {
+            "command": command,
+            "parameters": dict(parameters),
+            "asked": dict(asked or {}),
+            "input": {},
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "device": _device(),
+            "started": _now(),
+            "steps": [],
+        }
+        self._manifest: dict[str, Any] = json.loads(json.dumps(new, default=str))  # as it is read again
+        found = None if self.folder is None else _read_manifest(self.folder)
+        if found is not None:
+            _check_same(found, self._manifest, self.folder)
+            changes = _changes(found["versions"], self._manifest["versions"])
+            if changes:
+                warn(f"The run in {self.folder} goes on with other versions ({changes}).")
+            self._manifest |= {name: found[name] for name in ("input", "started", "steps")}
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """One row per finished step: ``step``, ``seconds``, ``ended``."""
+        return pd.DataFrame(self._manifest["steps"], columns=["step", "seconds", "ended"])
+
+    def check_input(self, facts: Mapping[str, Any]) -> None:
+        """Keep what the input is told by, or raise when it was told by something else before."""
+        known = self._manifest["input"]
+        changes = _changes({**facts, **known}, {**known, **facts})
+        if changes:
+            msg = (
+                f"The folder {self.folder} is of a run on another slide or with other features ({changes}). Name "
+                "another folder for the results, or remove this one."
+            )
+            raise ValueError(msg)
+        self._manifest["input"] = {**known, **facts}
+        self._write()
+
+    def step(self, name: str, make: Callable[[], T], load: Callable[[], T] | None = None) -> T:
+        """Make the step, or `load` it when it was finished before; named for what it writes.
+
+        Without `load` a step is made again, which suits those that are quick or find their own results; the time that
+        is kept is that of the first.
+        """
+        finished = name in set(self.steps["step"])
+        if finished and load is not None:
+            logger.info("%s: finished before.", name)
+            return load()
+        logger.info("%s …", name)
+        start = time.monotonic()
+        made = make()
+        if not finished:
+            seconds = round(time.monotonic() - start, 2)
+            self._manifest["steps"].append({"step": name, "seconds": seconds, "ended": _now()})
+            self._write()
+        return made
+
+    def write_step(
+        self, adata: AnnData, key_added: str, make: Callable[[Path | None], object], *, makes: Path | None = None
+    ) -> None:
+        """Make a step that writes to the table, and keep what it writes under the key or prefix `key_added`.
+
+        `make` is called with a folder for its checkpoints, if there is a folder at all. What it `makes` besides must be
+        there for the step to be finished.
+        """
+        if self.folder is None:
+            self.step(key_added, lambda: make(None))
+            return
+        checkpoints = self.folder / CHECKPOINTS / key_added
+        results = self.folder / STEPS / f"{key_added}.h5ad"
+
+        def make_and_save() -> None:
+            make(checkpoints)
+            with replacing(results) as new:
+                save_results(adata, key_added, new)
+            shutil.rmtree(checkpoints, ignore_errors=True)
+            with suppress(OSError):  # of another step
+                checkpoints.parent.rmdir()
+
+        def load() -> None:
+            load_results(adata, results)
+
+        there = results.is_file() and (makes is None or makes.exists())
+        self.step(key_added, make_and_save, load if there else None)
+
+    def _write(self) -> None:
+        if self.folder is not None:
+            with replacing(self.folder / MANIFEST) as new:
+                new.write_text(json.dumps(self._manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to; what was written appears under `path` when all of it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".new-{path.name}")  # what a kill leaves is replaced by the next run
+    try:
+        yield new
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of an earlier run; `None` when the folder is new or empty."""
+    path = folder / MANIFEST
+    if path.is_file():
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if {"command", "parameters", "input", "versions", "steps"} <= set(found):
+            return found
+    if folder.exists() and (not folder.is_dir() or any(not each.name.startswith(".") for each in folder.iterdir())):
+        msg = f"{folder} exists and holds no {MANIFEST} of a run: name a folder that is new or empty."
+        raise FileExistsError(msg)
+    return None
+
+
+def _check_same(found: Mapping[str, Any], new: Mapping[str, Any], folder: Path | None) -> None:
+    """Raise unless the earlier run was of the same command with the same parameters, by the same stdistill."""
+    before, now = (
+        {"command": each["command"], "stdistill": each["versions"]["stdistill"], **each["parameters"]}
+        for each in (found, new)
+    )
+    changes = _changes(before, now)
+    if changes:
+        msg = (
+            f"The folder {folder} is of a run with other parameters ({changes}). Run it with those, name another "
+            "folder for the results, or remove this one."
+        )
+        raise ValueError(msg)
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in which entries two dictionaries differ."""
+    return ", ".join(
+        f"{key}: {before.get(key)!r}, now {now.get(key)!r}"
+        for key in dict.fromkeys([*now, *before])
+        if before.get(key) != now.get(key)
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _device() -> str:
+    import torch
+
+    return f"cuda: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "cpu"

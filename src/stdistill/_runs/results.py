@@ -1,0 +1,94 @@
+"""What a step wrote to a table, as a file of its own: the slide itself is not written again after each step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+from scipy.sparse import csr_matrix
+
+from stdistill._table import schema
+from stdistill._table.checks import get_split
+from stdistill._table.fitting.inputs import graph_radius
+from stdistill._table.records import read_record
+
+N_SAMPLED = 1000
+"""Rows of features and counts by which they are told from others."""
+
+
+def save_results(adata: AnnData, key_added: str, path: Path) -> None:
+    """Write all that goes by the key or prefix `key_added`, and its record, to an h5ad."""
+    records = {
+        step: record
+        for step, record in adata.uns.get(schema.RECORD, {}).items()
+        if record.get("key_added") == key_added
+    }
+    ad.AnnData(
+        obs=adata.obs[_of(key_added, adata.obs.columns)],
+        obsm={key: adata.obsm[key] for key in _of(key_added, adata.obsm)},
+        uns={**{key: adata.uns[key] for key in _of(key_added, adata.uns)}, schema.RECORD: records},
+    ).write_h5ad(path)
+
+
+def load_results(adata: AnnData, path: Path) -> None:
+    """Write what `save_results` kept to the table of the same cells."""
+    found = ad.read_h5ad(path)
+    if not found.obs_names.equals(adata.obs_names):
+        msg = f"{path} is of other cells than the table: the folder is of a run on another slide. Name another."
+        raise ValueError(msg)
+    records = {**adata.uns.get(schema.RECORD, {}), **found.uns.pop(schema.RECORD)}
+    kept = adata.obs.drop(columns=adata.obs.columns.intersection(found.obs.columns))
+    adata.obs = pd.concat([kept, found.obs], axis=1)
+    adata.obsm.update(found.obsm)
+    adata.uns.update({**found.uns, schema.RECORD: records})
+
+
+def describe_slide(adata: AnnData, *, counts: bool) -> dict[str, Any]:
+    """Tell a slide from another before anything is computed: by its cells, its H&E, and some rows of the counts."""
+    facts = {
+        "n_cells": adata.n_obs,
+        "cells": _digest("\n".join(adata.obs_names).encode(), np.asarray(adata.obsm[schema.SPATIAL]).tobytes()),
+    }
+    read = read_record(adata, "read_xenium")
+    if "he_shape" in read:
+        facts["he"] = _digest(*(np.asarray(read[key], dtype=float).tobytes() for key in ("he_shape", "um_to_he")))
+    if counts and adata.X is not None:
+        rows = csr_matrix(adata.X[_sample(adata.n_obs)])
+        facts["counts"] = _digest("\n".join(adata.var_names).encode(), rows.toarray().astype(np.float64).tobytes())
+    return facts
+
+
+def describe_inputs(
+    adata: AnnData, keys: Iterable[str] = (schema.HE_FEATURES, schema.EXPRESSION_LATENT)
+) -> dict[str, Any]:
+    """Tell what models are fitted or applied to from the same of another slide; of features some rows are compared."""
+    rows = _sample(adata.n_obs)
+    split = get_split(adata, schema.SPLIT)
+    features = {key: adata.obsm[key] for key in keys}
+    return {
+        "split": _digest("\n".join(map(str, [] if split is None else split)).encode()),
+        "radius_um": graph_radius(adata),
+        **{key: _digest(repr(x.shape).encode(), np.asarray(x[rows]).tobytes()) for key, x in features.items()},
+    }
+
+
+def _sample(n_cells: int) -> npt.NDArray[np.int64]:
+    return np.linspace(0, n_cells - 1, min(N_SAMPLED, n_cells)).astype(np.int64)
+
+
+def _of(key_added: str, keys: Iterable[str]) -> list[str]:
+    return [key for key in map(str, keys) if key == key_added or key.startswith(f"{key_added}_")]
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]

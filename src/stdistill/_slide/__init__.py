@@ -1,0 +1,1 @@
+"""Pixels: affine maps, pyramids, windows, crops, stain."""

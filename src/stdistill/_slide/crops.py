@@ -1,0 +1,106 @@
+"""Cuts crops out of a window on the device, and prepares them for an encoder."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from stdistill._slide.affine import Float64Array
+from stdistill._slide.plan import CropPlan, Window
+from stdistill.encoders._encoder import Encoder, Interpolation
+
+
+class CropCutter:
+    """The crops of one window.
+
+    Parameters
+    ----------
+    pixels
+        The window (height, width, 3) uint8, on the device.
+    plan, window
+        What it shows.
+    """
+
+    def __init__(self, pixels: Tensor, plan: CropPlan, window: Window) -> None:
+        self.plan = plan
+        width, height = plan.read_px
+        row_px = pixels.shape[1]
+        n_places = pixels.shape[0] * row_px - (height - 1) * row_px - (width - 1)
+        # All rectangles of the size that is read, without a copy. A row of one is contiguous: copied at once.
+        self.views = pixels.as_strided((n_places, height, 3 * width), (3, 3 * row_px, 1))
+        boxes = plan.boxes[window.start : window.stop]
+        corners = np.floor(boxes)
+        self.fractions = boxes - corners
+        x, y = (corners - (window.left, window.top)).astype(np.int64).T
+        self.places = torch.from_numpy(y * row_px + x).to(pixels.device)
+
+    def cut(self, part: slice) -> Tensor:
+        """Cut crops (m, 3, height, width) uint8."""
+        width, height = self.plan.read_px
+        return self.views.index_select(0, self.places[part]).view(-1, height, width, 3).permute(0, 3, 1, 2)
+
+    def images(self, crops: Tensor, part: slice, side: int, interpolation: Interpolation) -> Tensor:
+        """Resample what :meth:`cut` gave for the same part, once: RGB (m, 3, side, side), 0 to 255, float32."""
+        if np.all(self.plan.level.factor == 1) and self.plan.read_px == (side, side):
+            return crops.float()
+        by_column, by_row = (
+            self._weights(axis, part, size, side, interpolation).to(crops.device)
+            for axis, size in enumerate(self.plan.read_px)
+        )
+        narrow = torch.matmul(crops.float(), by_column[:, None].mT)
+        return torch.matmul(by_row[:, None], narrow).clamp(0, 255)
+
+    def _weights(self, axis: int, part: slice, n_in: int, n_out: int, interpolation: Interpolation) -> Tensor:
+        """Weights (m, n_out, n_in) of each pixel that was read; crops that start alike share theirs."""
+        starts, which = np.unique(self.fractions[part, axis], return_inverse=True)
+        weights = resampling_weights(starts, float(self.plan.box_side[axis]), n_in, n_out, interpolation)
+        return torch.from_numpy(weights if len(weights) == 1 else weights[which])
+
+
+def prepare(images: Tensor, encoder: Encoder) -> Tensor:
+    """Cut the centre that the encoder takes, and normalise it."""
+    if encoder.input_px is not None:
+        margin = (images.shape[-1] - encoder.input_px) // 2
+        images = images[..., margin : margin + encoder.input_px, margin : margin + encoder.input_px]
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (encoder.mean, encoder.std))
+    return (images / 255 - mean) / std
+
+
+def prepared_px(encoder: Encoder, crop_px: int) -> int:
+    """Side that crops are resampled to before :func:`prepare`."""
+    return encoder.resize_px or encoder.input_px or crop_px
+
+
+def resampling_weights(
+    starts: Float64Array, side: float, n_in: int, n_out: int, interpolation: Interpolation
+) -> npt.NDArray[np.float32]:
+    """Weights of an antialiased filter that shows the interval [start, start + side) of `n_in` pixels as `n_out`.
+
+    The filters are those of Pillow. Pixels that lie only partly in the interval have no weight: a crop shows
+    nothing of what lies outside it.
+
+    Returns
+    -------
+    (m, n_out, n_in) for m starts; each row sums to 1.
+    """
+    scale = side / n_out
+    reach = max(scale, 1.0)
+    centers = starts[:, None, None] + (np.arange(n_out)[:, None] + 0.5) * scale
+    pixels = np.arange(n_in)
+    weights = _kernel(np.abs(pixels + 0.5 - centers) / reach, interpolation)
+    slack = 1e-6
+    whole = (pixels >= starts[:, None, None] - slack) & (pixels + 1 <= starts[:, None, None] + side + slack)
+    weights = np.where(whole, weights, 0.0)
+    normalised: npt.NDArray[np.float32] = (weights / weights.sum(axis=2, keepdims=True)).astype(np.float32)
+    return normalised
+
+
+def _kernel(distance: Float64Array, interpolation: Interpolation) -> Float64Array:
+    if interpolation == "bilinear":
+        return np.clip(1 - distance, 0, None)
+    a = -0.5  # Keys 1981
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = a * (((distance - 5) * distance + 8) * distance - 4)
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))

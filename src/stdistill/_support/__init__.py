@@ -1,0 +1,1 @@
+"""What any part may need: CPUs, compiled kernels, warnings, files, checks of values."""

@@ -1,0 +1,1 @@
+"""Everything that stands in a table: its names, checks, records, labels, niches."""

@@ -1,0 +1,149 @@
+"""Checks of what users pass in: each says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+
+from stdistill._table import schema
+from stdistill._table.records import read_record
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+
+def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
+    """Return the table of `data`, which is `data` itself when it is an AnnData."""
+    if isinstance(data, AnnData):
+        return data
+    if not is_spatialdata(data):
+        msg = f"Expected an AnnData or a SpatialData, found {type(data).__name__}."
+        raise TypeError(msg)
+    check_key(table_key, data.tables, "a table of the SpatialData", argument="table_key")
+    return data.tables[table_key]
+
+
+def is_spatialdata(data: object) -> bool:
+    """Whether `data` is a SpatialData; its package is imported only when it is not an AnnData."""
+    if isinstance(data, AnnData):
+        return False
+    from spatialdata import SpatialData
+
+    return isinstance(data, SpatialData)
+
+
+def copy_table(data: AnnData | SpatialData, table_key: str) -> AnnData | SpatialData:
+    """Return `data` with a table of its own; the elements of a SpatialData, which may be huge, are shared."""
+    table = get_table(data, table_key)
+    if isinstance(data, AnnData):
+        return table.copy()
+    from spatialdata import SpatialData
+
+    elements = {name: element for _, name, element in data.gen_elements()}
+    return SpatialData.init_from_elements({**elements, table_key: table.copy()}, attrs=dict(data.attrs))
+
+
+def check_key(key: str, available: Collection[str], what: str, *, argument: str, hint: str | None = None) -> None:
+    """Raise a `KeyError` that lists what there is when `key` is not in `available`."""
+    if key in available:
+        return
+    names = ", ".join(repr(name) for name in sorted(map(str, available))) or "none"
+    msg = f"{argument}={key!r} is not {what}; there is: {names}."
+    raise KeyError(msg if hint is None else f"{msg} {hint}")
+
+
+def get_centers(adata: AnnData) -> npt.NDArray[np.float64]:
+    """Return the cell centres (n, 2) in µm, checked to be there and finite."""
+    if adata.n_obs == 0:
+        msg = "The table has no cells. Check the filters applied to it, or read the slide again."
+        raise ValueError(msg)
+    if schema.SPATIAL not in adata.obsm:
+        msg = (
+            f'There is no .obsm["{schema.SPATIAL}"], where cell centres in µm are expected: read the slide with '
+            "sd.pp.read_xenium, or set it."
+        )
+        raise KeyError(msg)
+    centers = np.asarray(adata.obsm[schema.SPATIAL])
+    if centers.ndim != 2 or centers.shape[1] != 2:
+        msg = f'.obsm["{schema.SPATIAL}"] has shape {centers.shape}; expected (n_cells, 2): x and y in µm.'
+        raise ValueError(msg)
+    if not np.issubdtype(centers.dtype, np.floating) and not np.issubdtype(centers.dtype, np.integer):
+        msg = f'.obsm["{schema.SPATIAL}"] holds {centers.dtype}; expected numbers: x and y in µm.'
+        raise ValueError(msg)
+    advice = 'Remove them first, for example adata[np.isfinite(adata.obsm["spatial"]).all(axis=1)].copy().'
+    check_finite(centers, adata.obs_names.to_numpy(), advice)
+    return centers.astype(np.float64)
+
+
+def get_library_codes(adata: AnnData, library_key: str) -> npt.NDArray[np.integer]:
+    """Give each cell the number of its slide; every cell must have one."""
+    check_key(library_key, adata.obs.columns, "a column of .obs", argument="library_key")
+    codes: npt.NDArray[np.integer] = pd.factorize(adata.obs[library_key])[0]
+    if (codes < 0).any():
+        msg = f".obs[{library_key!r}] names no slide for {(codes < 0).sum()} cells: fill it in, or remove them."
+        raise ValueError(msg)
+    return codes
+
+
+def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
+    """Return the column of the split; the default one need not be there, or goes by the name it was written under."""
+    if split_key is None:
+        return None
+    if split_key == schema.SPLIT and split_key not in adata.obs:
+        written = read_record(adata, "split_strips").get("key_added")
+        if written not in adata.obs:
+            return None
+        split_key = str(written)
+    check_key(
+        split_key,
+        adata.obs.columns,
+        "a column of .obs",
+        argument="split_key",
+        hint="Write one with sd.pp.split_strips, or give split_key=None.",
+    )
+    split: pd.Series = adata.obs[split_key].astype(object)
+    return split.where(split.notna(), None)
+
+
+def check_name(name: str, argument: str) -> None:
+    """Raise unless `name` can be a key in a table that is written to disk."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9.-][\w.-]*", name, flags=re.ASCII):
+        msg = f"{argument} must be a name of letters, digits, '_', '-' and '.', found {name!r}."
+        raise ValueError(msg)
+
+
+def check_finite(centers: npt.NDArray[np.floating], cell_ids: npt.NDArray[np.object_], advice: str) -> None:
+    """Raise a `ValueError` that names the cells whose centre is NaN or infinite."""
+    bad = ~np.isfinite(centers).all(axis=1)
+    if not bad.any():
+        return
+    shown = ", ".join(map(str, cell_ids[bad][:5])) + (", …" if bad.sum() > 5 else "")
+    msg = f"{bad.sum()} of {len(centers)} cells have a NaN or infinite centre ({shown}). {advice}"
+    raise ValueError(msg)
+
+
+def check_positive(value: float, argument: str) -> None:
+    """Raise unless `value` is a positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        msg = f"{argument} must be a number, found {value!r} ({type(value).__name__})."
+        raise TypeError(msg)
+    if not (np.isfinite(value) and value > 0):
+        msg = f"{argument} must be positive and finite, found {value!r}."
+        raise ValueError(msg)
+
+
+def check_integer(value: int, argument: str, *, minimum: int, maximum: int | None = None) -> None:
+    """Raise unless `value` is an integer of at least `minimum` and at most `maximum`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        msg = f"{argument} must be an integer, found {value!r} ({type(value).__name__})."
+        raise TypeError(msg)
+    if value < minimum or (maximum is not None and value > maximum):
+        upper = "" if maximum is None else f" and at most {maximum}"
+        msg = f"{argument} must be at least {minimum}{upper}, found {value}."
+        raise ValueError(msg)

@@ -1,0 +1,1 @@
+"""What models take from tables, and what they write to them."""

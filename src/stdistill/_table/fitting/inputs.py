@@ -1,0 +1,228 @@
+"""What the niche models take from the tables: features, graph, centres, split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+from scipy.sparse import csr_matrix, issparse
+
+from stdistill._graph.radius import neighborhood_radius
+from stdistill._table import schema
+from stdistill._table.checks import check_key, get_centers, get_library_codes, get_split, get_table
+from stdistill.pp._neighborhoods import neighborhoods
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+    from stdistill.models.niche.batches import Neighborhoods
+
+logger = logging.getLogger("stdistill")
+
+N_NEIGHBORS = 50
+"""As the default of :func:`stdistill.pp.neighborhoods`."""
+MADE_BY = {schema.HE_FEATURES: "sd.pp.embed_he", schema.EXPRESSION_LATENT: "sd.pp.embed_expression"}
+
+NEIGHBORS = f"{schema.SPATIAL}_neighbors"
+RADIUS_TOLERANCE = 1e-6
+
+
+class NicheInputs(NamedTuple):
+    """The cells of one or several tables, one after the other."""
+
+    tables: list[AnnData]
+    features: npt.NDArray[np.floating[Any]]
+    """(n, d); a row with a NaN is a cell without features."""
+    indptr: npt.NDArray[np.integer[Any]]
+    """The graph in CSR form."""
+    indices: npt.NDArray[np.integer[Any]]
+    centers: npt.NDArray[np.float64]
+    """(n, 2), µm."""
+    libraries: npt.NDArray[np.integer[Any]]
+    """(n,), number of each cell's slide."""
+    radius_um: float
+    eligible: npt.NDArray[np.bool_]
+    """(n,), the cells that get a prediction if they have features: those in a group of the split, all without one."""
+    training: npt.NDArray[np.bool_]
+    """(n,), the eligible cells that are not for testing."""
+
+    def neighborhoods(self, max_tokens: int | None) -> Neighborhoods:
+        """Make the neighbourhoods from which batches are cut; this reads all features once."""
+        from stdistill.models.niche.batches import Neighborhoods
+
+        return Neighborhoods(
+            self.features, self.indptr, self.indices, self.centers, self.radius_um, max_tokens=max_tokens
+        )
+
+    def divide(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """Give each table its part of (n, …) values."""
+        return np.split(values, np.cumsum([table.n_obs for table in self.tables[:-1]]))
+
+
+def get_tables(data: AnnData | SpatialData | Sequence[AnnData | SpatialData], table_key: str) -> list[AnnData]:
+    """Return the table of each slide."""
+    slides = list(data) if isinstance(data, list | tuple) else [data]
+    if not slides:
+        msg = "The list of slides is empty."
+        raise ValueError(msg)
+    return [get_table(slide, table_key) for slide in slides]
+
+
+def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
+    """Raise unless every table has numeric features of one dimension under `use_rep`."""
+    made_by = MADE_BY.get(use_rep)
+    hint = None if made_by is None else f"Compute them with {made_by}."
+    dimensions = []
+    for table in tables:
+        check_key(use_rep, table.obsm.keys(), "features in .obsm", argument="use_rep", hint=hint)
+        features = table.obsm[use_rep]
+        if issparse(features) or not hasattr(features, "dtype") or getattr(features, "ndim", 0) != 2:
+            msg = f".obsm[{use_rep!r}] is a {type(features).__name__}; expected a dense array (n_cells, n_features)."
+            raise TypeError(msg)
+        if not np.issubdtype(features.dtype, np.floating):
+            msg = f".obsm[{use_rep!r}] holds {features.dtype}; expected floating point numbers."
+            raise TypeError(msg)
+        dimensions.append(features.shape[1])
+    if len(set(dimensions)) > 1 or dimensions[0] == 0:
+        msg = f".obsm[{use_rep!r}] has {dimensions} features in the tables; expected one dimension, the same in all."
+        raise ValueError(msg)
+
+
+def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:
+    """Raise unless some cell of the tables is to be trained on."""
+    splits = [get_split(table, split_key) for table in tables]
+    if any(_training(table, split).any() for table, split in zip(tables, splits, strict=True)):
+        return
+    held = sorted({str(group) for split in splits if split is not None for group in split.dropna().unique()})
+    msg = (
+        f"No cell is {schema.TRAIN!r} in the column of the split, which holds {held}: there is nothing to train on. "
+        "Run sd.pp.split_strips, or give split_key=None to train on all cells."
+    )
+    raise ValueError(msg)
+
+
+def ensure_neighborhoods(
+    tables: Sequence[AnnData], *, library_key: str | None, split_key: str | None, radius_um: float | None = None
+) -> None:
+    """Connect the cells of the tables that have no graph yet; one radius serves all tables."""
+    without = [table for table in tables if NEIGHBORS not in table.uns]
+    if not without:
+        return
+    logger.info("There are no neighbourhoods: making them with sd.pp.neighborhoods.")
+    if radius_um is None and len(tables) > 1:
+        found = [graph_radius(table) for table in tables if NEIGHBORS in table.uns]
+        radius_um = found[0] if found else _common_radius(tables, split_key)
+    for table in without:
+        neighborhoods(table, radius_um=radius_um, library_key=library_key, split_key=split_key)
+
+
+def graph_radius(table: AnnData) -> float:
+    """Return the radius of the table's graph, in µm."""
+    radius = table.uns[NEIGHBORS].get("params", {}).get("radius")
+    if not isinstance(radius, int | float | np.integer | np.floating) or not radius > 0:
+        msg = (
+            f'.uns["{NEIGHBORS}"] records the radius {radius!r}; niche models need the neighbours within one radius. '
+            "Make them with sd.pp.neighborhoods."
+        )
+        raise ValueError(msg)
+    return float(radius)
+
+
+def niche_inputs(
+    tables: Sequence[AnnData], *, use_rep: str, library_key: str | None, split_key: str | None
+) -> NicheInputs:
+    """Gather what a niche model takes from tables that have features and a graph.
+
+    The features of a single table are not copied.
+    """
+    check_features(tables, use_rep)
+    radii = [graph_radius(table) for table in tables]
+    if max(radii) - min(radii) > RADIUS_TOLERANCE * max(radii):
+        msg = (
+            f"The neighbourhoods of the tables have the radii {[round(r, 2) for r in radii]} µm. One model needs one "
+            "radius: give it to sd.pp.neighborhoods as radius_um=."
+        )
+        raise ValueError(msg)
+    features = [np.asarray(table.obsm[use_rep]) for table in tables]
+    graphs = [_graph(table) for table in tables]
+    splits = [get_split(table, split_key) for table in tables]
+    starts = np.cumsum([0] + [graph.nnz for graph in graphs])
+    rows = np.cumsum([0] + [table.n_obs for table in tables])
+    inputs = NicheInputs(
+        tables=list(tables),
+        features=features[0] if len(features) == 1 else np.concatenate(features),
+        indptr=np.concatenate([[0], *(g.indptr[1:] + start for g, start in zip(graphs, starts[:-1], strict=True))]),
+        indices=graphs[0].indices
+        if len(graphs) == 1
+        else np.concatenate([g.indices + row for g, row in zip(graphs, rows[:-1], strict=True)]),
+        centers=np.concatenate([get_centers(table) for table in tables]),
+        libraries=_libraries(tables, library_key),
+        radius_um=radii[0],
+        eligible=np.concatenate([_eligible(table, split) for table, split in zip(tables, splits, strict=True)]),
+        training=np.concatenate([_training(table, split) for table, split in zip(tables, splits, strict=True)]),
+    )
+    for table, split, graph in zip(tables, splits, graphs, strict=True):
+        _check_groups(table, split, library_key, graph)
+    return inputs
+
+
+def _common_radius(tables: Sequence[AnnData], split_key: str | None) -> float:
+    training = [_training(table, get_split(table, split_key)) for table in tables]
+    centers = [get_centers(table)[chosen] for table, chosen in zip(tables, training, strict=True)]
+    codes = np.repeat(np.arange(len(tables)), [len(part) for part in centers])
+    return neighborhood_radius(np.concatenate(centers), codes, N_NEIGHBORS, seed=0)
+
+
+def _graph(table: AnnData) -> csr_matrix:
+    key = table.uns[NEIGHBORS].get("connectivities_key", f"{schema.SPATIAL}_connectivities")
+    check_key(
+        key, table.obsp.keys(), "a graph in .obsp", argument="connectivities_key", hint="Run sd.pp.neighborhoods."
+    )
+    graph = csr_matrix(table.obsp[key])
+    if graph.diagonal().any():
+        graph = graph.copy()
+        graph.setdiag(0)
+        graph.eliminate_zeros()
+    return graph
+
+
+def _libraries(tables: Sequence[AnnData], library_key: str | None) -> npt.NDArray[np.integer[Any]]:
+    parts: list[npt.NDArray[np.integer[Any]]] = []
+    for table in tables:
+        none: npt.NDArray[np.integer[Any]] = np.zeros(table.n_obs, dtype=np.int64)
+        own = none if library_key is None else get_library_codes(table, library_key)
+        parts.append(own + (int(parts[-1].max()) + 1 if parts else 0))
+    return np.concatenate(parts)
+
+
+def _eligible(table: AnnData, split: pd.Series | None) -> npt.NDArray[np.bool_]:
+    if split is None:
+        return np.ones(table.n_obs, dtype=bool)
+    eligible: npt.NDArray[np.bool_] = (split.notna() & (split != schema.BUFFER)).to_numpy()
+    return eligible
+
+
+def _training(table: AnnData, split: pd.Series | None) -> npt.NDArray[np.bool_]:
+    return _eligible(table, None) if split is None else (split == schema.TRAIN).to_numpy()
+
+
+def _check_groups(table: AnnData, split: pd.Series | None, library_key: str | None, graph: csr_matrix) -> None:
+    """Raise when edges join training and test cells, or two slides."""
+    groups: dict[str, npt.NDArray[np.integer[Any]]] = {}
+    if split is not None:
+        groups["groups of the split"] = pd.factorize(split)[0]
+    if library_key is not None:
+        groups["slides"] = get_library_codes(table, library_key)
+    counts = np.diff(graph.indptr)
+    for what, codes in groups.items():
+        if (np.repeat(codes, counts) != codes[graph.indices]).any():
+            msg = (
+                f"The neighbourhood graph joins cells of different {what}: it was made without them. Make it again "
+                "with sd.pp.neighborhoods."
+            )
+            raise ValueError(msg)

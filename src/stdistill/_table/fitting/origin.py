@@ -1,0 +1,106 @@
+"""Where features come from: which of them may be trained on together, and which a model may be applied to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from stdistill._table.records import read_record
+from stdistill.encoders._encoder import UNKNOWN_REVISION
+from stdistill.pp._embed_he import MPP_TOLERANCE
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from stdistill.models.niche.card import ModelCard
+
+Origin = dict[str, Any]
+"""What is known of where features come from, under the names of a model's card; what is not known is left out."""
+
+RECORDED = {
+    "encoder": ("embed_he", "encoder"),
+    "encoder_licence": ("embed_he", "licence"),
+    "encoder_revision": ("embed_he", "revision"),
+    "crop_px": ("embed_he", "crop_px"),
+    "mpp": ("embed_he", "mpp"),
+    "stain_normalization": ("embed_he", "stain_normalization"),
+    "expression_model_sha256": ("embed_expression", "model_sha256"),
+}
+"""Entries of a model's card, and of which step's record they are."""
+TELLS_APART = [entry for entry in RECORDED if entry != "encoder_licence"]
+
+REMEDIES = {
+    "expression_model_sha256": (
+        "Latents of different scVI models are not comparable: compute them in one go on the concatenated tables with "
+        "sd.pp.embed_expression(library_key=...), or with one saved model, sd.pp.embed_expression(model=...)."
+    )
+}
+"""What to do about tables that differ, where it is not simply to use one for all."""
+
+
+def origin_of(table: AnnData, use_rep: str) -> Origin:
+    """Return what the table records about its features; nothing of those that were put there by hand."""
+    records = {step: read_record(table, step, use_rep) for step in ("embed_he", "embed_expression")}
+    return known_origin({entry: records[step].get(key) for entry, (step, key) in RECORDED.items()})
+
+
+def origin_of_card(card: ModelCard) -> Origin:
+    """Return what is known of the features that a model was trained on."""
+    return known_origin({entry: getattr(card, entry) for entry in RECORDED})
+
+
+def known_origin(values: Mapping[str, Any]) -> Origin:
+    """Leave out what is not known."""
+    known = {entry: value for entry, value in values.items() if value not in (None, UNKNOWN_REVISION)}
+    if "encoder" in known:
+        known.setdefault("stain_normalization", None)  # features with a record and without this were not normalised
+    return known
+
+
+def find_difference(one: Origin, other: Origin) -> str | None:
+    """Return the entry in which two origins differ, if any; what is not known of both differs from nothing."""
+    for entry in TELLS_APART:
+        if entry in one and entry in other and not _is_same(entry, one[entry], other[entry]):
+            return entry
+    return None
+
+
+def is_same_mpp(one: float, other: float) -> bool:
+    """Whether pixels are of one size: that of native pixels follows from the alignment, and is never equal twice."""
+    return math.isclose(one, other, rel_tol=MPP_TOLERANCE)
+
+
+def common_origin(tables: Sequence[AnnData], use_rep: str) -> Origin:
+    """Return what is known of where the tables' features come from; raise unless they may be trained on together."""
+    origins = [origin_of(table, use_rep) for table in tables]
+    for one, other in combinations(origins, 2):
+        entry = find_difference(one, other)
+        if entry is not None:
+            msg = (
+                f".obsm[{use_rep!r}] was computed with different {entry} in the tables: [{show(one[entry])}, "
+                f"{show(other[entry])}]. {REMEDIES.get(entry, 'Use one for all.')}"
+            )
+            raise ValueError(msg)
+    common: Origin = {}
+    for origin in reversed(origins):  # the first that knows an entry has the last word
+        common |= origin
+    return common
+
+
+def show(value: object) -> str:
+    """Write a value of an origin into a message."""
+    return f"{value:.4g}" if isinstance(value, float) else repr(value)
+
+
+def _is_same(entry: str, one: Any, other: Any) -> bool:
+    if entry == "mpp":
+        return is_same_mpp(one, other)
+    if entry == "encoder_revision":
+        # Of several encoders, joined by "+", some may be known and some not.
+        revisions = [one.split("+"), other.split("+")]
+        return len(revisions[0]) == len(revisions[1]) and all(
+            left == right or UNKNOWN_REVISION in (left, right) for left, right in zip(*revisions, strict=True)
+        )
+    return bool(one == other)

@@ -1,0 +1,89 @@
+"""What a student is taught: a teacher's logits, or the labels of a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+
+from stdistill._table.niches import colors_of, logit_columns, logit_prefixes, niche_names, read_logits
+
+
+class Teacher(NamedTuple):
+    """Targets of the cells of all tables."""
+
+    targets: npt.NDArray[Any]
+    """(n, k) float32 logits, or (n,) int64 labels, -1 where there is none."""
+    known: npt.NDArray[np.bool_]
+    """(n,), the cells of which the teacher says something."""
+    niches: list[str]
+    colors: list[str]
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether it teaches by logits."""
+        return self.targets.ndim == 2
+
+
+def has_teacher(tables: Sequence[AnnData], teacher_key: str) -> bool:
+    """Whether all tables have a teacher; raise when only some have."""
+    found = [bool(logit_columns(table, teacher_key)) or teacher_key in table.obs for table in tables]
+    if any(found) and not all(found):
+        msg = f"teacher_key={teacher_key!r} is in {sum(found)} of the {len(found)} tables only."
+        raise KeyError(msg)
+    return all(found)
+
+
+def read_teacher(tables: Sequence[AnnData], teacher_key: str, k: int) -> Teacher:
+    """Read logits under the prefix `teacher_key`, which must be `k` of them, or else the labels of that column."""
+    if all(logit_columns(table, teacher_key) for table in tables):
+        return _soft(tables, teacher_key, k)
+    return _hard(tables, teacher_key)
+
+
+def missing_teacher(tables: Sequence[AnnData], teacher_key: str) -> KeyError:
+    """Say what could teach instead."""
+    logits = logit_prefixes(tables[0])
+    labels = [str(name) for name, column in tables[0].obs.items() if isinstance(column.dtype, pd.CategoricalDtype)]
+    return KeyError(
+        f"teacher_key={teacher_key!r} is neither a prefix of logits in .obs (there is: {logits or 'none'}) nor a "
+        f"column of labels (there is: {labels or 'none'}). Fit a teacher with sd.tl.nolan(key_added={teacher_key!r})."
+    )
+
+
+def _soft(tables: Sequence[AnnData], teacher_key: str, k: int) -> Teacher:
+    parts = [read_logits(table, teacher_key) for table in tables]
+    found = sorted({part.shape[1] for part in parts})
+    if found != [k]:
+        msg = (
+            f"k={k}, but the teacher {teacher_key!r} in .obs has {' and '.join(map(str, found))} niches. Give k="
+            f"{found[0]}, or fit another teacher with sd.tl.nolan(k={k})."
+        )
+        raise ValueError(msg)
+    logits = np.concatenate(parts)
+    names = niche_names(tables, teacher_key, k)
+    known = np.asarray(np.isfinite(logits).all(axis=1))
+    return Teacher(logits, known, names, colors_of(tables, f"{teacher_key}_niche", names))
+
+
+def _hard(tables: Sequence[AnnData], teacher_key: str) -> Teacher:
+    columns = [_labels(table.obs[teacher_key], teacher_key) for table in tables]
+    names = list(dict.fromkeys(name for column in columns for name in column.categories))
+    if not names:
+        msg = f".obs[{teacher_key!r}] has no labels: all are missing."
+        raise ValueError(msg)
+    codes = np.concatenate([pd.Index(names).get_indexer(np.asarray(column, dtype=object)) for column in columns])
+    labels = codes.astype(np.int64)
+    return Teacher(labels, np.asarray(labels >= 0), names, colors_of(tables, teacher_key, names))
+
+
+def _labels(column: pd.Series, teacher_key: str) -> pd.Categorical:
+    if pd.api.types.is_float_dtype(column.dtype):
+        msg = f".obs[{teacher_key!r}] holds {column.dtype}; expected labels (categories, strings or integers)."
+        raise TypeError(msg)
+    labels = pd.Categorical(column).remove_unused_categories()
+    return labels.rename_categories({name: str(name) for name in labels.categories})

@@ -1,0 +1,239 @@
+"""The one place that converts between cell centres (µm) and pixels of the H&E image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from anndata import AnnData
+
+from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, check_affine, fit_affine, inside
+from stdistill._table import schema
+from stdistill._table.checks import check_key, get_centers, get_table, is_spatialdata
+from stdistill._table.he.centroids import element_centroids
+from stdistill._table.records import read_record
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+SAME_UM = 0.5
+"""An element whose centroids lie this near to the centres (median, µm) is in µm itself."""
+MIN_CELLS_TO_FIT = 10
+"""Fewer cells than this do not tell the unit of an element that is not in µm."""
+MAX_MPP_DISAGREEMENT = 0.05
+"""Two figures for the resolution of one image may differ by this share."""
+MAX_MISFIT_UM = 5.0
+"""A table whose centres lie further than this from its element's (median, µm) annotates another element."""
+
+
+@dataclass(frozen=True)
+class HEFrame:
+    """Where the cells of one slide lie on its H&E image.
+
+    Pixels are those of the full-resolution level, as (x, y); pixel *i* covers [i, i + 1), as in spatialdata.
+    """
+
+    image_key: str
+    """Name of the image."""
+    cells: npt.NDArray[np.int64]
+    """Rows of the table that lie on this slide."""
+    um_to_px: FloatArray
+    """Affine map (3 × 3) of cell centres in µm to pixels."""
+    shape: tuple[int, int]
+    """Height and width of the image in pixels."""
+
+    @property
+    def mpp(self) -> float:
+        """Resolution of the image in µm per pixel."""
+        return 1 / affine_scale(self.um_to_px)
+
+    def to_px(self, um: FloatArray) -> FloatArray:
+        """Map centres (n, 2) in µm to pixels."""
+        return apply_affine(self.um_to_px, um)
+
+    def to_um(self, px: FloatArray) -> FloatArray:
+        """Map pixels (n, 2) to µm."""
+        return apply_affine(np.linalg.inv(self.um_to_px), px)
+
+    def contains(self, px: FloatArray) -> npt.NDArray[np.bool_]:
+        """Tell which pixels (n, 2) lie on the image."""
+        return inside(px, self.shape)
+
+    def native_crop_px(self, crop_px: int, mpp: float | None) -> int:
+        """Side, in pixels of the image, of a crop that shows `crop_px` pixels of `mpp` µm (`None`: native)."""
+        return crop_px if mpp is None else max(1, round(crop_px * mpp / self.mpp))
+
+
+def crop_origins(px: FloatArray, crop_px: int) -> npt.NDArray[np.int64]:
+    """Upper left pixels (x, y) of the square crops of `crop_px` pixels that are centred best on `px`.
+
+    A crop covers the pixels [origin, origin + `crop_px`) of both axes. Everything that needs to know what a
+    crop shows asks here.
+    """
+    origins: npt.NDArray[np.int64] = np.floor(px - crop_px / 2 + 0.5).astype(np.int64)
+    return origins
+
+
+def he_frames(
+    data: AnnData | SpatialData,
+    *,
+    image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    table_key: str = schema.TABLE,
+) -> list[HEFrame]:
+    """Find where the cells of `data` lie on H&E images: one frame per region that the table annotates.
+
+    Parameters
+    ----------
+    data
+        A SpatialData, whose transformations say where everything lies. An AnnData has none; the frame that
+        :func:`stdistill.pp.read_xenium` recorded in it is used.
+    image_key
+        Name of the H&E image, or a mapping of each region to its image.
+    table_key
+        Name of the table of a SpatialData.
+
+    Raises
+    ------
+    KeyError
+        When the table, the image or the annotated element is not there.
+    ValueError
+        When image and element share no coordinate system, when the image is sheared or stretched relative to
+        the cells, or when the cell centres in µm do not follow the annotated element.
+    """
+    table = get_table(data, table_key)
+    if not is_spatialdata(data):
+        return [_recorded_frame(table)]
+    from spatialdata.models import get_table_keys
+
+    centers = get_centers(table)
+    regions, region_key, instance_key = get_table_keys(table)
+    frames = []
+    for region in [regions] if isinstance(regions, str) else regions:
+        key = image_key if isinstance(image_key, str) else _image_of(region, image_key)
+        cells = np.flatnonzero(table.obs[region_key].astype(object).to_numpy() == region)
+        if not len(cells):  # all of them were filtered out
+            continue
+        image = _get_image(data, key)
+        element = _get_element(data, region)
+        native_to_px = _to_pixels(element, image, names=(region, key))
+        instances = table.obs[instance_key].to_numpy()[cells]
+        matrix = native_to_px @ _um_to_native(element, instances, centers[cells], region)
+        check_affine(matrix, f"The map of the cells of {region!r} to the pixels of {key!r}")
+        frame = HEFrame(image_key=key, cells=cells, um_to_px=matrix, shape=image_shape(image))
+        _check_against_record(frame, table)
+        frames.append(frame)
+    return frames
+
+
+def image_shape(image: Any) -> tuple[int, int]:
+    """Height and width of an image element, at full resolution."""
+    from spatialdata import get_pyramid_levels
+    from xarray import DataTree
+
+    level = get_pyramid_levels(image, n=0) if isinstance(image, DataTree) else image
+    return int(level.sizes["y"]), int(level.sizes["x"])
+
+
+def _check_against_record(frame: HEFrame, table: AnnData) -> None:
+    """Compare with what was recorded when this image was read: centres that are not in µm show here."""
+    record = read_record(table, "read_xenium")
+    if record.get("image_key") != frame.image_key or tuple(record["he_shape"]) != frame.shape:
+        return
+    if abs(frame.mpp / record["mpp"] - 1) > MAX_MPP_DISAGREEMENT:
+        msg = (
+            f"{frame.image_key!r} was read at {record['mpp']:.4f} µm per pixel; by the centres in "
+            f'.obsm["{schema.SPATIAL}"] it now has {frame.mpp:.4f}. Are the centres still in µm?'
+        )
+        raise ValueError(msg)
+
+
+def _recorded_frame(table: AnnData) -> HEFrame:
+    record = read_record(table, "read_xenium")
+    if table.n_obs > record.get("n_cells", table.n_obs):
+        msg = (
+            f"The table has {table.n_obs} cells, but its record is of one slide of {record['n_cells']}: it was "
+            "concatenated. Pass the SpatialData of each slide instead."
+        )
+        raise ValueError(msg)
+    if "um_to_he" not in record:
+        msg = (
+            "An AnnData alone does not say where its cells lie on the H&E: pass the SpatialData that holds the "
+            "image, or read the slide with sd.pp.read_xenium, which records it."
+        )
+        raise ValueError(msg)
+    return HEFrame(
+        image_key=str(record["image_key"]),
+        cells=np.arange(table.n_obs),
+        um_to_px=np.asarray(record["um_to_he"], dtype=np.float64),
+        shape=(int(record["he_shape"][0]), int(record["he_shape"][1])),
+    )
+
+
+def _image_of(region: str, image_keys: Mapping[str, str]) -> str:
+    check_key(region, image_keys, "a region named in the mapping", argument="image_key")
+    return image_keys[region]
+
+
+def _get_image(sdata: SpatialData, key: str) -> Any:
+    hint = "Read one with sd.pp.read_xenium(..., he_image=...), or name yours with image_key=."
+    check_key(key, sdata.images, "an image of the SpatialData", argument="image_key", hint=hint)
+    return sdata.images[key]
+
+
+def _get_element(sdata: SpatialData, region: str) -> Any:
+    elements = {**sdata.shapes, **sdata.labels}
+    hint = (
+        "The table annotates an element that is not there: add it, or link the table to another one with "
+        "sdata.set_table_annotates_spatialelement."
+    )
+    check_key(region, elements, "a shapes or labels element", argument="region", hint=hint)
+    return elements[region]
+
+
+def _to_pixels(element: Any, image: Any, *, names: tuple[str, str]) -> FloatArray:
+    """Affine map of an element's own coordinates to the image's own pixels."""
+    from spatialdata.transformations import get_transformation
+
+    systems = [get_transformation(e, get_all=True) for e in (element, image)]
+    shared = sorted(systems[0].keys() & systems[1].keys(), key=lambda name: (name != "global", name))
+    if not shared:
+        msg = (
+            f"{names[0]!r} (in {sorted(systems[0])}) and {names[1]!r} (in {sorted(systems[1])}) share no "
+            "coordinate system: align the image with spatialdata.transformations.set_transformation, or give "
+            "image_key= a mapping of each region to its image."
+        )
+        raise ValueError(msg)
+    to_shared = [s[shared[0]].to_affine_matrix(input_axes=("x", "y"), output_axes=("x", "y")) for s in systems]
+    matrix: FloatArray = np.linalg.inv(to_shared[1]) @ to_shared[0]
+    return matrix
+
+
+def _um_to_native(element: Any, instances: npt.NDArray[Any], centers: FloatArray, region: str) -> FloatArray:
+    """Affine map of centres in µm to the element's own coordinates, found from the cells that have both.
+
+    Shapes of a Xenium slide are in µm, its labels in pixels, and other platforms and users have their own
+    ways. No element says its unit, so the centres themselves are asked. What they answer is a check as well: a
+    table that is not linked to its element by the right ids fails here.
+    """
+    rows, native = element_centroids(element, instances, region)
+    if np.median(np.linalg.norm(centers[rows] - native, axis=1)) < SAME_UM:
+        return np.eye(3)
+    if len(rows) < MIN_CELLS_TO_FIT:
+        msg = (
+            f"{region!r} is not in µm, and {len(rows)} cells are too few to find its unit; at least "
+            f"{MIN_CELLS_TO_FIT} are needed. Let the table annotate shapes in µm, or pass the whole slide."
+        )
+        raise ValueError(msg)
+    matrix = fit_affine(centers[rows], native)
+    misfit = np.linalg.norm(apply_affine(matrix, centers[rows]) - native, axis=1) / affine_scale(matrix)
+    if np.median(misfit) > MAX_MISFIT_UM:
+        msg = (
+            f'The centres in .obsm["{schema.SPATIAL}"] do not follow the element {region!r} that the table '
+            f"annotates: half of the cells lie more than {np.median(misfit):.0f} µm away from it. "
+            "Are the ids in the table those of the element, and the centres in µm?"
+        )
+        raise ValueError(msg)
+    return matrix

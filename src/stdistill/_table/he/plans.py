@@ -1,0 +1,78 @@
+"""What is read of each H&E: the crops of the cells that lie on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill._slide.affine import FloatArray
+from stdistill._slide.plan import CropPlan, plan_crops
+from stdistill._slide.pyramid import background_color, level_for, slide_levels
+from stdistill._table.he.placement import HEFrame, crop_origins
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+
+@dataclass(frozen=True)
+class Slide:
+    """What is read of one H&E."""
+
+    plan: CropPlan
+    background: npt.NDArray[np.uint8]
+    """Colour (3,) of what lies off the image."""
+
+
+def plan_slides(
+    sdata: SpatialData,
+    frames: Sequence[HEFrame],
+    centers: FloatArray,
+    crop_px: int,
+    mpp: float | None,
+    stain_reference: Any = None,
+) -> list[Slide]:
+    """Plan what to read of each image, for the cells that lie on it.
+
+    Parameters
+    ----------
+    sdata
+        Holds the images.
+    frames
+        Where the cells lie on them.
+    centers
+        Centres (n, 2) in µm of all cells of the table.
+    crop_px, mpp
+        Side of the crops in pixels, and their µm per pixel; `None`: those of the image.
+    stain_reference
+        Stain to bring the images to, as :func:`stdistill._slide.stain.normalize_stains` takes it.
+
+    Raises
+    ------
+    ValueError
+        When an image shows no cell.
+    """
+    slides = []
+    for frame in frames:
+        px = frame.to_px(centers[frame.cells])
+        on_image = frame.contains(px)
+        if not on_image.any():
+            msg = (
+                f"None of the {len(px)} cells lies on the image {frame.image_key!r}: check its alignment with "
+                "sd.get.he_pixels."
+            )
+            raise ValueError(msg)
+        native_px = frame.native_crop_px(crop_px, mpp)
+        levels = slide_levels(sdata.images[frame.image_key], frame.image_key)
+        background = background_color(levels)
+        if stain_reference is not None:
+            from stdistill._slide.stain import normalize_stains
+
+            levels = slide_levels(normalize_stains(sdata, frame.image_key, stain_reference), frame.image_key)
+        level = level_for(levels, native_px / crop_px)
+        origins = crop_origins(px[on_image], native_px)
+        slides.append(Slide(plan_crops(level, frame.cells[on_image], origins, native_px), background))
+    return slides

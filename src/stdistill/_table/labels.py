@@ -1,0 +1,115 @@
+"""Niche labels, cell types and groups of the split, as the measures read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+
+from stdistill._table import schema
+from stdistill._table.checks import check_key, get_split
+
+NICHE_SUFFIX = "_niche"
+WRITERS = "Niches are written by sd.tl.nolan, sd.tl.distill, sd.tl.predict and sd.tl.leiden."
+ALL_CELLS = "all"
+"""Name of the one group when there is no split."""
+
+BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.intp]
+
+
+class Labels(NamedTuple):
+    """A categorical column of ``.obs``."""
+
+    codes: IntArray
+    """Number of each cell's category, -1 where it has none."""
+    names: list[str]
+    """The categories."""
+
+    @property
+    def known(self) -> BoolArray:
+        """The cells that have a label."""
+        return self.codes >= 0
+
+
+def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRITERS) -> Labels:
+    """Read a column of groups, which must be categorical and must not be missing for every cell."""
+    check_key(key, adata.obs.columns, "a column of .obs", argument=argument, hint=hint)
+    column = adata.obs[key]
+    if not isinstance(column.dtype, pd.CategoricalDtype):
+        msg = (
+            f".obs[{key!r}] ({argument}) holds {column.dtype}; expected a categorical column. If its values name "
+            f'groups, make it one: adata.obs[{key!r}] = adata.obs[{key!r}].astype("category").'
+        )
+        raise TypeError(msg)
+    labels = Labels(column.cat.codes.to_numpy().astype(np.intp), list(map(str, column.cat.categories)))
+    if not labels.known.any():
+        msg = f".obs[{key!r}] ({argument}) is missing for all of the {adata.n_obs} cells."
+        raise ValueError(msg)
+    return labels
+
+
+def niche_keys(adata: AnnData, keys: str | Sequence[str] | None, *, leave_out: str | None = None) -> list[str]:
+    """Return the columns of niches to measure: those that were asked for, else all but `leave_out`."""
+    if keys is None:
+        found = [str(key) for key in adata.obs.columns if str(key).endswith(NICHE_SUFFIX) and key != leave_out]
+        if not found:
+            beside = "" if leave_out is None else f" beside {leave_out!r}"
+            msg = f"There is no column *{NICHE_SUFFIX} in .obs{beside}. {WRITERS} Name other columns with keys=."
+            raise KeyError(msg)
+        return found
+    chosen = [keys] if isinstance(keys, str) else list(keys)
+    if not chosen:
+        msg = "keys is empty: name the columns of niches to measure."
+        raise ValueError(msg)
+    for key in chosen:
+        check_key(key, adata.obs.columns, "a column of .obs", argument="keys", hint=WRITERS)
+    return chosen
+
+
+def read_split(adata: AnnData, split_key: str | None) -> Labels | None:
+    """Read the split; `None` without one, as for :func:`stdistill.pp.neighborhoods`."""
+    column = get_split(adata, split_key)
+    if column is None:
+        return None
+    split = pd.Categorical(adata.obs[str(column.name)])
+    return Labels(split.codes.astype(np.intp), list(map(str, split.categories)))
+
+
+def split_group(split: Labels, group: str) -> BoolArray:
+    """Return the cells of a group of the split, of which there must be some."""
+    cells = split.codes == split.names.index(group) if group in split.names else np.zeros(len(split.codes), dtype=bool)
+    if not cells.any():
+        present = [split.names[code] for code in np.unique(split.codes[split.known])]
+        msg = f"No cell is {group!r} in the split, which holds {present}. Give split_key=None to take all cells."
+        raise ValueError(msg)
+    return cells
+
+
+def held_out(adata: AnnData, split_key: str | None) -> tuple[str, BoolArray]:
+    """Return the cells that measures are taken on and the name of their group: the test cells, without a split all."""
+    split = read_split(adata, split_key)
+    if split is None:
+        return ALL_CELLS, np.ones(adata.n_obs, dtype=bool)
+    return schema.TEST, split_group(split, schema.TEST)
+
+
+def cross_table(rows: Labels, columns: Labels, cells: BoolArray) -> npt.NDArray[np.int64]:
+    """Count the `cells` of each pair of labels: (categories of `rows` × categories of `columns`)."""
+    shape = len(rows.names), len(columns.names)
+    used = cells & rows.known & columns.known
+    pairs = rows.codes[used] * shape[1] + columns.codes[used]
+    return np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def check_several(labels: Labels, cells: BoolArray, what: str) -> None:
+    """Raise unless the `cells` have at least two different labels: with one there is nothing to compare."""
+    present = np.unique(labels.codes[cells])
+    if len(present) < 2:
+        name = labels.names[present[0]]
+        msg = f"{what} has the one label {name!r} in the {cells.sum()} cells compared; at least two are needed."
+        raise ValueError(msg)

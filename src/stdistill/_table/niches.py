@@ -1,0 +1,125 @@
+"""The one place that writes niches into a table: logits, labels, confidence, colours; and reads them back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+
+from stdistill._table.checks import check_name
+
+# fmt: off
+PALETTE = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6", "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+    "#0000ff", "#3c2d5a", "#4b2d2d", "#e1e178", "#0f5aff", "#69c3f0", "#78f0b4", "#785a96", "#780000", "#1e00b4",
+    "#0087ff", "#4b1e78", "#4b4b5a", "#c3a54b", "#7896b4", "#a53c2d", "#a5a587", "#874b4b", "#a5f04b", "#c3693c",
+    "#4b0096", "#78f096", "#d23cc3", "#96e1ff", "#69b4ff", "#78e1c3", "#002de1", "#a54be1", "#3c3cd2", "#e10078",
+)
+"""Colours of the niches, told apart also with red-green blindness.
+
+The first ten are those of Petroff 2021. Each further one is the colour, of lightness 22 to 88, furthest in CIELAB from
+all before it in the least of three views: normal, protanopic and deuteranopic (Machado et al. 2009). The closest two of
+20 are 18 apart, of 40 they are 12.
+"""
+
+
+def default_colors(k: int) -> list[str]:
+    """Colours for `k` niches; they repeat beyond 40, which nobody can tell apart."""
+    return [PALETTE[niche % len(PALETTE)] for niche in range(k)]
+
+
+def write_niches(
+    adata: AnnData,
+    key_added: str,
+    logits: npt.NDArray[np.floating[Any]],
+    *,
+    niches: Sequence[str],
+    colors: Sequence[str],
+) -> None:
+    """Write what a niche model says of each cell.
+
+    Parameters
+    ----------
+    adata
+        The table.
+    key_added
+        Prefix of what is written; what was there under it goes.
+    logits
+        (n, k); a row with a NaN is a cell without a prediction.
+    niches, colors
+        Names and colours of the k niches.
+    """
+    check_name(key_added, "key_added")
+    logits = np.asarray(logits, dtype=np.float32)
+    predicted = ~np.isnan(logits).any(axis=1)
+    codes = np.full(len(logits), -1, dtype=np.int64)
+    confidence = np.full(len(logits), np.nan, dtype=np.float32)
+    if predicted.any():
+        known = logits[predicted]
+        codes[predicted] = known.argmax(axis=1)
+        confidence[predicted] = 1 / np.exp(known - known.max(axis=1, keepdims=True)).sum(axis=1)
+    logits = np.where(predicted[:, None], logits, np.float32(np.nan))
+    columns: dict[str, Any] = {f"{key_added}_logit_{niche}": logits[:, niche] for niche in range(len(niches))}
+    columns[f"{key_added}_niche"] = pd.Categorical.from_codes(codes, categories=pd.Index(niches))
+    columns[f"{key_added}_confidence"] = confidence
+    written = pd.DataFrame(columns, index=adata.obs_names)
+    kept = adata.obs.drop(columns=[*logit_columns(adata, key_added), *adata.obs.columns.intersection(list(columns))])
+    adata.obs = pd.concat([kept, written], axis=1)
+    adata.uns[f"{key_added}_niche_colors"] = np.array(colors, dtype=object)
+
+
+def logit_columns(adata: AnnData, key: str) -> list[str]:
+    """Name the columns of the logits under a prefix, by the number of the niche."""
+    numbered = [
+        (int(found[1]), name)
+        for name in map(str, adata.obs.columns)
+        if (found := re.fullmatch(rf"{re.escape(key)}_logit_(\d+)", name))
+    ]
+    return [name for _, name in sorted(numbered)]
+
+
+def read_logits(adata: AnnData, key: str) -> npt.NDArray[np.float32]:
+    """Return the logits (n, k) under a prefix, which are there."""
+    names = logit_columns(adata, key)
+    expected = [f"{key}_logit_{niche}" for niche in range(len(names))]
+    if names != expected:
+        missing = next(name for name in expected if name not in names)
+        msg = f".obs holds {len(names)} columns of logits of {key!r}, but not {missing!r}: write them anew."
+        raise ValueError(msg)
+    logits: npt.NDArray[np.float32] = adata.obs[names].to_numpy(dtype=np.float32)
+    return logits
+
+
+def logit_prefixes(adata: AnnData) -> list[str]:
+    """Name the prefixes under which there are logits."""
+    return sorted(str(name).removesuffix("_logit_0") for name in adata.obs.columns if str(name).endswith("_logit_0"))
+
+
+def niche_names(adatas: Iterable[AnnData], key: str, k: int) -> list[str]:
+    """Name the `k` niches under a prefix; by number when subsetting the table has dropped some of the names."""
+    for adata in adatas:
+        column = adata.obs.get(f"{key}_niche")
+        if column is not None and isinstance(column.dtype, pd.CategoricalDtype) and len(column.cat.categories) == k:
+            return [str(name) for name in column.cat.categories]
+    return [str(niche) for niche in range(k)]
+
+
+def colors_of(adatas: Iterable[AnnData], column: str, names: Sequence[str]) -> list[str]:
+    """Find the colours of the categories of a column by name; the default ones for those that have none."""
+    found: dict[str, str] = {}
+    for adata in adatas:
+        found = {**_colors_by_name(adata, column), **found}
+    return [found.get(name, color) for name, color in zip(names, default_colors(len(names)), strict=True)]
+
+
+def _colors_by_name(adata: AnnData, column: str) -> Mapping[str, str]:
+    colors = adata.uns.get(f"{column}_colors")
+    if colors is None or column not in adata.obs or not isinstance(adata.obs[column].dtype, pd.CategoricalDtype):
+        return {}
+    categories = adata.obs[column].cat.categories
+    return dict(zip(map(str, categories), map(str, colors), strict=False)) if len(colors) >= len(categories) else {}

@@ -1,0 +1,100 @@
+"""Which cells a batch is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from stdistill.models.niche.batches import Floats, Integers, Neighborhoods, TokenBatch
+
+TILE_SIZE = 16
+"""Neighbouring cells that enter a batch together: they share most of their tokens, and learning is as good as from
+scattered cells (measured; with tiles of 64 and more it is worse)."""
+
+
+class BatchRequest(NamedTuple):
+    """What a batch is made from."""
+
+    cells: Integers
+    """The centres."""
+    seed: tuple[int, ...]
+    """For whatever is drawn at random in making it: different in every batch, the same in every run."""
+
+
+class TileSampler(Sampler[BatchRequest]):
+    """Batches of compact tiles from all over the slides, in a new order each epoch.
+
+    A step's cells do not depend on how many processes share it. What is left over at the end of an epoch is left out,
+    other cells each time.
+
+    Parameters
+    ----------
+    cells
+        In spatial order, see `spatial_order`.
+    batch_size
+        Cells per batch and process.
+    seed
+        Of the orders.
+    rank, n_ranks
+        Number of this process, and of all of them.
+    """
+
+    def __init__(self, cells: Integers, *, batch_size: int, seed: int, rank: int = 0, n_ranks: int = 1) -> None:
+        self.cells = np.resize(cells, max(len(cells), n_ranks))
+        self.batch_size = min(batch_size, len(self.cells) // n_ranks)
+        self.seed = seed
+        self.rank = rank
+        self.n_ranks = n_ranks
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of another epoch; Lightning's Trainer calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.cells) // (self.batch_size * self.n_ranks)
+
+    def __iter__(self) -> Iterator[BatchRequest]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        tiles = (np.arange(len(self.cells)) + rng.integers(TILE_SIZE)) // TILE_SIZE
+        shuffled = self.cells[np.argsort(rng.permutation(tiles[-1] + 1)[tiles], kind="stable")]
+        for step in range(len(self)):
+            start = (step * self.n_ranks + self.rank) * self.batch_size
+            yield BatchRequest(shuffled[start : start + self.batch_size], (self.seed, self.epoch, step, self.rank))
+
+
+class NeighborhoodDataset(Dataset[TokenBatch]):
+    """Makes the batch of a request: the neighbourhoods of its cells, whole."""
+
+    def __init__(self, neighborhoods: Neighborhoods) -> None:
+        self.neighborhoods = neighborhoods
+
+    def __getitem__(self, request: BatchRequest) -> TokenBatch:
+        return self.neighborhoods.batch(self.neighborhoods.tokens(request.cells))
+
+
+def spatial_order(centers: Floats, libraries: Integers | None = None) -> Integers:
+    """Order cells along the Morton curve of their slide, slide by slide, so that cells near in order are near in space.
+
+    Parameters
+    ----------
+    centers
+        (n, 2), µm.
+    libraries
+        (n,), number of each cell's slide.
+    """
+    low = centers.min(axis=0)
+    extent = max(float((centers.max(axis=0) - low).max()), np.finfo(np.float64).tiny)
+    grid = ((centers - low) / extent * 0xFFFF).astype(np.uint32)
+    codes = _spread_bits(grid[:, 0]) | (_spread_bits(grid[:, 1]) << np.uint32(1))
+    return np.argsort(codes, kind="stable") if libraries is None else np.lexsort((codes, libraries))
+
+
+def _spread_bits(values: Integers) -> Integers:
+    """Put a zero between each two of 16 bits."""
+    for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
+        values = (values | (values << np.uint32(shift))) & np.uint32(mask)
+    return values

@@ -1,0 +1,1 @@
+"""The niche models: teacher and student."""

@@ -1,0 +1,144 @@
+"""Distillation: a student learns a teacher's soft niches, or labels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import brentq
+from scipy.special import logsumexp
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torchmetrics import MeanMetric
+
+from stdistill._training.sampling import BatchRequest, NeighborhoodDataset
+from stdistill._training.trainer import VALIDATION_LOSS, Learning, NicheModule
+from stdistill.models.niche.batches import Integers, Neighborhoods, TokenBatch
+from stdistill.models.niche.network import NicheNetwork
+
+VALIDATION_BATCH = 512
+TARGET_ENTROPY = 0.25
+"""Mean entropy of the softened teacher at the default temperature, as a share of that of even niches (our choice)."""
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """τ² · mean KL(softmax(teacher / τ) ‖ softmax(student / τ)): Hizmi et al. 2026, equation 1.
+
+    Parameters
+    ----------
+    student, teacher
+        Logits (n, k).
+    temperature
+        τ.
+    """
+    log_student = functional.log_softmax(student / temperature, dim=-1)
+    log_teacher = functional.log_softmax(teacher / temperature, dim=-1)
+    return temperature**2 * functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+
+
+def default_temperature(logits: npt.NDArray[np.floating[Any]]) -> float:
+    """Find the temperature at which a teacher's softened niches have a given mean entropy.
+
+    Whatever the scale of the logits (cosines, or those of a classifier), the student then sees equally soft niches:
+    the mean entropy is `TARGET_ENTROPY` · log k. The rule is our choice; the paper states no temperature.
+
+    Parameters
+    ----------
+    logits
+        (n, k), finite.
+    """
+    k = logits.shape[1]
+    centered = logits - logits.max(axis=1, keepdims=True).astype(np.float64)
+    spread = float(-centered.min())
+    if k == 1 or spread == 0:
+        return 1.0
+
+    def surplus(log_temperature: float) -> float:
+        scaled = centered / math.exp(log_temperature)
+        log_p = scaled - logsumexp(scaled, axis=1, keepdims=True)
+        entropy: float = -(np.exp(log_p) * log_p).sum(axis=1).mean()
+        return entropy - TARGET_ENTROPY * math.log(k)
+
+    low, high = math.log(spread) - 12, math.log(spread) + 3
+    if surplus(low) >= 0:  # most cells are ties, whatever the temperature
+        return math.exp(low)
+    return math.exp(brentq(surplus, low, high, xtol=1e-3))
+
+
+class Distillation(NicheModule):
+    """Trains a student network on a teacher's logits, or on labels.
+
+    Parameters
+    ----------
+    network
+        The student.
+    neighborhoods
+        Cells with their features and their graph.
+    targets
+        (n, k) float logits of the teacher, or (n,) int64 labels.
+    temperature
+        τ; `None` for labels, which are learned by cross-entropy.
+    training, validation
+        Cells to learn from, in spatial order, and cells to stop early by.
+    learning, fingerprint
+        See `NicheModule`.
+    """
+
+    targets: Tensor
+
+    def __init__(
+        self,
+        network: NicheNetwork,
+        neighborhoods: Neighborhoods,
+        targets: Tensor,
+        temperature: float | None,
+        *,
+        training: Integers,
+        validation: Integers,
+        learning: Learning,
+        fingerprint: dict[str, Any],
+    ) -> None:
+        super().__init__(network, NeighborhoodDataset(neighborhoods), training, learning, fingerprint)
+        self.register_buffer("targets", targets, persistent=False)
+        self.temperature = temperature
+        self.validation_cells = validation
+        self.validation_mean = MeanMetric()
+
+    def loss(self, batch: TokenBatch) -> Tensor:
+        """Compare student and teacher on the centres of a batch."""
+        targets = self.targets[batch.centers]
+        read = self.network(batch)
+        if self.temperature is None:
+            return functional.cross_entropy(read, targets)
+        # While it trains, the network's outputs are logits in units of τ (see `finish`), so that they start out as
+        # soft as the teacher, whatever the scale of its logits.
+        return distillation_loss(read.float() * self.temperature, targets, self.temperature)
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        """Return the loss to minimise."""
+        loss = self.loss(batch)
+        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.centers), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+        """Average the loss over the validation cells of all processes."""
+        self.validation_mean.update(self.loss(batch), len(batch.centers))
+        self.log(VALIDATION_LOSS, self.validation_mean, batch_size=len(batch.centers))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """All validation cells, in the same order each time; each process takes its share."""
+        n_pieces = max(math.ceil(len(self.validation_cells) / VALIDATION_BATCH), self.trainer.world_size)
+        pieces = np.array_split(self.validation_cells, n_pieces)
+        share = pieces[self.trainer.global_rank :: self.trainer.world_size]
+        return self.load([BatchRequest(cells, ()) for cells in share])
+
+    def finish(self) -> None:
+        """Let the network's outputs be logits on the scale of the teacher's."""
+        if self.temperature is not None:
+            with torch.no_grad():
+                for parameter in self.network.head.parameters():
+                    parameter.mul_(self.temperature)

@@ -1,0 +1,188 @@
+"""The niche network: a transformer over the cells of a neighbourhood."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stdistill._table.checks import check_integer
+from stdistill.models.niche.batches import TokenBatch, TokenBlock
+from stdistill.models.niche.position import FrequencyEncoding
+
+Head = Literal["linear", "prototypes"]
+
+SIZES = {
+    "small": {"width": 128, "depth": 2, "n_heads": 4},
+    "base": {"width": 384, "depth": 4, "n_heads": 8},
+}
+"""Presets (our choice): one that trains in minutes on two CPU cores, and one of the size of a small vision transformer.
+
+The paper states neither width nor depth."""
+N_FREQUENCIES = 6
+"""The highest resolves a 32nd of the radius (our choice): about 2 µm, less than a nucleus."""
+
+
+def network_arguments(
+    size: str,
+    head: Head,
+    *,
+    width: int | None,
+    depth: int | None,
+    n_heads: int | None,
+    n_frequencies: int,
+    dropout: float,
+) -> dict[str, Any]:
+    """Take the preset `size`, and what is set beside it, as arguments of `NicheNetwork`."""
+    if size not in SIZES:
+        msg = f"size must be one of {list(SIZES)}, found {size!r}."
+        raise ValueError(msg)
+    given = {"width": width, "depth": depth, "n_heads": n_heads}
+    chosen = {**SIZES[size], **{name: value for name, value in given.items() if value is not None}}
+    for name, value in {**chosen, "n_frequencies": n_frequencies}.items():
+        check_integer(value, name, minimum=1)
+    if chosen["width"] % chosen["n_heads"]:
+        msg = f"width={chosen['width']} is not a multiple of n_heads={chosen['n_heads']}."
+        raise ValueError(msg)
+    if not 0 <= dropout < 1:
+        msg = f"dropout must be at least 0 and less than 1, found {dropout!r}."
+        raise ValueError(msg)
+    return {**chosen, "n_frequencies": n_frequencies, "dropout": float(dropout), "head": head}
+
+
+class NicheNetwork(nn.Module):
+    """Map neighbourhoods of cells to niche logits.
+
+    A token is a cell's projected features plus the encoding of its position relative to the centre; the centre itself
+    is a token. A class token reads them, through transformer layers that normalise first (Xiong et al. 2020). Features
+    are standardised and projected once per cell of a batch, not once per token.
+
+    Parameters
+    ----------
+    n_features
+        Dimension of the cells' features.
+    k
+        Number of niches.
+    width, depth, n_heads
+        Size of the tokens, number of layers, heads of each layer. `width` is a multiple of `n_heads`.
+    n_frequencies
+        Frequencies of the position encoding.
+    dropout
+        Share of activations set to 0 in training, in the tokens and after each part of a layer.
+    head
+        ``"linear"``, or ``"prototypes"``: cosines to `k` directions, as in DINO.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        n_features: int,
+        k: int,
+        *,
+        width: int,
+        depth: int,
+        n_heads: int,
+        n_frequencies: int,
+        dropout: float,
+        head: Head,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("std", torch.ones(n_features))
+        self.project = nn.Linear(n_features, width)
+        self.position = FrequencyEncoding(width, n_frequencies)
+        self.class_token = nn.Parameter(torch.empty(width))
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(_Layer(width, n_heads, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, k) if head == "linear" else PrototypeHead(width, k)
+
+    def set_standardization(self, mean: Tensor, std: Tensor) -> None:
+        """Take over the statistics of the training cells; a feature that is constant among them is only centred."""
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > 0, std, 1.0))
+
+    def forward(self, batch: TokenBatch) -> Tensor:
+        """Niche logits (n_centers, k), in the order of ``batch.centers``."""
+        logits: Tensor = self.head(self.embed(batch))
+        return logits
+
+    def embed(self, batch: TokenBatch) -> Tensor:
+        """Return what the class token has read: (n_centers, width), in the order of ``batch.centers``."""
+        cells = self.project((batch.features.float() - self.mean) / self.std)
+        read = torch.cat([self._read(cells, block) for block in batch.blocks])
+        where = torch.cat([block.where for block in batch.blocks])
+        return read[where.argsort()]
+
+    def _read(self, cells: Tensor, block: TokenBlock) -> Tensor:
+        # As a look-up table: its gradient is a fast, deterministic sum, unlike that of indexing.
+        tokens = functional.embedding(block.rows, cells) + self.position(block.offsets)
+        first = self.class_token.expand(len(tokens), 1, -1)
+        tokens = torch.cat([first, self.dropout(tokens)], dim=1)
+        attended = functional.pad(block.mask, (1, 0), value=True)[:, None, None, :]
+        for layer in self.layers[:-1]:
+            tokens = layer(tokens, attended)
+        # Nobody reads the other tokens of the last layer.
+        read: Tensor = self.norm(self.layers[-1](tokens, attended, n_queries=1))
+        return read.squeeze(1)
+
+
+class PrototypeHead(nn.Module):
+    """Cosines between a bottleneck and `k` prototypes: the head of DINO (Caron et al. 2021), scaled down.
+
+    The prototypes are the niches. Hidden layers of twice and a bottleneck of half the width are our choice. When
+    training is complete, centre and temperature of the teacher are set, and the outputs are its centred logits.
+    """
+
+    center: Tensor
+    temperature: Tensor
+
+    def __init__(self, width: int, k: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, 2 * width),
+            nn.GELU(),
+            nn.Linear(2 * width, width // 2),
+        )
+        self.prototypes = nn.Parameter(torch.randn(k, width // 2))
+        self.register_buffer("center", torch.zeros(k))
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, read: Tensor) -> Tensor:
+        """Cosines (n, k) of what was read (n, width), less the centre and in units of the temperature."""
+        bottleneck = functional.normalize(self.mlp(read), dim=-1)
+        cosines = functional.linear(bottleneck, functional.normalize(self.prototypes, dim=-1))
+        return (cosines - self.center) / self.temperature
+
+
+class _Layer(nn.Module):
+    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, attended: Tensor, n_queries: int | None = None) -> Tensor:
+        """Update the first `n_queries` tokens, by default all, from all that are attended."""
+        normed = self.norm_attention(tokens)
+        query = self._heads(self.query(normed[:, :n_queries]))
+        key, value = (self._heads(part) for part in self.key_value(normed).chunk(2, dim=-1))
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=attended)
+        tokens = tokens[:, :n_queries] + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        updated: Tensor = tokens + self.dropout(self.mlp(self.norm_mlp(tokens)))
+        return updated
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)

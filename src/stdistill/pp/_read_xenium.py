@@ -1,0 +1,224 @@
+"""Xenium slides with their H&E, from disk to SpatialData."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from stdistill._formats.alignment import Alignment
+from stdistill._formats.cell_groups import find_cell_groups, write_cell_groups
+from stdistill._formats.he_image import PlacedHE, find_he, place_he
+from stdistill._formats.xenium import XeniumBundle, open_bundle, read_cells, read_part
+from stdistill._support.warn import warn
+from stdistill._table import schema
+from stdistill._table.records import write_record
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+logger = logging.getLogger("stdistill")
+
+
+def read_xenium(
+    path: str | Path,
+    *,
+    he_image: str | Path | Literal[False] | None = None,
+    he_alignment: Alignment | None = None,
+    cell_groups: str | Path | None = None,
+    cell_boundaries: bool = False,
+    nucleus_boundaries: bool = False,
+    cell_labels: bool = False,
+    nucleus_labels: bool = False,
+    transcripts: bool = False,
+    morphology: bool = False,
+    image_key: str = schema.HE_IMAGE,
+    table_key: str = schema.TABLE,
+) -> SpatialData:
+    """Read a Xenium slide and its H&E.
+
+    The table, the cells as circles and the H&E are read; what this library does not use is left out unless
+    asked for. Everything builds on :func:`spatialdata_io.xenium` and keeps its conventions: coordinate system
+    ``"global"`` is pixels of the morphology image, shapes are in µm. The H&E stays on disk: its pyramid is used
+    as it is, and a tile is decoded when its pixels are asked for.
+
+    Parameters
+    ----------
+    path
+        The Xenium output folder (XOA 1.x to 4.x), or a folder that holds only ``cell_feature_matrix.h5`` and
+        ``cells.csv.gz`` or ``cells.parquet``, as deposited on GEO; of the latter the table and the circles are
+        read.
+    he_image
+        The H&E: an RGB TIFF of 8 bit, best a tiled pyramidal OME-TIFF, anywhere on disk. By default the one
+        ``*he_image.ome.tif`` in `path`, if there is one; `False` leaves it out.
+    he_alignment
+        Map of H&E pixels (x, y) to morphology pixels, 10x's convention: a CSV of 3 × 3 numbers, a zip exported
+        by Xenium Explorer, or an array. By default the file ``*he_imagealignment.csv`` of the image's name
+        beside the image or in `path`.
+    cell_groups
+        A CSV with the columns cell_id, group and perhaps color. By default the one ``*cell_groups.csv`` in
+        `path`, if there is one.
+    cell_boundaries, nucleus_boundaries
+        Whether to read the polygons, as shapes of these names.
+    cell_labels, nucleus_labels
+        Whether to read the masks, as labels of these names. With `cell_labels` the table annotates them instead
+        of the circles.
+    transcripts
+        Whether to read the molecules, as points of this name.
+    morphology
+        Whether to read the fluorescence images.
+    image_key, table_key
+        Names that the H&E and the table get.
+
+    Returns
+    -------
+    A SpatialData with
+
+    ``tables[table_key]``
+        ``.X`` raw counts (cells × genes), ``.obsm["spatial"]`` cell centres (n, 2) in µm, ``.obs["cell_type"]``
+        and ``.uns["cell_type_colors"]`` where there are cell groups, and
+        ``.uns["stdistill"]["read_xenium"]``: ``pixel_size`` (µm per morphology pixel), ``xoa_version``, ``n_cells``
+        and, with an H&E, ``mpp`` (its µm per pixel, √det of the alignment times ``pixel_size``), ``um_to_he`` (3 × 3,
+        µm to H&E pixels), ``he_shape`` (height, width), ``share_on_image`` and ``share_on_tissue`` (of the cells;
+        the latter by Otsu's threshold on an overview, where the image has a small level).
+    ``images[image_key]``
+        The H&E, multi-scale, (3, height, width) uint8, lazy.
+    ``shapes["cell_circles"]``
+        The cells, in µm; the table annotates them.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the folder, the image or its alignment is not there.
+    ValueError
+        When cell ids differ between files, centres are not finite, the image is not RGB of 8 bit, or the
+        alignment is no similarity (up to 5 % of distortion) or puts the cells off the image.
+
+    Warns
+    -----
+    UserWarning
+        When the software version cannot be parsed, the alignment mirrors or stretches the image, cells fall off
+        it, the resolution that the file states is another one, or the image is large and has no tiles or no
+        pyramid.
+
+    Notes
+    -----
+    That the alignment maps H&E pixels to morphology pixels is 10x's convention (10x knowledge base, "How can I
+    convert coordinates between H&E image and Xenium data"). Tolerances are our choice.
+
+    Examples
+    --------
+    >>> import stdistill as sd
+    >>> bundle = sd.datasets.simulate_xenium("slide/outs", n_cells=1000)
+    >>> sdata = sd.pp.read_xenium(bundle)
+    >>> round(sdata["table"].uns["stdistill"]["read_xenium"]["mpp"], 3)
+    0.274
+    """
+    if isinstance(he_image, bool) and he_image:
+        msg = "he_image must be the path of an image, False, or None to look for it in the folder; found True."
+        raise TypeError(msg)
+    if he_image is False and he_alignment is not None:
+        msg = "he_alignment was given, but he_image=False leaves the image out: give only one of them."
+        raise ValueError(msg)
+    bundle = open_bundle(path)
+    extras = {
+        "cell_boundaries": cell_boundaries,
+        "nucleus_boundaries": nucleus_boundaries,
+        "cell_labels": cell_labels,
+        "nucleus_labels": nucleus_labels,
+        "transcripts": transcripts,
+        "morphology": morphology,
+    }
+    _check_extras(bundle, extras)
+    he = None if he_image is False else find_he(bundle.path, he_image, he_alignment)
+    groups = find_cell_groups(bundle.path, cell_groups)
+    cells = read_cells(bundle)
+    centers = cells[["x_centroid", "y_centroid"]].to_numpy(np.float64)
+    placed = None if he is None else place_he(*he, centers, bundle.pixel_size)
+
+    sdata = _read_whole(bundle, extras, table_key) if bundle.is_whole else read_part(bundle, cells, table_key)
+    adata = sdata.tables[table_key]
+    if groups is not None:
+        write_cell_groups(adata, groups)
+    if placed is not None:
+        sdata.images[image_key] = placed.element
+    _write_record(adata, bundle, placed, image_key)
+    return sdata
+
+
+def _check_extras(bundle: XeniumBundle, extras: dict[str, bool]) -> None:
+    asked = [name for name, wanted in extras.items() if wanted]
+    if asked and not bundle.is_whole:
+        msg = (
+            f"{bundle.path} is not a whole Xenium bundle (experiment.xenium, cells.zarr.zip, cells.parquet and "
+            f"cell_feature_matrix.h5): {', '.join(asked)} cannot be read from it."
+        )
+        raise ValueError(msg)
+    if not bundle.is_whole or bundle.xoa_version is not None:
+        return
+    # Only these depend on the version: ids in the masks and the names of the morphology images.
+    versioned = [name for name in asked if "labels" in name or "morphology" in name or "nucleus" in name]
+    found = 'The "analysis_sw_version" in experiment.xenium cannot be parsed (expected such as "xenium-3.0.0.15")'
+    if versioned:
+        msg = (
+            f"{found}, and {', '.join(versioned)} cannot be read without it. Leave them out, or write the true "
+            "version into a copy of the file."
+        )
+        raise ValueError(msg)
+    warn(f"{found}. Table, circles and H&E do not depend on it and are read.")
+
+
+def _read_whole(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -> SpatialData:
+    from spatialdata import SpatialData
+    from spatialdata_io import xenium
+
+    with warnings.catch_warnings():
+        if bundle.xoa_version is None:
+            warnings.filterwarnings("ignore", message=".*version.*")
+        sdata = xenium(
+            bundle.path,
+            cells_as_circles=not extras["cell_labels"],
+            cells_boundaries=extras["cell_boundaries"],
+            nucleus_boundaries=extras["nucleus_boundaries"],
+            cells_labels=extras["cell_labels"],
+            nucleus_labels=extras["nucleus_labels"],
+            transcripts=extras["transcripts"],
+            morphology_mip=extras["morphology"],
+            morphology_focus=extras["morphology"],
+            aligned_images=False,
+        )
+    if table_key == "table":
+        return sdata
+    elements = {name: element for _, name, element in sdata.gen_elements()}
+    elements[table_key] = elements.pop("table")
+    return SpatialData.init_from_elements(elements, attrs=sdata.attrs)
+
+
+def _write_record(adata: AnnData, bundle: XeniumBundle, he: PlacedHE | None, image_key: str) -> None:
+    slide = {"pixel_size": bundle.pixel_size, "xoa_version": bundle.xoa_version, "n_cells": adata.n_obs}
+    logger.info("Read %d cells × %d genes.", adata.n_obs, adata.n_vars)
+    if he is None:
+        write_record(adata, "read_xenium", **slide)
+        return
+    write_record(
+        adata,
+        "read_xenium",
+        **slide,
+        image_key=image_key,
+        mpp=he.mpp,
+        um_to_he=he.um_to_px,
+        he_shape=np.array(he.shape),
+        share_on_image=he.share_on_image,
+        share_on_tissue=he.share_on_tissue,
+    )
+    on_tissue = "" if he.share_on_tissue is None else f", {100 * he.share_on_tissue:.1f} % of these on tissue"
+    logger.info(
+        "H&E at %.4f µm per pixel; %.1f %% of the cells lie on it%s.",
+        he.mpp,
+        100 * he.share_on_image,
+        on_tissue,
+    )

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stdistill._formats.geojson import label_by_polygons, points_of_cells
+from stdistill._table.he.placement import he_frames
+from stdistill._table.labels import Labels
+from stdistill._table.records import write_record
+
+CENTERS = np.array([[5.0, 5], [15, 5], [25, 5], [95, 95]])
+PIXEL_SIZE = 0.2125
+TURNED = np.array([[0, 0.5, 10], [-0.5, 0, 60], [0, 0, 1]])
+"""H&E pixels of 0.5 µm to µm: a quarter turn. x = y_px / 2 + 10, y = 60 - x_px / 2."""
+MIRRORED = np.array([[0, 0.5, 10], [0.5, 0, 0], [0, 0, 1]])
+"""The same, with the axes exchanged instead: x = y_px / 2 + 10, y = x_px / 2."""
+
+
+def square(left: float, right: float, **properties: Any) -> dict[str, Any]:
+    ring = [[left, 0], [right, 0], [right, 10], [left, 10], [left, 0]]
+    return {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": properties}
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def labels(path: Path, content: Any) -> list[str | None]:
+    return named(label_by_polygons(CENTERS, write(path / "annotations.geojson", content), "um"))
+
+
+def named(found: Labels) -> list[str | None]:
+    return [found.names[code] if code >= 0 else None for code in found.codes]
+
+
+def test_as_qupath_writes_it(tmp_path: Path) -> None:
+    tumour = square(0, 10, objectType="annotation", classification={"name": "Tumor 1", "color": [200, 0, 0]})
+    derived = square(10, 20, classification={"names": ["Tumor", "Necrosis"], "color": [0, 0, 0]})
+    named = square(20, 30, name="Störung")
+    collection = {"type": "FeatureCollection", "features": [tumour, derived, named]}
+    assert labels(tmp_path, collection) == ["Tumor 1", "Tumor: Necrosis", "Störung", None]
+    assert labels(tmp_path, [tumour, derived]) == ["Tumor 1", "Tumor: Necrosis", None, None]
+    assert labels(tmp_path, tumour) == ["Tumor 1", None, None, None]
+    assert labels(tmp_path, [square(0, 30, classification="Stroma")])[:3] == ["Stroma"] * 3
+
+
+def test_the_smallest_polygon_counts(tmp_path: Path) -> None:
+    inner, outer = square(0, 12, classification={"name": "in"}), square(0, 30, classification={"name": "out"})
+    for features in ([inner, outer], [outer, inner]):
+        assert labels(tmp_path, features) == ["in", "out", "out", None]
+
+
+def test_holes_parts_and_crossing_rings(tmp_path: Path) -> None:
+    holed = square(0, 30, classification={"name": "holed"})
+    holed["geometry"]["coordinates"].append([[12, 2], [18, 2], [18, 8], [12, 8], [12, 2]])
+    assert labels(tmp_path, [holed]) == ["holed", None, "holed", None]
+    parts = square(0, 10, classification={"name": "parts"})
+    parts["geometry"] = {
+        "type": "MultiPolygon",
+        "coordinates": [[parts["geometry"]["coordinates"][0]], [square(20, 30)["geometry"]["coordinates"][0]]],
+    }
+    assert labels(tmp_path, [parts]) == ["parts", None, "parts", None]
+    bow = square(0, 30, classification={"name": "bow"})
+    bow["geometry"]["coordinates"] = [[[0, 0], [30, 10], [30, 0], [0, 10], [0, 0]]]
+    assert labels(tmp_path, [bow]) == ["bow", "bow", "bow", None]
+
+
+def test_features_without_a_class_are_passed_over(tmp_path: Path) -> None:
+    point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [5, 5]}, "properties": {"name": "x"}}
+    unclassified = {**square(0, 30), "properties": None}
+    assert labels(tmp_path, [point, unclassified, square(0, 10, name="a")]) == ["a", None, None, None]
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="There is no file of polygons"):
+        label_by_polygons(CENTERS, tmp_path / "nowhere.geojson", "um")
+    for content in ({"features": [{"properties": {}}]}, 3, [1], [{"geometry": {"type": "Square"}}]):
+        with pytest.raises(ValueError, match="is not GeoJSON with features"):
+            labels(tmp_path, content)
+    path = tmp_path / "text.geojson"
+    path.write_text("no json")
+    with pytest.raises(ValueError, match="is not GeoJSON"):
+        label_by_polygons(CENTERS, path, "um")
+    with pytest.raises(ValueError, match=r"None of the 1 features of .* is a polygon with a class"):
+        labels(tmp_path, [square(0, 10)])
+
+
+def test_polygons_that_cover_no_cell(tmp_path: Path) -> None:
+    far = square(4000, 5000, name="Tumor 1")
+    with pytest.raises(ValueError, match=r"cover no cell: they span x 4000 to 5000 and y 0 to 10, the cells x 5 to 95"):
+        labels(tmp_path, [far])
+    path = write(tmp_path / "annotations.geojson", [far, far, square(0, 10, name="Tumor 2")])
+    with pytest.warns(UserWarning, match=r"Only 1 of the 3 polygons of .* taken to be in pixels of the H&E"):
+        found = label_by_polygons(CENTERS, path, "px")
+    assert named(found) == ["Tumor 2", None, None, None]
+
+
+def test_cells_that_are_nowhere_in_the_frame(tmp_path: Path) -> None:
+    points = CENTERS.copy()
+    points[1] = np.nan
+    path = write(tmp_path / "annotations.geojson", [square(0, 30, name="in")])
+    assert named(label_by_polygons(points, path, "px")) == ["in", None, "in", None]
+    with pytest.raises(ValueError, match="No cell has a place in pixels of the H&E"):
+        label_by_polygons(np.full_like(points, np.nan), path, "px")
+
+
+@pytest.mark.parametrize(
+    ("he_to_um", "pixels"),
+    [
+        (TURNED, [[40, 10], [20, 20], [80, 60], [10, 90]]),
+        (MIRRORED, [[80, 10], [100, 20], [40, 60], [110, 90]]),
+    ],
+    ids=["turned", "mirrored"],
+)
+def test_pixels_of_the_he_by_hand(make_slide: Callable, tmp_path: Path, he_to_um: np.ndarray, pixels: list) -> None:
+    """Polygons around three of four cells, where the alignment puts these on the H&E."""
+    centers = np.array([[15.0, 40], [20, 50], [40, 20], [55, 55]])
+    slide = make_slide(centers, he_to_global=np.diag([1 / PIXEL_SIZE, 1 / PIXEL_SIZE, 1]) @ he_to_um)
+    features = []
+    for (x, y), name in zip(pixels, "abc", strict=False):
+        ring = [[x - 2, y - 2], [x + 2, y - 2], [x + 2, y + 2], [x - 2, y + 2], [x - 2, y - 2]]
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        features.append({"type": "Feature", "geometry": geometry, "properties": {"name": name}})
+    path = write(tmp_path / "qupath.geojson", features)
+
+    points = points_of_cells(slide, "px")
+    np.testing.assert_allclose(points, pixels)
+    assert named(label_by_polygons(points, path, "px")) == ["a", "b", "c", None]
+    np.testing.assert_array_equal(points_of_cells(slide, "um"), centers)
+
+    table = slide["table"].copy()  # alone it knows by its record, or not at all
+    with pytest.raises(ValueError, match=r'lie there is not known.*pass the SpatialData.*polygons_unit="um"'):
+        points_of_cells(table, "px")
+    np.testing.assert_array_equal(points_of_cells(table, "um"), centers)
+    (frame,) = he_frames(slide)
+    write_record(table, "read_xenium", um_to_he=frame.um_to_px, he_shape=np.array(frame.shape), image_key="he")
+    np.testing.assert_allclose(points_of_cells(table, "px"), pixels)
+
+
+def test_another_image(make_slide: Callable) -> None:
+    slide = make_slide(CENTERS)
+    slide.images["scan"] = slide.images.pop("he")
+    with pytest.raises(
+        ValueError, match=r"image_key='he' is not an image of the SpatialData; there is: 'scan'.*\"um\""
+    ):
+        points_of_cells(slide, "px")
+    np.testing.assert_allclose(points_of_cells(slide, "px", image_key="scan"), CENTERS / PIXEL_SIZE)

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anndata as ad
+import numpy as np
+import pytest
+import spatialdata
+from spatialdata.transformations import Affine, Identity, set_transformation
+
+from stdistill._slide.affine import apply_affine
+from stdistill._table.he.placement import crop_origins, he_frames
+from stdistill._table.records import write_record
+
+PIXEL_SIZE = 0.2125
+MAPS = {
+    "identity": np.eye(3),
+    "quarter turn as 10x": np.array([[0.011071, 1.289579, 807.979], [-1.289579, 0.011071, 73097.655], [0, 0, 1]]),
+    "half turn": np.array([[-1.0, 0, 300], [0, -1, 400], [0, 0, 1]]),
+    "mirror": np.array([[-0.5, 0, 300], [0, 0.5, 1], [0, 0, 1]]),
+    "scale": np.diag([0.645, 0.645, 1]),
+    "slight shear": np.array([[1.29, 0.02, 10], [0, 1.29, -5], [0, 0, 1]]),
+}
+
+
+def pixel_centers(n: int = 40) -> np.ndarray:
+    """Centres in µm that fall on the centres of morphology pixels, well apart."""
+    grid = np.stack(np.meshgrid(np.arange(8), np.arange(5)), axis=-1).reshape(-1, 2)[:n]
+    return (7 * grid + 3.5) * PIXEL_SIZE
+
+
+@pytest.mark.parametrize("kind", ["circles", "polygons", "labels"])
+@pytest.mark.parametrize("name", MAPS)
+def test_pixels_equal_the_hand_computed_ones(make_slide: Callable, kind: str, name: str) -> None:
+    slide = make_slide(pixel_centers(), kind=kind, he_to_global=MAPS[name])
+    (frame,) = he_frames(slide)
+    um = slide["table"].obsm["spatial"]
+    a, b, c, d, e, f = MAPS[name][:2].ravel()
+    # Cramer's rule for a·x + b·y + c = X, d·x + e·y + f = Y, where (X, Y) is the centre in morphology pixels.
+    X, Y = um[:, 0] / PIXEL_SIZE - c, um[:, 1] / PIXEL_SIZE - f
+    expected = np.stack([(X * e - b * Y) / (a * e - b * d), (a * Y - d * X) / (a * e - b * d)], axis=1)
+    np.testing.assert_allclose(frame.to_px(um), expected, atol=0.01)
+    np.testing.assert_allclose(frame.to_um(frame.to_px(um)), um, atol=1e-6)
+    assert frame.mpp == pytest.approx(PIXEL_SIZE * np.sqrt(abs(a * e - b * d)), rel=1e-6)
+
+
+def test_mpp_of_the_published_alignment(make_slide: Callable) -> None:
+    (frame,) = he_frames(make_slide(he_to_global=MAPS["quarter turn as 10x"]))
+    assert frame.mpp == pytest.approx(0.27404, abs=1e-5)
+
+
+def test_scaled_labels_and_multiscale_labels(make_slide: Callable) -> None:
+    from spatialdata.models import Labels2DModel
+    from spatialdata.transformations import Scale
+
+    slide = make_slide(pixel_centers(), kind="labels")
+    expected = he_frames(slide)[0].to_px(pixel_centers())
+    raster = slide["cells"].values
+    # The same mask at twice the resolution, scaled back into place.
+    slide["cells"] = Labels2DModel.parse(
+        raster.repeat(2, 0).repeat(2, 1),
+        dims=("y", "x"),
+        scale_factors=[2],
+        transformations={"global": Scale([0.5, 0.5], axes=("x", "y"))},
+    )
+    np.testing.assert_allclose(he_frames(slide)[0].to_px(pixel_centers()), expected, atol=1e-6)
+
+
+def test_labels_read_in_windows(make_slide: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stdistill._table.he.centroids.WINDOW_PX", 25)
+    monkeypatch.setattr("stdistill._table.he.centroids.ENOUGH_CELLS", 12)
+    slide = make_slide(pixel_centers(), kind="labels", he_to_global=MAPS["scale"])
+    um = slide["table"].obsm["spatial"]
+    np.testing.assert_allclose(he_frames(slide)[0].to_px(um), um / PIXEL_SIZE / 0.645, atol=1e-6)
+
+
+def test_reading_leaves_the_elements_alone(make_slide: Callable) -> None:
+    slide = make_slide(he_to_global=MAPS["scale"])
+    before = slide["cells"].copy()
+    he_frames(slide)
+    assert slide["cells"].equals(before)
+
+
+def test_a_table_of_two_regions_on_two_images(make_slide: Callable) -> None:
+    left = make_slide(pixel_centers(), kind="labels", he_to_global=MAPS["scale"])
+    right = make_slide(pixel_centers(), kind="labels", he_to_global=MAPS["half turn"])
+    both = spatialdata.concatenate({"left": left, "right": right}, concatenate_tables=True)
+    frames = he_frames(both, image_key={"cells-left": "he-left", "cells-right": "he-right"})
+    assert [f.image_key for f in frames] == ["he-left", "he-right"]
+    np.testing.assert_array_equal(np.concatenate([f.cells for f in frames]), np.arange(80))
+    np.testing.assert_allclose(frames[0].um_to_px, he_frames(left)[0].um_to_px)
+    np.testing.assert_allclose(frames[1].um_to_px, he_frames(right)[0].um_to_px)
+    with pytest.raises(KeyError, match="image_key='cells-right' is not a region named in the mapping"):
+        he_frames(both, image_key={"cells-left": "he-left"})
+
+
+def test_any_shared_coordinate_system_will_do(make_slide: Callable) -> None:
+    slide = make_slide(he_to_global=MAPS["scale"])
+    expected = he_frames(slide)[0].um_to_px
+    for name in ("cells", "he"):
+        element = slide[name]
+        spatialdata.transformations.set_transformation(
+            element, spatialdata.transformations.get_transformation(element), "mine"
+        )
+        spatialdata.transformations.remove_transformation(element, "global")
+    np.testing.assert_allclose(he_frames(slide)[0].um_to_px, expected)
+
+
+def test_no_shared_coordinate_system(make_slide: Callable) -> None:
+    slide = make_slide()
+    set_transformation(slide["he"], {"elsewhere": Identity()}, set_all=True)
+    with pytest.raises(ValueError, match=r"'cells' \(in \['global'\]\) and 'he' \(in \['elsewhere'\]\) share no"):
+        he_frames(slide)
+
+
+def test_a_stretched_image_is_refused(make_slide: Callable) -> None:
+    with pytest.raises(ValueError, match="anisotropic"):
+        he_frames(make_slide(he_to_global=np.diag([1.0, 1.5, 1])))
+
+
+def test_unknown_image(make_slide: Callable) -> None:
+    with pytest.raises(KeyError, match=r"image_key='H&E' is not an image of the SpatialData; there is: 'he'"):
+        he_frames(make_slide(), image_key="H&E")
+
+
+def test_a_region_that_does_not_exist(make_slide: Callable) -> None:
+    slide = make_slide()
+    del slide.shapes["cells"]
+    with pytest.raises(KeyError, match="region='cells' is not a shapes or labels element; there is: none"):
+        he_frames(slide)
+
+
+def test_ids_that_do_not_match(make_slide: Callable) -> None:
+    slide = make_slide()
+    slide["table"].obs["instance"] = slide["table"].obs["instance"].str.replace("cell", "nucleus")
+    with pytest.raises(ValueError, match=r"None of the 60 cells .* is in 'cells'"):
+        he_frames(slide)
+    slide["table"].obs["instance"] = ["nobody", *make_slide()["table"].obs["instance"][1:]]
+    with pytest.raises(ValueError, match=r"1 of the 60 cells .*nobody.* are not in 'cells'"):
+        he_frames(slide)
+
+
+def test_centers_of_other_cells_are_noticed(make_slide: Callable) -> None:
+    slide = make_slide(extent=1000.0)
+    slide["table"].obsm["spatial"] = slide["table"].obsm["spatial"][::-1].copy()
+    with pytest.raises(ValueError, match="do not follow the element 'cells'"):
+        he_frames(slide)
+
+
+def test_a_table_alone_uses_what_was_recorded(make_slide: Callable) -> None:
+    slide = make_slide(he_to_global=MAPS["scale"])
+    (frame,) = he_frames(slide)
+    table = slide["table"].copy()
+    with pytest.raises(ValueError, match="pass the SpatialData that holds the image"):
+        he_frames(table)
+    write_record(table, "read_xenium", um_to_he=frame.um_to_px, he_shape=np.array(frame.shape), image_key="he")
+    (recorded,) = he_frames(table)
+    np.testing.assert_array_equal(recorded.um_to_px, frame.um_to_px)
+    assert recorded.shape == (400, 300)
+
+
+def test_contains(make_slide: Callable) -> None:
+    (frame,) = he_frames(make_slide(shape=(40, 30)))
+    px = np.array([[0, 0], [29.9, 39.9], [30, 10], [10, 40], [-0.1, 5]])
+    np.testing.assert_array_equal(frame.contains(px), [True, True, False, False, False])
+
+
+def test_crop_origins_by_hand() -> None:
+    px = np.array([[10.0, 20.0], [10.4, 20.6], [0.0, 0.0]])
+    np.testing.assert_array_equal(crop_origins(px, 4), [[8, 18], [8, 19], [-2, -2]])
+    np.testing.assert_array_equal(crop_origins(np.array([[10.5, 10.99]]), 3), [[9, 9]])
+
+
+def test_native_crop(make_slide: Callable) -> None:
+    (frame,) = he_frames(make_slide(he_to_global=MAPS["identity"]))
+    assert frame.native_crop_px(224, None) == 224
+    assert frame.native_crop_px(224, 0.425) == 448
+
+
+def test_one_cell(make_slide: Callable) -> None:
+    slide = make_slide(np.array([[10.0, 12.0]]), he_to_global=MAPS["scale"])
+    (frame,) = he_frames(slide)
+    expected = apply_affine(np.linalg.inv(MAPS["scale"]), np.array([[10.0, 12.0]]) / PIXEL_SIZE)
+    np.testing.assert_allclose(frame.to_px(np.array([[10.0, 12.0]])), expected)
+
+
+def test_axes_may_be_named_with_channels(make_slide: Callable) -> None:
+    """An affine map over (c, y, x), as other readers write it, is read by its x and y."""
+    slide = make_slide()
+    cyx = np.diag([1.0, 2.0, 2.0, 1.0])
+    set_transformation(slide["he"], Affine(cyx, input_axes=("c", "y", "x"), output_axes=("c", "y", "x")), "global")
+    assert he_frames(slide)[0].mpp == pytest.approx(0.425)
+
+
+def test_too_few_cells_on_labels(make_slide: Callable) -> None:
+    with pytest.raises(ValueError, match="'cells' is not in µm, and 4 cells are too few to find its unit"):
+        he_frames(make_slide(pixel_centers(4), kind="labels"))
+
+
+def test_a_region_whose_cells_were_filtered_out(make_slide: Callable) -> None:
+    slide = make_slide(30)
+    slide["table"].uns["spatialdata_attrs"]["region"] = ["cells", "nuclei"]
+    assert len(he_frames(slide)) == 1
+
+
+def test_centers_that_are_no_longer_in_um(make_slide: Callable) -> None:
+    slide = make_slide(he_to_global=MAPS["scale"])
+    (frame,) = he_frames(slide)
+    write_record(
+        slide["table"],
+        "read_xenium",
+        mpp=frame.mpp,
+        um_to_he=frame.um_to_px,
+        he_shape=np.array(frame.shape),
+        image_key="he",
+    )
+    slide["table"].obsm["spatial"] /= PIXEL_SIZE
+    with pytest.raises(ValueError, match=r"read at 0\.1371 µm per pixel; by the centres .* now has 0\.6450"):
+        he_frames(slide)
+
+
+def test_a_concatenated_table_has_no_frame(make_slide: Callable) -> None:
+    slide = make_slide(he_to_global=MAPS["scale"])
+    (frame,) = he_frames(slide)
+    table = slide["table"].copy()
+    record = {"um_to_he": frame.um_to_px, "he_shape": np.array(frame.shape), "image_key": "he", "n_cells": 60}
+    write_record(table, "read_xenium", **record)
+    assert len(he_frames(table[:20].copy())[0].cells) == 20
+    both = ad.concat([table, table], uns_merge="first", index_unique="-")
+    with pytest.raises(ValueError, match="The table has 120 cells, but its record is of one slide of 60"):
+        he_frames(both)
