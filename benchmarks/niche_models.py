@@ -28,8 +28,9 @@ from torch.nn import functional
 
 from stdistill._graph.radius_graph import radius_graph
 from stdistill._training.sampling import TileSampler, spatial_order
+from stdistill.models.niche.arguments import SIZES, STUDENT_DEFAULTS
 from stdistill.models.niche.batches import Neighborhoods
-from stdistill.models.niche.network import SIZES, NicheNetwork
+from stdistill.models.niche.network import NicheNetwork
 
 RADIUS_UM = 60.0
 N_FEATURES = 1536
@@ -193,7 +194,6 @@ def anonymous_bytes() -> int:
 
 def train_and_predict(folder: Path, n_steps: int, n_predicted: int) -> dict[str, float]:
     """Train and predict from a memory map, and watch the memory."""
-    from stdistill._training.trainer import Learning, TrainerOptions
     from stdistill.models.niche.card import ModelCard
     from stdistill.models.niche.fit_student import train_student
     from stdistill.models.niche.model import NicheModel
@@ -214,7 +214,7 @@ def train_and_predict(folder: Path, n_steps: int, n_predicted: int) -> dict[str,
     graph, _ = radius_graph(centers, RADIUS_UM, np.zeros(n_cells, dtype=np.int64))
     indptr, indices = graph.indptr, graph.indices
     del graph, _
-    network = {**SIZES["small"], "n_frequencies": 6, "dropout": 0.1, "head": "linear"}
+    size = {**SIZES["small"], "n_frequencies": 6, "dropout": 0.1, "head": "linear"}
     start = time.perf_counter()
     student = train_student(
         Neighborhoods(features, indptr, indices, centers, RADIUS_UM),
@@ -222,15 +222,21 @@ def train_and_predict(folder: Path, n_steps: int, n_predicted: int) -> dict[str,
         np.random.default_rng(0).normal(size=(n_cells, K)).astype(np.float32),
         np.ones(n_cells, dtype=bool),
         k=K,
-        network=network,
+        size=size,
         temperature=None,
         patience=None,
-        learning=Learning(batch_size=TRAINING_BATCH, learning_rate=1e-3, weight_decay=0.05, seed=0),
-        options=TrainerOptions(max_epochs=1, max_steps=n_steps, accelerator="cpu", progress_bar=False),
+        arguments={
+            **STUDENT_DEFAULTS,
+            "batch_size": TRAINING_BATCH,
+            "max_epochs": 1,
+            "max_steps": n_steps,
+            "accelerator": "cpu",
+            "progress_bar": False,
+        },
     )
     trained = time.perf_counter()
     names = [str(niche) for niche in range(K)]
-    card = ModelCard("distillation", K, "X_he", N_FEATURES, RADIUS_UM, names, names, network)
+    card = ModelCard("distillation", K, "X_he", N_FEATURES, RADIUS_UM, names, names, size)
     cells = spatial_order(centers)[:n_predicted]
     logits = NicheModel(student.network, card, student.history).predict(features, indptr, indices, centers, cells=cells)
     predicted = time.perf_counter()

@@ -9,9 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stdistill._slide.plan import CROP_PX
+from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_key, get_centers, get_table
-from stdistill._table.he.placement import he_frames
+from stdistill._table.checks import get_centers, get_table
+from stdistill._table.he.placement import cell_pixels, he_frames
 from stdistill._table.niches import logit_prefixes, niche_names, read_logits
 from stdistill._table.records import read_record
 
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 __all__ = ["he_crops", "he_pixels", "logits"]
-
-CROP_PX = 224
-"""Side of the crops, as the default of :func:`stdistill.pp.embed_he`."""
 
 
 def he_pixels(
@@ -63,28 +62,7 @@ def he_pixels(
     >>> sd.get.he_pixels(sdata).columns.tolist()
     ['x', 'y', 'image_key', 'mpp', 'on_image']
     """
-    table = get_table(data, table_key)
-    frames = he_frames(data, image_key=image_key, table_key=table_key)
-    centers = get_centers(table)
-    pixels = np.full((table.n_obs, 2), np.nan)
-    image_keys = np.full(table.n_obs, None, dtype=object)
-    mpp = np.full(table.n_obs, np.nan)
-    on_image = np.zeros(table.n_obs, dtype=bool)
-    for frame in frames:
-        pixels[frame.cells] = frame.to_px(centers[frame.cells])
-        image_keys[frame.cells] = frame.image_key
-        mpp[frame.cells] = frame.mpp
-        on_image[frame.cells] = frame.contains(pixels[frame.cells])
-    return pd.DataFrame(
-        {
-            "x": pixels[:, 0],
-            "y": pixels[:, 1],
-            "image_key": pd.Categorical(image_keys),
-            "mpp": mpp,
-            "on_image": on_image,
-        },
-        index=table.obs_names,
-    )
+    return cell_pixels(data, image_key=image_key, table_key=table_key)
 
 
 def logits(data: AnnData | SpatialData, key: str, *, table_key: str = schema.TABLE) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 import stdistill as sd
 from stdistill._cli import main
+from stdistill._runs import prepare
+from stdistill.tl import _evaluate
 
 OPTIONS = ["--encoder", "texture", "--expression-epochs", "1", "--teacher-epochs", "1", "--student-epochs", "1"]
 
@@ -46,8 +48,8 @@ def test_goes_on_and_refuses(out: Path, bundle: Path, tmp_path: Path, monkeypatc
         pytest.fail("was computed again")
 
     for name in ("nolan", "distill", "leiden"):
-        monkeypatch.setattr(sd.tl, name, fail)
-    monkeypatch.setattr(sd.pp, "embed_expression", fail)
+        monkeypatch.setattr(_evaluate, name, fail)
+    monkeypatch.setattr(prepare, "embed_expression", fail)
     arguments = ["evaluate", str(bundle), "--k", "3", *OPTIONS, "--out", str(copy)]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output

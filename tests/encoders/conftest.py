@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from stdistill.encoders import _registry, _timm
+from stdistill.encoders import _registry
 from stdistill.encoders._catalogue import CATALOGUE, UNI2_H
+from stdistill.encoders._loaders import timm as timm_loader
 
 COMMIT = "c0ffee" + 34 * "0"
 WEIGHTS = b"weights"
@@ -130,7 +131,7 @@ def small_uni2_h(monkeypatch: pytest.MonkeyPatch) -> None:
     """UNI2-h with one narrow block, under its own name."""
     uni2_h = CATALOGUE["uni2-h"]
     load = partial(
-        _timm.load,
+        timm_loader.load,
         "uni2-h",
         "vit_giant_patch14_224",
         arguments=SMALL_UNI2_H,

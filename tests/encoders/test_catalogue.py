@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import stdistill as sd
-from stdistill.encoders import _timm
 from stdistill.encoders._catalogue import CATALOGUE, RUNS_CODE
-from stdistill.encoders._timm import build_network
+from stdistill.encoders._loaders import timm as timm_loader
+from stdistill.encoders._loaders.timm import build_network
 
 ALL = [
     "texture",
@@ -84,7 +84,9 @@ def test_uni2_h_layers() -> None:
 
 def test_virchow2_pools_what_its_card_says() -> None:
     arguments = {**_arguments("virchow2"), "img_size": 28, "depth": 1, "embed_dim": 32, "num_heads": 2}
-    load = partial(_timm.load, "stand-in", "vit_huge_patch14_224", arguments=arguments, source="random", swiglu=True)
+    load = partial(
+        timm_loader.load, "stand-in", "vit_huge_patch14_224", arguments=arguments, source="random", swiglu=True
+    )
     images = torch.rand(2, 3, 28, 28)
     tokens = load()(images)
     assert tokens.shape == (2, 1 + 4 + 4, 32)
@@ -94,7 +96,7 @@ def test_virchow2_pools_what_its_card_says() -> None:
 
 def test_uni2_h_gives_its_normalised_class_token() -> None:
     arguments = {**_arguments("uni2-h"), "img_size": 28, "depth": 1, "embed_dim": 48, "num_heads": 3}
-    network: Any = _timm.load("x", "vit_giant_patch14_224", arguments=arguments, source="random", swiglu=True)
+    network: Any = timm_loader.load("x", "vit_giant_patch14_224", arguments=arguments, source="random", swiglu=True)
     images = torch.rand(2, 3, 28, 28)
     assert torch.equal(network(images), network.forward_features(images)[:, 0])
 

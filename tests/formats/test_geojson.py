@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stdistill._formats.geojson import label_by_polygons, points_of_cells
+from stdistill._formats.geojson import label_by_polygons
+from stdistill._measures.labels import Labels
+from stdistill._table.annotations import FRAMES, points_of_cells
 from stdistill._table.he.placement import he_frames
-from stdistill._table.labels import Labels
 from stdistill._table.records import write_record
 
 CENTERS = np.array([[5.0, 5], [15, 5], [25, 5], [95, 95]])
@@ -32,7 +33,7 @@ def write(path: Path, content: Any) -> Path:
 
 
 def labels(path: Path, content: Any) -> list[str | None]:
-    return named(label_by_polygons(CENTERS, write(path / "annotations.geojson", content), "um"))
+    return named(label_by_polygons(CENTERS, write(path / "annotations.geojson", content), FRAMES["um"]))
 
 
 def named(found: Labels) -> list[str | None]:
@@ -79,14 +80,14 @@ def test_features_without_a_class_are_passed_over(tmp_path: Path) -> None:
 
 def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no file of polygons"):
-        label_by_polygons(CENTERS, tmp_path / "nowhere.geojson", "um")
+        label_by_polygons(CENTERS, tmp_path / "nowhere.geojson", FRAMES["um"])
     for content in ({"features": [{"properties": {}}]}, 3, [1], [{"geometry": {"type": "Square"}}]):
         with pytest.raises(ValueError, match="is not GeoJSON with features"):
             labels(tmp_path, content)
     path = tmp_path / "text.geojson"
     path.write_text("no json")
     with pytest.raises(ValueError, match="is not GeoJSON"):
-        label_by_polygons(CENTERS, path, "um")
+        label_by_polygons(CENTERS, path, FRAMES["um"])
     with pytest.raises(ValueError, match=r"None of the 1 features of .* is a polygon with a class"):
         labels(tmp_path, [square(0, 10)])
 
@@ -97,7 +98,7 @@ def test_polygons_that_cover_no_cell(tmp_path: Path) -> None:
         labels(tmp_path, [far])
     path = write(tmp_path / "annotations.geojson", [far, far, square(0, 10, name="Tumor 2")])
     with pytest.warns(UserWarning, match=r"Only 1 of the 3 polygons of .* taken to be in pixels of the H&E"):
-        found = label_by_polygons(CENTERS, path, "px")
+        found = label_by_polygons(CENTERS, path, FRAMES["px"])
     assert named(found) == ["Tumor 2", None, None, None]
 
 
@@ -105,9 +106,9 @@ def test_cells_that_are_nowhere_in_the_frame(tmp_path: Path) -> None:
     points = CENTERS.copy()
     points[1] = np.nan
     path = write(tmp_path / "annotations.geojson", [square(0, 30, name="in")])
-    assert named(label_by_polygons(points, path, "px")) == ["in", None, "in", None]
+    assert named(label_by_polygons(points, path, FRAMES["px"])) == ["in", None, "in", None]
     with pytest.raises(ValueError, match="No cell has a place in pixels of the H&E"):
-        label_by_polygons(np.full_like(points, np.nan), path, "px")
+        label_by_polygons(np.full_like(points, np.nan), path, FRAMES["px"])
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_pixels_of_the_he_by_hand(make_slide: Callable, tmp_path: Path, he_to_um
 
     points = points_of_cells(slide, "px")
     np.testing.assert_allclose(points, pixels)
-    assert named(label_by_polygons(points, path, "px")) == ["a", "b", "c", None]
+    assert named(label_by_polygons(points, path, FRAMES["px"])) == ["a", "b", "c", None]
     np.testing.assert_array_equal(points_of_cells(slide, "um"), centers)
 
     table = slide["table"].copy()  # alone it knows by its record, or not at all

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.patches import Rectangle
 
 import stdistill as sd
-from stdistill.tl._composition_jsd import CompositionJSD
+from stdistill._measures.composition import CompositionJSD
 
 
 @pytest.fixture

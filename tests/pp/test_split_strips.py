@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spatialdata.models import Image2DModel
 
 import stdistill as sd
-from stdistill._table.he.placement import crop_origins
+from stdistill._slide.plan import crop_origins
 
 
 def test_strips_by_hand(make_cells: Callable) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stdistill._runs.folder import Run, replacing
+from stdistill._runs.folder import Run
+from stdistill._support.files import replacing
 
 
 def open_run(folder: Path | None, **parameters: object) -> Run:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stdistill._slide import plan as plan_module
+from stdistill._slide.glass import background_color
 from stdistill._slide.plan import chunks_under, plan_crops
-from stdistill._slide.pyramid import SlideLevel, background_color, level_for
+from stdistill._slide.pyramid import SlideLevel, level_for
 from stdistill._slide.windows import read_windows, sample_chunks
 
 GLASS = np.array([251, 252, 253], dtype=np.uint8)

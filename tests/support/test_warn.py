@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import stdistill as sd
+from stdistill._formats.alignment import read_alignment
 
 
 def test_warnings_point_at_the_callers_line(make_cells: Callable) -> None:
@@ -13,5 +14,5 @@ def test_warnings_point_at_the_callers_line(make_cells: Callable) -> None:
         sd.pp.neighborhoods(make_cells(500), radius_um=0.01)
     assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match="mirrors") as caught:
-        sd.pp._alignment.read_alignment(np.diag([-1.0, 1, 1]))
+        read_alignment(np.diag([-1.0, 1, 1]))
     assert caught[0].filename == __file__

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stdistill._table.annotations import annotated_folds, check_fit
-from stdistill._table.labels import Labels
+from stdistill._measures.labels import Labels
+from stdistill._table.annotations import check_fit
+from stdistill.tl._pathology_probe import annotated_folds
 
 
 @pytest.fixture

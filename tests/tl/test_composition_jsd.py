@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 
 import stdistill as sd
-from stdistill.tl._composition_jsd import jensen_shannon, pair_niches, random_pairings
+from stdistill._measures.composition import jensen_shannon, pair_niches, random_pairings
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

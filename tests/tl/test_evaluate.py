@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import stdistill as sd
-from stdistill._flows import protocol
 from stdistill._table.records import write_record
+from stdistill.tl import _evaluate
 
 EPOCHS = {"teacher_epochs": 1, "student_epochs": 1}
 
@@ -55,14 +55,14 @@ def forbid(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         pytest.fail("was computed again")
 
     for name in names:
-        monkeypatch.setattr(sd.tl, name, fail)
+        monkeypatch.setattr(_evaluate, name, fail)
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sd.tl, name, stop)
+    monkeypatch.setattr(_evaluate, name, stop)
 
 
 def test_tables_are_those_of_the_single_functions(evaluated: Evaluated) -> None:
@@ -148,7 +148,6 @@ def test_as_text(evaluated: Evaluated) -> None:
 
 def test_goes_on_after_a_kill(evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    monkeypatch.setattr(protocol, "draw_methods", lambda *args, **kwargs: None)  # which takes seconds
     with monkeypatch.context() as patch:
         stop_at(patch, "leiden")
         with pytest.raises(KeyboardInterrupt):
@@ -253,7 +252,7 @@ def test_a_split_of_strings_and_polygons_in_pixels(
         for method in ("teacher", "student", "he_nolan", "he_leiden"):
             cells.obs[f"{method}_k{k}_niche"] = evaluated.cells.obs[f"{method}_k{k}_niche"]
 
-    monkeypatch.setattr(protocol, "_fit_methods", fitted_before)
+    monkeypatch.setattr(_evaluate, "_fit_methods", fitted_before)
     found = sd.tl.evaluate(cells, ks=[3], cell_type_key="cell_type", polygons=path, **EPOCHS)
     for name, table in found.tables.items():
         of_3 = evaluated.result.tables[name].query("k == 3").reset_index(drop=True)

@@ -13,7 +13,8 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import KNeighborsClassifier
 
 import stdistill as sd
-from stdistill.tl._leiden import nearest_names, search_resolution
+from stdistill._measures.matching import nearest_names
+from stdistill._measures.resolution import search_resolution
 
 
 @pytest.fixture
@@ -43,6 +44,18 @@ def test_finds_tissues_in_both_groups(cells: ad.AnnData, test: str) -> None:
     assert (record["k"], record["n_clusters"], record["n_clusters_test"], record["test"]) == (5, 5, 5, test)
     sizes = niches[cells.obs["split"] == "train"].value_counts(sort=False)
     assert sizes.is_monotonic_decreasing
+
+
+def test_by_the_other_package(cells: ad.AnnData) -> None:
+    """igraph and leidenalg find the same communities where these are clear."""
+    both = cells.copy()
+    sd.tl.leiden(both, k=5)
+    sd.tl.leiden(both, k=5, flavor="leidenalg", key_added="other")
+    labelled = both.obs["other_niche"].notna()
+    assert adjusted_rand_score(both.obs["he_leiden_niche"][labelled], both.obs["other_niche"][labelled]) == 1
+    assert both.uns["stdistill"]["leiden_other"]["flavor"] == "leidenalg"
+    with pytest.raises(ValueError, match=r"flavor must be one of \['igraph', 'leidenalg'\], found 'louvain'"):
+        sd.tl.leiden(cells, k=5, flavor="louvain")
 
 
 def test_the_training_cells_alone_decide(cells: ad.AnnData) -> None:

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stdistill as sd
+from stdistill._measures.matching import best_partners
 from stdistill._table.niches import PALETTE
 from stdistill._table.records import read_record
-from stdistill.tl._match_niches import best_partners
 
 RED, GREEN, BLUE = "#ff0000", "#00ff00", "#0000ff"
 

@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
-from stdistill._training.sampling import TILE_SIZE, NeighborhoodDataset, TileSampler, spatial_order
-from stdistill._training.trainer import request_loader
-from stdistill.models.niche.batches import Neighborhoods
+from stdistill._training.sampling import TILE_SIZE, TileSampler, spatial_order
 
 
 def batches(sampler: TileSampler, epoch: int = 0) -> list[np.ndarray]:
     sampler.set_epoch(epoch)
-    return [request.cells for request in sampler]
+    return [request.rows for request in sampler]
 
 
 def test_an_epoch_shows_each_cell_at_most_once() -> None:
@@ -82,16 +78,3 @@ def test_spatial_order_slide_by_slide() -> None:
 
 def test_spatial_order_of_one_place() -> None:
     assert spatial_order(np.ones((4, 2))).tolist() == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("n_workers", [0, 2])
-def test_batches_do_not_depend_on_workers(make_neighborhoods: Callable[..., Neighborhoods], n_workers: int) -> None:
-    data = make_neighborhoods()
-    sampler = TileSampler(np.arange(200), batch_size=50, seed=0)
-    loaded = list(request_loader(sampler, NeighborhoodDataset(data), n_workers=n_workers))
-    assert len(loaded) == len(sampler)
-    for batch, request in zip(loaded, sampler, strict=True):
-        expected = data.batch(data.tokens(request.cells))
-        assert batch.centers.tolist() == request.cells.tolist()
-        assert batch.features.equal(expected.features)
-        assert all(a.rows.equal(b.rows) for a, b in zip(batch.blocks, expected.blocks, strict=True))

@@ -58,9 +58,10 @@ def command(
     annotations), figures (niches_k10.png, .pdf), the models, and manifest.json. The same command goes on from the
     folder after a kill.
     """
-    from stdistill._flows.prepare import Source, Training, read_slide
-    from stdistill._flows.protocol import Asked, run_protocol
+    from stdistill._flows.evaluate import evaluate_slide
+    from stdistill._runs.evaluation import Asked
     from stdistill._runs.folder import Run
+    from stdistill._runs.prepare import Source, Training, read_slide
     from stdistill._table import schema
 
     ks = tuple(dict.fromkeys(ks))
@@ -76,5 +77,5 @@ def command(
     has_cell_types = schema.CELL_TYPE in slide.tables[schema.TABLE].obs
     cell_type_key = schema.CELL_TYPE if has_cell_types else None
     asked = Asked(ks, cell_type_key, polygons=annotations, polygons_unit=polygons_unit)
-    evaluation = run_protocol(run, slide, asked, training, encoder=encoder)
+    evaluation = evaluate_slide(run, slide, asked, training, encoder=encoder)
     click.echo(f"\n{evaluation}\n\nWrote the tables, figures and models to {out}.")

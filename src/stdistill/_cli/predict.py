@@ -37,18 +37,17 @@ def command(
     if given and data.is_file():
         msg = f"{' and '.join(given)} go with a Xenium bundle; {data} is a file, whose features are there already."
         raise click.UsageError(msg)
-    import hashlib
-
     from stdistill._flows.predict import load_student, map_niches, read_bundle, read_table
-    from stdistill._flows.prepare import Source
     from stdistill._runs.folder import Run
-    from stdistill.models.niche.model import CARD
+    from stdistill._runs.prepare import Source
+    from stdistill._support.files import digest_file
+    from stdistill.models.saved import CARD
 
     model = load_student(student)
     run = Run(
         out,
         command="predict",
-        parameters={"student_sha256": hashlib.sha256((student / CARD).read_bytes()).hexdigest()},
+        parameters={"student_sha256": digest_file(student / CARD)},
         asked={
             "student": student,
             "data": data,

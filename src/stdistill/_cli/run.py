@@ -33,9 +33,9 @@ def command(
     agreement (agreement.csv), figures (niches.png, .pdf; training.png), the H&E features (features/) and manifest.json.
     The same command goes on from the folder after a kill.
     """
-    from stdistill._flows.prepare import Source, Training
     from stdistill._flows.run import map_niches
     from stdistill._runs.folder import Run
+    from stdistill._runs.prepare import Source, Training
 
     source = Source(bundle, he_image, he_alignment, cell_types)
     training = Training(expression_epochs, teacher_epochs, student_epochs, seed)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from stdistill._table.checks import check_integer
+from stdistill._support.checks import check_integer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,8 +13,9 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import MISSING, Palette, category_colors, write_colors
 from stdistill._drawing.legend import draw_legend, legend_width
 from stdistill._drawing.view import TITLE_IN, Bounds, View, draw_cells, draw_view, make_view
-from stdistill._table.checks import check_key, get_table
-from stdistill._table.labels import Labels
+from stdistill._measures.labels import Labels
+from stdistill._support.checks import check_key
+from stdistill._table.checks import get_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

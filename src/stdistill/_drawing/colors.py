@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from anndata import AnnData
 
-from stdistill._table.checks import check_key
+from stdistill._support.checks import check_key
 from stdistill._table.niches import colors_of, default_colors
 
 if TYPE_CHECKING:

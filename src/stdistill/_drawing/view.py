@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from anndata import AnnData
 
-from stdistill._table.checks import check_positive, get_centers, get_table, is_spatialdata
+from stdistill._support.checks import check_positive
+from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.he.placement import HEFrame, he_frames
 
 if TYPE_CHECKING:
@@ -164,7 +165,8 @@ def paint(centers: FloatArray, bounds: Bounds, size_um: float) -> IntArray:
 
 def read_background(data: AnnData | SpatialData, image_key: str, table_key: str, bounds: Bounds) -> Background:
     """Read the part of an H&E within the bounds, from the pyramid level that suits a panel."""
-    from stdistill._slide.pyramid import level_for, slide_levels
+    from stdistill._slide.pyramid import level_for
+    from stdistill._table.he.images import slide_levels
 
     if not is_spatialdata(data):
         msg = f"image_key={image_key!r} needs a SpatialData with that image; an AnnData holds none."

@@ -18,11 +18,10 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm.auto import tqdm
 
 from stdistill._features.store import FeatureStore, Fingerprint, prepare_store
-from stdistill._slide.crops import CropCutter, prepare, prepared_px
-from stdistill._slide.plan import Window
+from stdistill._slide.crops import CropCutter
+from stdistill._slide.plan import Slide, Window
 from stdistill._slide.windows import read_windows
 from stdistill._support.quiet import quiet
-from stdistill._table.he.plans import Slide
 from stdistill.encoders._encoder import Encoder, Precision
 
 BATCH_SIZE_CPU = 32
@@ -172,6 +171,20 @@ class _Windows(IterableDataset[dict[str, Any]]):
             slide = tasks[0].slide
             for pixels in read_windows(slide.plan.level, [task.window for task in tasks], slide.background):
                 yield {"pixels": torch.from_numpy(pixels)}
+
+
+def prepare(images: Tensor, encoder: Encoder) -> Tensor:
+    """Cut the centre that the encoder takes, and normalise it."""
+    if encoder.input_px is not None:
+        margin = (images.shape[-1] - encoder.input_px) // 2
+        images = images[..., margin : margin + encoder.input_px, margin : margin + encoder.input_px]
+    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (encoder.mean, encoder.std))
+    return (images / 255 - mean) / std
+
+
+def prepared_px(encoder: Encoder, crop_px: int) -> int:
+    """Side that crops are resampled to before :func:`prepare`."""
+    return encoder.resize_px or encoder.input_px or crop_px
 
 
 def run_encoder(encoder: Encoder, module: nn.Module, images: Tensor, precision: Precision) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
 
+from stdistill._support.files import describe_changes
 from stdistill._support.warn import warn
 
 FEATURES = "features.npy"
@@ -118,7 +119,7 @@ def prepare_store(
         if not (folder / FINGERPRINT).is_file():
             msg = f"store={str(folder)!r} exists and is no store of features: name a folder that is new or empty."
             raise FileExistsError(msg)
-        changes = _changes(json.loads((folder / FINGERPRINT).read_text()), fingerprint)
+        changes = describe_changes(json.loads((folder / FINGERPRINT).read_text()), fingerprint)
         if resume and not changes:
             return
         if changes:
@@ -153,12 +154,3 @@ def _create(folder: Path, fingerprint: Fingerprint, cell_ids: npt.NDArray[Any], 
         new.rename(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-
-
-def _changes(before: Fingerprint, now: Fingerprint) -> str:
-    """Say in which entries two fingerprints differ."""
-    return ", ".join(
-        f"{key}: {before.get(key)!r}, now {now.get(key)!r}"
-        for key in dict.fromkeys([*now, *before])
-        if before.get(key) != now.get(key)
-    )

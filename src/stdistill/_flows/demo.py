@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from anndata import AnnData
 
-import stdistill as sd
+from stdistill import datasets, pl, pp, tl
 
 N_NICHES = 8
 """Niches of the simulated tissue, and of the models."""
@@ -33,32 +33,32 @@ def run_demo(out: Path, *, n_cells: int, seed: int) -> pd.DataFrame:
     """
     import matplotlib.pyplot as plt
 
-    bundle = sd.datasets.simulate_xenium(out / "outs", n_cells=n_cells, n_niches=N_NICHES, seed=seed)
-    slide = sd.pp.read_xenium(bundle)
-    sd.pp.split_strips(slide)
-    sd.pp.neighborhoods(slide)
-    sd.pp.embed_he(slide, encoder="texture", store=out / "features")
-    sd.pp.embed_expression(slide, max_epochs=EXPRESSION_EPOCHS, seed=seed)
+    bundle = datasets.simulate_xenium(out / "outs", n_cells=n_cells, n_niches=N_NICHES, seed=seed)
+    slide = pp.read_xenium(bundle)
+    pp.split_strips(slide)
+    pp.neighborhoods(slide)
+    pp.embed_he(slide, encoder="texture", store=out / "features")
+    pp.embed_expression(slide, max_epochs=EXPRESSION_EPOCHS, seed=seed)
 
     cells = slide["table"]
-    student = sd.tl.distill(cells, k=N_NICHES, max_epochs=STUDENT_EPOCHS, seed=seed)
+    student = tl.distill(cells, k=N_NICHES, max_epochs=STUDENT_EPOCHS, seed=seed)
     truth = pd.read_parquet(out / "outs_truth.parquet").set_index("cell_id")["niche"]
     cells.obs["true_niche"] = pd.Categorical(cells.obs["cell_id"].map(truth).astype(str))
-    sd.tl.match_niches(cells, reference_key="true_niche", key="teacher_niche")
-    sd.tl.match_niches(cells, reference_key="teacher_niche", key="student_niche")
+    tl.match_niches(cells, reference_key="true_niche", key="teacher_niche")
+    tl.match_niches(cells, reference_key="teacher_niche", key="student_niche")
 
     student.save(out / "student")
     cells.write_h5ad(out / "cells.h5ad")
     with plt.rc_context({"backend": "agg"}):
-        sd.pl.niches(cells, keys=["true_niche", "teacher_niche", "student_niche"], save=out / "niches.png")
-        sd.pl.crops(slide, save=out / "crops.png")
-        sd.pl.training(student, save=out / "training.png")
+        pl.niches(cells, keys=["true_niche", "teacher_niche", "student_niche"], save=out / "niches.png")
+        pl.crops(slide, save=out / "crops.png")
+        pl.training(student, save=out / "training.png")
     return _compare(cells)
 
 
 def _compare(cells: AnnData) -> pd.DataFrame:
-    by_teacher = sd.tl.agreement(cells, keys=["student_niche"])
-    by_truth = sd.tl.agreement(cells, reference_key="true_niche", keys=["teacher_niche", "student_niche"])
+    by_teacher = tl.agreement(cells, keys=["student_niche"])
+    by_truth = tl.agreement(cells, reference_key="true_niche", keys=["teacher_niche", "student_niche"])
     rows = pd.concat([by_teacher.assign(reference="teacher_niche"), by_truth.assign(reference="true_niche")])
     test = rows[rows["split"] == "test"]
     return test[["method", "reference", "ari", "nmi", "n_cells"]].reset_index(drop=True)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from anndata import AnnData
 
-import stdistill as sd
+from stdistill import pl
 from stdistill._drawing.colors import MISSING
 from stdistill._drawing.view import draw_view, make_view
-from stdistill._runs.folder import replacing
+from stdistill._support.files import replacing
 from stdistill._table import schema
 from stdistill._table.checks import get_table, is_spatialdata
 
@@ -54,7 +54,7 @@ def draw_methods(data: AnnData | SpatialData, titles: Mapping[str, str], path: P
     if has_image:
         draw_view(panels[0], view, "H&E")
     maps = panels[int(has_image) : n_panels]
-    sd.pl.niches(data, keys=list(titles), title=list(titles.values()), ax=maps, table_key=table_key)
+    pl.niches(data, keys=list(titles), title=list(titles.values()), ax=maps, table_key=table_key)
     for panel in maps:
         panel.get_legend().remove()
     handles = _legend(get_table(data, table_key), next(iter(titles)))

@@ -8,14 +8,17 @@ import anndata as ad
 import h5py
 from anndata import AnnData
 
-import stdistill as sd
-from stdistill._flows.prepare import Source, read_slide
-from stdistill._runs.folder import Run, replacing
+from stdistill import pl, pp, tl
+from stdistill._runs.folder import Run
+from stdistill._runs.prepare import Source, read_slide
 from stdistill._runs.results import describe_inputs, describe_slide
+from stdistill._slide.scale import is_same_mpp
+from stdistill._support.checks import check_key
+from stdistill._support.files import replacing
 from stdistill._table import schema
-from stdistill._table.checks import check_key
-from stdistill._table.fitting.inputs import NEIGHBORS
-from stdistill._table.fitting.origin import find_difference, is_same_mpp, known_origin, origin_of_card
+from stdistill._table.fitting.origin import find_difference, known_origin, origin_of_card
+from stdistill._table.graph import NEIGHBORS
+from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.records import read_record
 from stdistill.encoders import Encoder
 from stdistill.encoders._encoder import UNKNOWN_REVISION
@@ -29,7 +32,7 @@ def load_student(folder: Path) -> NicheModel:
     """Load a model, and raise unless it is a student."""
     model = NicheModel.load(folder)
     if model.card.kind != "distillation":
-        msg = f"{folder} holds a model of {model.card.kind}; expected a student, as sd.tl.distill returns it."
+        msg = f"{folder} holds a model of {model.card.kind}; expected a student, as tl.distill returns it."
         raise ValueError(msg)
     return model
 
@@ -42,11 +45,11 @@ def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None) 
     run.check_input(describe_slide(cells, counts=False))  # before features of another slide would be replaced
     run.step(
         card.feature_key,
-        lambda: sd.pp.embed_he(
+        lambda: pp.embed_he(
             slide,
             encoder=encoders,
             crop_px=card.crop_px or 0,  # known, as is the next: `_find_encoders`
-            mpp=_find_mpp(float(read_record(cells, "read_xenium")["mpp"]), card.mpp or 0),
+            mpp=_find_mpp(cells, card.mpp or 0),
             key_added=card.feature_key,
             store=None if run.folder is None else run.folder / "features",
         ),
@@ -76,7 +79,7 @@ def read_table(path: Path, card: ModelCard) -> AnnData:
     if "library_key" in read_record(cells, "neighborhoods"):
         msg = (
             f"{path} holds several slides, whose cells may overlap: give each in a file of its own, or use "
-            "sd.tl.predict(library_key=…) in Python."
+            "tl.predict(library_key=…) in Python."
         )
         raise ValueError(msg)
     check_card(cells, card.feature_key, card)
@@ -86,9 +89,9 @@ def read_table(path: Path, card: ModelCard) -> AnnData:
 def map_niches(run: Run, cells: AnnData, model: NicheModel) -> AnnData:
     """Predict the niches of cells that have features, and write table and figures; the features are not among them."""
     key = model.card.feature_key
-    run.step(NEIGHBORS, lambda: sd.pp.neighborhoods(cells, radius_um=model.radius_um))
+    run.step(NEIGHBORS, lambda: pp.neighborhoods(cells, radius_um=model.radius_um))
     run.check_input({**describe_slide(cells, counts=False), **describe_inputs(cells, [key])})
-    run.step(schema.STUDENT, lambda: sd.tl.predict(cells, model))
+    run.step(schema.STUDENT, lambda: tl.predict(cells, model))
     if cells.obs["student_niche"].isna().all():
         msg = f"No cell got a niche: .obsm[{key!r}] is NaN for all cells, or all are in the buffer of the split."
         raise ValueError(msg)
@@ -96,9 +99,9 @@ def map_niches(run: Run, cells: AnnData, model: NicheModel) -> AnnData:
     niches = AnnData(obs=cells.obs, obsm={schema.SPATIAL: cells.obsm[schema.SPATIAL]}, uns=uns)
     if run.folder is not None:
         with replacing(run.folder / "niches.png") as new:
-            sd.pl.niches(niches, keys="student_niche", save=new)
+            pl.niches(niches, keys="student_niche", save=new)
         with replacing(run.folder / "confidence.png") as new:
-            sd.pl.confidence(niches, keys="student_confidence", save=new)
+            pl.confidence(niches, keys="student_confidence", save=new)
         with replacing(run.folder / "niches.h5ad") as new:
             niches.write_h5ad(new)
     return niches
@@ -119,7 +122,7 @@ def _find_encoders(card: ModelCard, name: str | None) -> list[Encoder]:
     if card.stain_normalization is not None:
         msg = (
             "The student's H&E was stain-normalised: compute the features of the slide with "
-            "sd.pp.embed_he(stain_normalization=…) as you did then, and give the h5ad."
+            "pp.embed_he(stain_normalization=…) as you did then, and give the h5ad."
         )
         raise ValueError(msg)
     try:
@@ -142,6 +145,8 @@ def _find_encoders(card: ModelCard, name: str | None) -> list[Encoder]:
     return encoders
 
 
-def _find_mpp(native: float, trained: float) -> float | None:
+def _find_mpp(cells: AnnData, trained: float) -> float | None:
     """Return the µm per pixel to resample to; `None`, the image's own pixels, where they are as large."""
-    return None if is_same_mpp(native, trained) else trained
+    slide = read_slide_record(cells)
+    native = None if slide is None else slide.mpp
+    return None if native is not None and is_same_mpp(native, trained) else trained

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from anndata import AnnData
 
-import stdistill as sd
+from stdistill import pl, tl
 from stdistill._flows.figures import draw_methods
-from stdistill._flows.prepare import Source, Training, fit_student, fit_teacher, prepare, read_slide, split
-from stdistill._runs.folder import Run, replacing
+from stdistill._runs.folder import Run
+from stdistill._runs.prepare import Source, Training, fit_model, prepare, read_slide, split
+from stdistill._support.files import replacing
 from stdistill._table import schema
+from stdistill.models import NicheModel
 
 
 def map_niches(run: Run, source: Source, *, k: int, encoder: str, training: Training) -> pd.DataFrame:
@@ -19,9 +22,11 @@ def map_niches(run: Run, source: Source, *, k: int, encoder: str, training: Trai
     slide = read_slide(run, source)
     split(run, slide)
     cells = prepare(run, slide, training, encoder=encoder)
-    fit_teacher(run, cells, schema.TEACHER, k=k, use_rep=schema.EXPRESSION_LATENT, training=training)
-    fit_student(run, cells, schema.STUDENT, k=k, teacher_key=schema.TEACHER, training=training)
-    agreement = sd.tl.agreement(cells, keys="student_niche")
+    teacher, student = schema.TEACHER, schema.STUDENT
+    fit = partial(fit_model, run, cells, training=training, k=k)
+    fit(teacher, tl.nolan, max_epochs=training.teacher_epochs)
+    fit(student, tl.distill, teacher_key=teacher, max_epochs=training.student_epochs)
+    agreement = tl.agreement(cells, keys="student_niche")
     if run.folder is not None:
         folder = run.folder
         with replacing(folder / "agreement.csv") as new:
@@ -35,7 +40,7 @@ def map_niches(run: Run, source: Source, *, k: int, encoder: str, training: Trai
 
 def _draw_training(folder: Path) -> None:
     with replacing(folder / "training.png") as new:
-        sd.pl.training(sd.models.NicheModel.load(folder / schema.STUDENT), save=new)
+        pl.training(NicheModel.load(folder / schema.STUDENT), save=new)
 
 
 def _write(cells: AnnData, path: Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
-from anndata import AnnData
 
 from stdistill._support.warn import warn
-from stdistill._table import schema
-
-logger = logging.getLogger("stdistill")
 
 
 def find_cell_groups(folder: Path, cell_groups: str | Path | None) -> Path | None:
@@ -28,37 +26,37 @@ def find_cell_groups(folder: Path, cell_groups: str | Path | None) -> Path | Non
     return found[0] if found else None
 
 
-def write_cell_groups(adata: AnnData, path: Path) -> None:
-    """Write the groups to ``.obs["cell_type"]`` and, where there are colours, ``.uns["cell_type_colors"]``.
+class CellGroups(NamedTuple):
+    """The groups of the cells of a slide."""
 
-    Cells that the file leaves out, as 10x's own files do, get no label.
-    """
+    labels: pd.Categorical[str]
+    """One for each cell, missing where the file leaves it out, as 10x's own files do some."""
+    colors: npt.NDArray[np.object_] | None
+    """Of the categories; `None` where the file has none, or not for all."""
+    n_known: int
+    """Cells that the file names."""
+
+
+def read_cell_groups(path: Path, cell_ids: pd.Series) -> CellGroups:
+    """Read the groups of the cells with these ids."""
     groups = pd.read_csv(path, dtype=str)
     if not {"cell_id", "group"} <= set(groups.columns):
         msg = f"{path.name} has the columns {list(groups.columns)}; expected cell_id, group and perhaps color."
         raise ValueError(msg)
     groups = groups.drop_duplicates("cell_id").set_index("cell_id")
-    ids = adata.obs["cell_id"].astype(str)
-    n_known = int(ids.isin(groups.index).sum())
+    n_known = int(cell_ids.isin(groups.index).sum())
     if n_known == 0:
         msg = (
             f"None of the {len(groups)} cells in {path.name} (such as {groups.index[:2].tolist()}) is on this "
-            f"slide (such as {ids.iloc[:2].tolist()}): the file belongs to another one."
+            f"slide (such as {cell_ids.iloc[:2].tolist()}): the file belongs to another one."
         )
         raise ValueError(msg)
     n_foreign = len(groups) - n_known
     if n_foreign:
         warn(f"{n_foreign} cells in {path.name} are not on this slide and are ignored.")
-    labels = pd.Categorical(groups["group"].reindex(ids).to_numpy())
-    adata.obs[schema.CELL_TYPE] = labels
+    labels = pd.Categorical(groups["group"].reindex(cell_ids).to_numpy())
+    colors = None
     if "color" in groups:
-        colors = groups.groupby("group")["color"].first().reindex(labels.categories)
-        if colors.notna().all():
-            adata.uns[f"{schema.CELL_TYPE}_colors"] = colors.to_numpy()
-    logger.info(
-        'Wrote .obs["%s"]: %d groups, %d of %d cells labelled.',
-        schema.CELL_TYPE,
-        len(labels.categories),
-        n_known,
-        adata.n_obs,
-    )
+        by_group = groups.groupby("group")["color"].first().reindex(labels.categories)
+        colors = by_group.to_numpy() if by_group.notna().all() else None
+    return CellGroups(labels, colors, n_known)

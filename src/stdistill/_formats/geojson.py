@@ -13,44 +13,16 @@ import shapely
 from shapely.errors import ShapelyError
 from shapely.geometry import shape
 
+from stdistill._measures.labels import Labels
 from stdistill._support.warn import warn
-from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_table
-from stdistill._table.labels import Labels
-from stdistill.get import he_pixels
 
 if TYPE_CHECKING:
-    from anndata import AnnData
-    from spatialdata import SpatialData
+    pass
 
 logger = logging.getLogger("stdistill")
 
-FRAMES = {
-    "px": "pixels of the H&E at full resolution",
-    "um": f'µm, in the frame of .obsm["{schema.SPATIAL}"]',
-}
-"""What polygons may be drawn in, by their unit."""
 
-
-def points_of_cells(
-    data: AnnData | SpatialData, unit: str, *, image_key: str = schema.HE_IMAGE, table_key: str = schema.TABLE
-) -> npt.NDArray[np.float64]:
-    """Return the cell centres (n, 2) in the frame of polygons of this unit; NaN for cells of no region."""
-    centers = get_centers(get_table(data, table_key))
-    if unit == "um":
-        return centers
-    try:
-        pixels = he_pixels(data, image_key=image_key, table_key=table_key)
-    except (KeyError, ValueError) as error:
-        msg = (
-            f"Polygons are taken to be in {FRAMES['px']}, and where the cells lie there is not known. {error.args[0]} "
-            f'Polygons in {FRAMES["um"]}, are read with polygons_unit="um".'
-        )
-        raise ValueError(msg) from error
-    return pixels[["x", "y"]].to_numpy()
-
-
-def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, unit: str) -> Labels:
+def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, frame: str) -> Labels:
     """Label each cell with the class of the smallest polygon it lies in.
 
     Parameters
@@ -60,8 +32,8 @@ def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, unit: s
     path
         GeoJSON: a FeatureCollection or a list of features, as QuPath exports them. The class is
         ``properties.classification`` (its ``name`` or ``names``, or a string), else ``properties.name``.
-    unit
-        Of points and polygons, one of `FRAMES`, for messages.
+    frame
+        What points and polygons are in, for messages.
     """
     polygons, classes = _read_polygons(Path(path))
     # Where polygons overlap the last one counts: the smallest, which lies in the others.
@@ -69,7 +41,7 @@ def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, unit: s
     polygons, classes = polygons[order], classes[order]
     placed = np.flatnonzero(np.isfinite(points).all(axis=1))
     if not len(placed):
-        msg = f"No cell has a place in {FRAMES[unit]}, in which the polygons of {path} are taken to be."
+        msg = f"No cell has a place in {frame}, in which the polygons of {path} are taken to be."
         raise ValueError(msg)
     inside, found = shapely.STRtree(shapely.points(points[placed])).query(polygons, predicate="intersects")
     cells = placed[found]
@@ -78,7 +50,7 @@ def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, unit: s
         cells_span = shapely.total_bounds(shapely.points(points[placed]))
         where = (
             f"they span {_extent(shapely.total_bounds(polygons))}, the cells {_extent(cells_span)}. Both are taken to "
-            f"be in {FRAMES[unit]}; polygons_unit= says what the polygons are in."
+            f"be in {frame}; polygons_unit= says what the polygons are in."
         )
         if not n_covering:
             msg = f"The {len(polygons)} polygons of {path} cover no cell: {where}"

@@ -13,16 +13,15 @@ import numpy.typing as npt
 from stdistill._formats.alignment import Alignment, check_cells_on_image, read_alignment
 from stdistill._formats.tiff import RGB, SlideImage, read_slide_image
 from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, inside
+from stdistill._slide.glass import stained
+from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
 from stdistill._support.warn import warn
-from stdistill._table.he.placement import MAX_MPP_DISAGREEMENT
 
 if TYPE_CHECKING:
     from xarray import DataTree
 
 logger = logging.getLogger("stdistill")
 
-GLASS_DARKNESS = 40
-"""Glass is never darker than this (of 255), also where Otsu's threshold parts dark from bright tissue."""
 MIN_SHARE_ON_TISSUE = 0.5
 OVERVIEW_PX = 2048
 """Tissue is told from glass on the first pyramid level that is no larger than this."""
@@ -166,18 +165,15 @@ def _multiscale(image: SlideImage) -> DataTree:
 
 def _share_on_tissue(image: SlideImage, px: FloatArray) -> float | None:
     """Share of cells on stained pixels, by Otsu's threshold on the darkest colour; `None` without a small level."""
-    from skimage.filters import threshold_otsu
-
     small = [level for level in image.levels if max(level.shape) <= OVERVIEW_PX]
     if not small:
         return None
     overview: npt.NDArray[np.uint8] = small[0].compute()
     scale = np.array(overview.shape[:0:-1]) / image.levels[0].shape[:0:-1]
-    darkness = 255 - overview.min(axis=0)
-    stained = darkness > min(threshold_otsu(darkness), GLASS_DARKNESS)
+    tissue = stained(overview)
     px = px * scale
-    x, y = px[inside(px, (stained.shape[0], stained.shape[1]))].astype(np.int64).T
-    share = float(stained[y, x].mean())
+    x, y = px[inside(px, (tissue.shape[0], tissue.shape[1]))].astype(np.int64).T
+    share = float(tissue[y, x].mean())
     if share < MIN_SHARE_ON_TISSUE:
         warn(f"Only {share:.1%} of the cells on the H&E lie on stained tissue: the alignment seems to be off.")
     return share

@@ -12,12 +12,11 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from stdistill._support.checks import check_finite
 from stdistill._support.warn import warn
-from stdistill._table import schema
-from stdistill._table.checks import check_finite
 
 if TYPE_CHECKING:
-    from spatialdata import SpatialData
+    pass
 
 SPECS = "experiment.xenium"
 MATRIX = "cell_feature_matrix.h5"
@@ -25,9 +24,6 @@ CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
 MASKS = "cells.zarr.zip"
 PIXEL_SIZE_UM = 0.2125
 """µm per pixel of the morphology image of every Xenium slide so far."""
-NOMINAL_RADIUS_UM = 5.0
-"""Radius of a cell whose area nobody wrote down."""
-CIRCLES = "cell_circles"
 
 
 @dataclass(frozen=True)
@@ -103,32 +99,6 @@ def read_cells(bundle: XeniumBundle) -> pd.DataFrame:
     advice = f"Leave them out of {bundle.cells.name} and {bundle.matrix.name}, or segment the slide again."
     check_finite(cells[["x_centroid", "y_centroid"]].to_numpy(np.float64), cells.index.to_numpy(), advice)
     return cells
-
-
-def read_part(bundle: XeniumBundle, cells: pd.DataFrame, table_key: str) -> SpatialData:
-    """Read the matrix and the centres of a folder that holds little else, such as those on GEO."""
-    import scanpy as sc
-    from spatialdata import SpatialData, sanitize_table
-    from spatialdata.models import ShapesModel, TableModel
-    from spatialdata.transformations import Scale
-
-    adata = sc.read_10x_h5(bundle.matrix, gex_only=True)
-    centers = cells[["x_centroid", "y_centroid"]].to_numpy(np.float64)
-    adata.obs = cells.drop(columns=["x_centroid", "y_centroid"]).set_index(adata.obs_names)
-    adata.obs["cell_id"] = adata.obs_names
-    adata.obs["region"] = pd.Categorical([CIRCLES] * len(cells))
-    adata.obsm[schema.SPATIAL] = centers
-    radius = np.full(len(cells), NOMINAL_RADIUS_UM)
-    if "cell_area" in cells:
-        known = cells["cell_area"].to_numpy() > 0
-        radius[known] = np.sqrt(cells["cell_area"].to_numpy()[known] / np.pi)
-    to_morphology_px = Scale([1 / bundle.pixel_size] * 2, axes=("x", "y"))
-    circles = ShapesModel.parse(
-        centers, geometry=0, radius=radius, index=cells.index, transformations={"global": to_morphology_px}
-    )
-    sanitize_table(adata)  # people's CSVs have columns of any name
-    table = TableModel.parse(adata, region=CIRCLES, region_key="region", instance_key="cell_id")
-    return SpatialData.init_from_elements({CIRCLES: circles, table_key: table})
 
 
 def _find(path: Path, *names: str) -> Path | None:

@@ -11,6 +11,10 @@ import scanpy as sc
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
+from stdistill._measures.resolution import Flavor
+
+N_ITERATIONS: dict[Flavor, int] = {"igraph": 2, "leidenalg": -1}
+"""Of Leiden: what scanpy recommends for the one, and its default for the other, until nothing changes."""
 EXACT_UP_TO = 50_000
 """Beyond so many cells neighbours are found approximately: the exact search takes 10 s of computing for these, and four
 times that for twice as many; the other one 3 s, and 30 s to compile."""
@@ -53,9 +57,12 @@ class NeighborSearch:
 class FeatureGraph:
     """Cells connected to those with the most similar features."""
 
-    def __init__(self, features: npt.NDArray[np.float32], n_neighbors: int, seed: int) -> None:
+    def __init__(
+        self, features: npt.NDArray[np.float32], n_neighbors: int, seed: int, flavor: Flavor = "igraph"
+    ) -> None:
         self._features = features
         self._seed = seed
+        self._flavor = flavor
         self._search = NeighborSearch(len(features), n_neighbors, seed)
         self._cells = ad.AnnData(obs={"cell": np.arange(len(features)).astype(str)}, obsm={"features": features})
         sc.pp.neighbors(self._cells, use_rep="features", transformer=self._search, random_state=seed)
@@ -70,8 +77,8 @@ class FeatureGraph:
         sc.tl.leiden(
             self._cells,
             resolution=resolution,
-            flavor="igraph",
-            n_iterations=2,
+            flavor=self._flavor,
+            n_iterations=N_ITERATIONS[self._flavor],
             directed=False,
             random_state=self._seed,
         )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +18,7 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill._runs.results import load_results, save_results
+from stdistill._support.files import describe_changes, replacing
 from stdistill._support.warn import warn
 
 logger = logging.getLogger("stdistill")
@@ -82,7 +82,7 @@ class Run:
         found = None if self.folder is None else _read_manifest(self.folder)
         if found is not None:
             _check_same(found, self._manifest, self.folder)
-            changes = _changes(found["versions"], self._manifest["versions"])
+            changes = describe_changes(found["versions"], self._manifest["versions"])
             if changes:
                 warn(f"The run in {self.folder} goes on with other versions ({changes}).")
             self._manifest |= {name: found[name] for name in ("input", "started", "steps")}
@@ -95,7 +95,7 @@ class Run:
     def check_input(self, facts: Mapping[str, Any]) -> None:
         """Keep what the input is told by, or raise when it was told by something else before."""
         known = self._manifest["input"]
-        changes = _changes({**facts, **known}, {**known, **facts})
+        changes = describe_changes({**facts, **known}, {**known, **facts})
         if changes:
             msg = (
                 f"The folder {self.folder} is of a run on another slide or with other features ({changes}). Name "
@@ -158,18 +158,6 @@ class Run:
                 new.write_text(json.dumps(self._manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to; what was written appears under `path` when all of it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".new-{path.name}")  # what a kill leaves is replaced by the next run
-    try:
-        yield new
-        os.replace(new, path)
-    finally:
-        new.unlink(missing_ok=True)
-
-
 def _read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of an earlier run; `None` when the folder is new or empty."""
     path = folder / MANIFEST
@@ -189,22 +177,13 @@ def _check_same(found: Mapping[str, Any], new: Mapping[str, Any], folder: Path |
         {"command": each["command"], "stdistill": each["versions"]["stdistill"], **each["parameters"]}
         for each in (found, new)
     )
-    changes = _changes(before, now)
+    changes = describe_changes(before, now)
     if changes:
         msg = (
             f"The folder {folder} is of a run with other parameters ({changes}). Run it with those, name another "
             "folder for the results, or remove this one."
         )
         raise ValueError(msg)
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Say in which entries two dictionaries differ."""
-    return ", ".join(
-        f"{key}: {before.get(key)!r}, now {now.get(key)!r}"
-        for key in dict.fromkeys([*now, *before])
-        if before.get(key) != now.get(key)
-    )
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""Cuts crops out of a window on the device, and prepares them for an encoder."""
+"""Cuts crops out of a window on the device, and resamples them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stdistill._slide.affine import Float64Array
 from stdistill._slide.plan import CropPlan, Window
-from stdistill.encoders._encoder import Encoder, Interpolation
+from stdistill._support.arrays import Interpolation
 
 
 class CropCutter:
@@ -57,20 +57,6 @@ class CropCutter:
         starts, which = np.unique(self.fractions[part, axis], return_inverse=True)
         weights = resampling_weights(starts, float(self.plan.box_side[axis]), n_in, n_out, interpolation)
         return torch.from_numpy(weights if len(weights) == 1 else weights[which])
-
-
-def prepare(images: Tensor, encoder: Encoder) -> Tensor:
-    """Cut the centre that the encoder takes, and normalise it."""
-    if encoder.input_px is not None:
-        margin = (images.shape[-1] - encoder.input_px) // 2
-        images = images[..., margin : margin + encoder.input_px, margin : margin + encoder.input_px]
-    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (encoder.mean, encoder.std))
-    return (images / 255 - mean) / std
-
-
-def prepared_px(encoder: Encoder, crop_px: int) -> int:
-    """Side that crops are resampled to before :func:`prepare`."""
-    return encoder.resize_px or encoder.input_px or crop_px
 
 
 def resampling_weights(

@@ -9,9 +9,11 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import Float64Array
+from stdistill._slide.affine import Float64Array, FloatArray
 from stdistill._slide.pyramid import SlideLevel
 
+CROP_PX = 224
+"""Side of a crop (Hizmi et al. 2026, section 5.2)."""
 WINDOW_PX = 2048
 """Windows have about this side: 15 MB to upload, and a margin of crops around them that is small beside it."""
 
@@ -49,6 +51,25 @@ class CropPlan:
         whole = np.all(self.level.factor == 1)
         width, height = self.box_side.astype(int) if whole else np.ceil(self.box_side).astype(int) + 1
         return int(width), int(height)
+
+
+@dataclass(frozen=True)
+class Slide:
+    """What is read of one H&E."""
+
+    plan: CropPlan
+    background: npt.NDArray[np.uint8]
+    """Colour (3,) of what lies off the image."""
+
+
+def crop_origins(px: FloatArray, crop_px: int) -> npt.NDArray[np.int64]:
+    """Upper left pixels (x, y) of the square crops of `crop_px` pixels that are centred best on `px`.
+
+    A crop covers the pixels [origin, origin + `crop_px`) of both axes. Everything that needs to know what a
+    crop shows asks here.
+    """
+    origins: npt.NDArray[np.int64] = np.floor(px - crop_px / 2 + 0.5).astype(np.int64)
+    return origins
 
 
 def plan_crops(level: SlideLevel, cells: npt.NDArray[np.int64], origins: npt.NDArray[np.int64], side: int) -> CropPlan:

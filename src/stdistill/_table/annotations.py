@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 from anndata import AnnData
 
 from stdistill._measures.blocks import Fold, block_folds, blocks_of
+from stdistill._measures.labels import Labels, check_several
+from stdistill._support.arrays import Rows
+from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_integer, check_key, check_positive, get_centers, get_table
-from stdistill._table.labels import (
-    IntArray,
-    Labels,
-    check_several,
-    held_out,
-    read_labels,
-    read_split,
-    split_group,
-)
+from stdistill._table.checks import get_centers, get_table
+from stdistill._table.he.placement import cell_pixels
+from stdistill._table.labels import held_out, read_split, split_group
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -33,69 +29,48 @@ BLOCK_UM = 500.0
 GAP_UM = 120.0
 
 
-def annotated_folds(
-    data: AnnData | SpatialData,
+FRAMES = {
+    "px": "pixels of the H&E at full resolution",
+    "um": f'µm, in the frame of .obsm["{schema.SPATIAL}"]',
+}
+"""What polygons may be drawn in, by their unit."""
+
+
+def points_of_cells(
+    data: AnnData | SpatialData, unit: str, *, image_key: str = schema.HE_IMAGE, table_key: str = schema.TABLE
+) -> npt.NDArray[np.float64]:
+    """Return the cell centres (n, 2) in the frame of polygons of this unit; NaN for cells of no region."""
+    centers = get_centers(get_table(data, table_key))
+    if unit == "um":
+        return centers
+    try:
+        pixels = cell_pixels(data, image_key=image_key, table_key=table_key)
+    except (KeyError, ValueError) as error:
+        msg = (
+            f"Polygons are taken to be in {FRAMES['px']}, and where the cells lie there is not known. {error.args[0]} "
+            f'Polygons in {FRAMES["um"]}, are read with polygons_unit="um".'
+        )
+        raise ValueError(msg) from error
+    return pixels[["x", "y"]].to_numpy()
+
+
+def folds_of(
+    adata: AnnData,
+    truth: Labels,
     *,
-    label_key: str | None,
-    polygons: str | Path | None,
-    polygons_unit: PolygonsUnit,
-    labels: Sequence[str] | None = None,
-    protocol: Protocol = "blocks",
-    split_key: str | None = schema.SPLIT,
-    n_folds: int = N_FOLDS,
-    block_um: float = BLOCK_UM,
-    gap_um: float = GAP_UM,
-    image_key: str = schema.HE_IMAGE,
-    table_key: str = schema.TABLE,
-) -> tuple[Labels, IntArray, list[Fold]]:
-    """Return the annotations, the cells to be fitted and scored, and their folds; it takes no niches.
-
-    Parameters are those of `pathology_probe`, and so is what is raised for them.
-    """
-    _check_parameters(label_key, polygons, polygons_unit, protocol, n_folds, block_um, gap_um)
-    adata = get_table(data, table_key)
-    if polygons is None:
-        truth = read_labels(adata, str(label_key), "label_key", hint=None)
-    else:
-        from stdistill._formats.geojson import label_by_polygons, points_of_cells
-
-        points = points_of_cells(data, polygons_unit, image_key=image_key, table_key=table_key)
-        truth = label_by_polygons(points, polygons, polygons_unit)
-    truth = _restrict(truth, labels)
-    if protocol == "split":
-        return truth, *_split_folds(adata, truth, split_key)
-    return truth, *_spatial_folds(adata, truth, split_key, n_folds, block_um, gap_um)
-
-
-def _check_parameters(
-    label_key: str | None,
-    polygons: str | Path | None,
-    polygons_unit: str,
-    protocol: str,
+    protocol: Protocol,
+    split_key: str | None,
     n_folds: int,
     block_um: float,
     gap_um: float,
-) -> None:
-    if (label_key is None) == (polygons is None):
-        msg = "Give the annotations either as label_key=, a column of .obs, or as polygons=, a GeoJSON file."
-        raise ValueError(msg)
-    for name, value, known in (
-        ("polygons_unit", polygons_unit, get_args(PolygonsUnit)),
-        ("protocol", protocol, get_args(Protocol)),
-    ):
-        if value not in known:
-            msg = f"{name} must be one of {list(known)}, found {value!r}."
-            raise ValueError(msg)
-    check_integer(n_folds, "n_folds", minimum=2)
-    check_positive(block_um, "block_um")
-    if gap_um != 0:
-        check_positive(gap_um, "gap_um")
-    if gap_um > block_um:
-        msg = f"gap_um must be at most block_um, {block_um:g}, found {gap_um:g}."
-        raise ValueError(msg)
+) -> tuple[Rows, list[Fold]]:
+    """Return the cells to be fitted and scored, and their folds; parameters are those of `pathology_probe`."""
+    if protocol == "split":
+        return _split_folds(adata, truth, split_key)
+    return _spatial_folds(adata, truth, split_key, n_folds, block_um, gap_um)
 
 
-def _restrict(truth: Labels, labels: Sequence[str] | None) -> Labels:
+def restrict(truth: Labels, labels: Sequence[str] | None) -> Labels:
     """Drop the cells whose annotation is not among `labels`."""
     if labels is None:
         return truth
@@ -105,7 +80,7 @@ def _restrict(truth: Labels, labels: Sequence[str] | None) -> Labels:
     return Labels(np.where(keep, truth.codes, -1), truth.names)
 
 
-def _split_folds(adata: AnnData, truth: Labels, split_key: str | None) -> tuple[IntArray, list[Fold]]:
+def _split_folds(adata: AnnData, truth: Labels, split_key: str | None) -> tuple[Rows, list[Fold]]:
     split = read_split(adata, split_key)
     if split is None:
         msg = 'protocol="split" needs a split: write one with sd.pp.split_strips, or use protocol="blocks".'
@@ -126,7 +101,7 @@ def _split_folds(adata: AnnData, truth: Labels, split_key: str | None) -> tuple[
 
 def _spatial_folds(
     adata: AnnData, truth: Labels, split_key: str | None, n_folds: int, block_um: float, gap_um: float
-) -> tuple[IntArray, list[Fold]]:
+) -> tuple[Rows, list[Fold]]:
     group, cells = held_out(adata, split_key)
     annotated = np.flatnonzero(cells & truth.known)
     _check_annotations(truth, annotated)
@@ -150,7 +125,7 @@ def _spatial_folds(
     return annotated, folds
 
 
-def check_fit(truth: Labels, fit: IntArray, having: str = "") -> None:
+def check_fit(truth: Labels, fit: Rows, having: str = "") -> None:
     """Raise unless the cells that a fold is fitted to have several annotations; `having` says how they were chosen."""
     present = np.unique(truth.codes[fit])
     if len(present) < 2:
@@ -159,7 +134,7 @@ def check_fit(truth: Labels, fit: IntArray, having: str = "") -> None:
         raise ValueError(msg)
 
 
-def _check_annotations(truth: Labels, annotated: IntArray) -> None:
+def _check_annotations(truth: Labels, annotated: Rows) -> None:
     if not len(annotated):
         msg = "No cell that could be scored is annotated. Give split_key=None to take all cells."
         raise ValueError(msg)

@@ -1,9 +1,7 @@
-"""Checks of what users pass in: each says what was found, what was expected and what to do."""
+"""What a table has to hold: each check says what was found, what was expected and what to do."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._support.checks import check_finite, check_key
 from stdistill._table import schema
 from stdistill._table.records import read_record
 
@@ -47,15 +46,6 @@ def copy_table(data: AnnData | SpatialData, table_key: str) -> AnnData | Spatial
 
     elements = {name: element for _, name, element in data.gen_elements()}
     return SpatialData.init_from_elements({**elements, table_key: table.copy()}, attrs=dict(data.attrs))
-
-
-def check_key(key: str, available: Collection[str], what: str, *, argument: str, hint: str | None = None) -> None:
-    """Raise a `KeyError` that lists what there is when `key` is not in `available`."""
-    if key in available:
-        return
-    names = ", ".join(repr(name) for name in sorted(map(str, available))) or "none"
-    msg = f"{argument}={key!r} is not {what}; there is: {names}."
-    raise KeyError(msg if hint is None else f"{msg} {hint}")
 
 
 def get_centers(adata: AnnData) -> npt.NDArray[np.float64]:
@@ -109,41 +99,3 @@ def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
     )
     split: pd.Series = adata.obs[split_key].astype(object)
     return split.where(split.notna(), None)
-
-
-def check_name(name: str, argument: str) -> None:
-    """Raise unless `name` can be a key in a table that is written to disk."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9.-][\w.-]*", name, flags=re.ASCII):
-        msg = f"{argument} must be a name of letters, digits, '_', '-' and '.', found {name!r}."
-        raise ValueError(msg)
-
-
-def check_finite(centers: npt.NDArray[np.floating], cell_ids: npt.NDArray[np.object_], advice: str) -> None:
-    """Raise a `ValueError` that names the cells whose centre is NaN or infinite."""
-    bad = ~np.isfinite(centers).all(axis=1)
-    if not bad.any():
-        return
-    shown = ", ".join(map(str, cell_ids[bad][:5])) + (", …" if bad.sum() > 5 else "")
-    msg = f"{bad.sum()} of {len(centers)} cells have a NaN or infinite centre ({shown}). {advice}"
-    raise ValueError(msg)
-
-
-def check_positive(value: float, argument: str) -> None:
-    """Raise unless `value` is a positive, finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        msg = f"{argument} must be a number, found {value!r} ({type(value).__name__})."
-        raise TypeError(msg)
-    if not (np.isfinite(value) and value > 0):
-        msg = f"{argument} must be positive and finite, found {value!r}."
-        raise ValueError(msg)
-
-
-def check_integer(value: int, argument: str, *, minimum: int, maximum: int | None = None) -> None:
-    """Raise unless `value` is an integer of at least `minimum` and at most `maximum`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        msg = f"{argument} must be an integer, found {value!r} ({type(value).__name__})."
-        raise TypeError(msg)
-    if value < minimum or (maximum is not None and value > maximum):
-        upper = "" if maximum is None else f" and at most {maximum}"
-        msg = f"{argument} must be at least {minimum}{upper}, found {value}."
-        raise ValueError(msg)

@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._measures.labels import Labels
+from stdistill._support.arrays import Mask
+from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_key, get_split
+from stdistill._table.checks import get_split
 
 NICHE_SUFFIX = "_niche"
 WRITERS = "Niches are written by sd.tl.nolan, sd.tl.distill, sd.tl.predict and sd.tl.leiden."
+CELL_TYPE_HINT = "Read one with sd.pp.read_xenium(cell_groups=...), or set it."
 ALL_CELLS = "all"
 """Name of the one group when there is no split."""
-
-BoolArray = npt.NDArray[np.bool_]
-IntArray = npt.NDArray[np.intp]
-
-
-class Labels(NamedTuple):
-    """A categorical column of ``.obs``."""
-
-    codes: IntArray
-    """Number of each cell's category, -1 where it has none."""
-    names: list[str]
-    """The categories."""
-
-    @property
-    def known(self) -> BoolArray:
-        """The cells that have a label."""
-        return self.codes >= 0
 
 
 def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRITERS) -> Labels:
@@ -80,7 +65,7 @@ def read_split(adata: AnnData, split_key: str | None) -> Labels | None:
     return Labels(split.codes.astype(np.intp), list(map(str, split.categories)))
 
 
-def split_group(split: Labels, group: str) -> BoolArray:
+def split_group(split: Labels, group: str) -> Mask:
     """Return the cells of a group of the split, of which there must be some."""
     cells = split.codes == split.names.index(group) if group in split.names else np.zeros(len(split.codes), dtype=bool)
     if not cells.any():
@@ -90,26 +75,9 @@ def split_group(split: Labels, group: str) -> BoolArray:
     return cells
 
 
-def held_out(adata: AnnData, split_key: str | None) -> tuple[str, BoolArray]:
+def held_out(adata: AnnData, split_key: str | None) -> tuple[str, Mask]:
     """Return the cells that measures are taken on and the name of their group: the test cells, without a split all."""
     split = read_split(adata, split_key)
     if split is None:
         return ALL_CELLS, np.ones(adata.n_obs, dtype=bool)
     return schema.TEST, split_group(split, schema.TEST)
-
-
-def cross_table(rows: Labels, columns: Labels, cells: BoolArray) -> npt.NDArray[np.int64]:
-    """Count the `cells` of each pair of labels: (categories of `rows` × categories of `columns`)."""
-    shape = len(rows.names), len(columns.names)
-    used = cells & rows.known & columns.known
-    pairs = rows.codes[used] * shape[1] + columns.codes[used]
-    return np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
-
-
-def check_several(labels: Labels, cells: BoolArray, what: str) -> None:
-    """Raise unless the `cells` have at least two different labels: with one there is nothing to compare."""
-    present = np.unique(labels.codes[cells])
-    if len(present) < 2:
-        name = labels.names[present[0]]
-        msg = f"{what} has the one label {name!r} in the {cells.sum()} cells compared; at least two are needed."
-        raise ValueError(msg)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._table.checks import check_name
+from stdistill._support.checks import check_name
 
 # fmt: off
 PALETTE = (

@@ -30,6 +30,9 @@ CELL_TYPE = "cell_type"
 HE_LEIDEN = "he_leiden"
 """Prefix of ``.obs["he_leiden_niche"]``."""
 
+CHOOSE_K = "choose_k"
+"""Record of how stable the niches are for each number of them."""
+
 ADDED_BY: dict[str, str | None] = {
     "embed_he": HE_FEATURES,
     "embed_expression": EXPRESSION_LATENT,

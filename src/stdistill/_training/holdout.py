@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stdistill.models.niche.batches import Floats, Integers
+from stdistill._support.arrays import Floats, Integers
 
 SHARE = 0.1
 """Share of the training cells that are held out."""

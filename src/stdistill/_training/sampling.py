@@ -1,4 +1,4 @@
-"""Which cells a batch is made of."""
+"""Which rows a batch is made of."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
-from stdistill.models.niche.batches import Floats, Integers, Neighborhoods, TokenBatch
+from stdistill._support.arrays import Floats, Integers
 
 TILE_SIZE = 16
 """Neighbouring cells that enter a batch together: they share most of their tokens, and learning is as good as from
@@ -18,33 +18,33 @@ scattered cells (measured; with tiles of 64 and more it is worse)."""
 class BatchRequest(NamedTuple):
     """What a batch is made from."""
 
-    cells: Integers
-    """The centres."""
+    rows: Integers
+    """Of the data."""
     seed: tuple[int, ...]
     """For whatever is drawn at random in making it: different in every batch, the same in every run."""
 
 
 class TileSampler(Sampler[BatchRequest]):
-    """Batches of compact tiles from all over the slides, in a new order each epoch.
+    """Batches of compact tiles from all over the rows, in a new order each epoch.
 
-    A step's cells do not depend on how many processes share it. What is left over at the end of an epoch is left out,
-    other cells each time.
+    A step's rows do not depend on how many processes share it. What is left over at the end of an epoch is left out,
+    other rows each time.
 
     Parameters
     ----------
-    cells
-        In spatial order, see `spatial_order`.
+    rows
+        In an order in which neighbours are near, such as `spatial_order`.
     batch_size
-        Cells per batch and process.
+        Rows per batch and process.
     seed
         Of the orders.
     rank, n_ranks
         Number of this process, and of all of them.
     """
 
-    def __init__(self, cells: Integers, *, batch_size: int, seed: int, rank: int = 0, n_ranks: int = 1) -> None:
-        self.cells = np.resize(cells, max(len(cells), n_ranks))
-        self.batch_size = min(batch_size, len(self.cells) // n_ranks)
+    def __init__(self, rows: Integers, *, batch_size: int, seed: int, rank: int = 0, n_ranks: int = 1) -> None:
+        self.rows = np.resize(rows, max(len(rows), n_ranks))
+        self.batch_size = min(batch_size, len(self.rows) // n_ranks)
         self.seed = seed
         self.rank = rank
         self.n_ranks = n_ranks
@@ -55,25 +55,15 @@ class TileSampler(Sampler[BatchRequest]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.cells) // (self.batch_size * self.n_ranks)
+        return len(self.rows) // (self.batch_size * self.n_ranks)
 
     def __iter__(self) -> Iterator[BatchRequest]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        tiles = (np.arange(len(self.cells)) + rng.integers(TILE_SIZE)) // TILE_SIZE
-        shuffled = self.cells[np.argsort(rng.permutation(tiles[-1] + 1)[tiles], kind="stable")]
+        tiles = (np.arange(len(self.rows)) + rng.integers(TILE_SIZE)) // TILE_SIZE
+        shuffled = self.rows[np.argsort(rng.permutation(tiles[-1] + 1)[tiles], kind="stable")]
         for step in range(len(self)):
             start = (step * self.n_ranks + self.rank) * self.batch_size
             yield BatchRequest(shuffled[start : start + self.batch_size], (self.seed, self.epoch, step, self.rank))
-
-
-class NeighborhoodDataset(Dataset[TokenBatch]):
-    """Makes the batch of a request: the neighbourhoods of its cells, whole."""
-
-    def __init__(self, neighborhoods: Neighborhoods) -> None:
-        self.neighborhoods = neighborhoods
-
-    def __getitem__(self, request: BatchRequest) -> TokenBatch:
-        return self.neighborhoods.batch(self.neighborhoods.tokens(request.cells))
 
 
 def spatial_order(centers: Floats, libraries: Integers | None = None) -> Integers:

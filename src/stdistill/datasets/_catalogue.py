@@ -256,7 +256,7 @@ SLIDES = (
 
 def find_slide(name: str) -> XeniumSlide:
     """Return the slide of that name."""
-    from stdistill._table.checks import check_key
+    from stdistill._support.checks import check_key
 
     slides = {slide.name: slide for slide in SLIDES}
     check_key(name, slides, "a public slide", argument="name", hint="sd.datasets.list() describes them.")

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stdistill.encoders import _conch, _timm, _transformers
 from stdistill.encoders._encoder import Encoder
+from stdistill.encoders._loaders import conch, timm, transformers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +54,7 @@ def _timm_encoder(
     """Describe an encoder that timm builds; all of them take 224 px."""
     class_and_mean = card.setdefault("pooling", CLASS_TOKEN) == CLASS_AND_MEAN
     load = partial(
-        _timm.load, name, architecture, arguments=arguments, source=source, swiglu=swiglu, class_and_mean=class_and_mean
+        timm.load, name, architecture, arguments=arguments, source=source, swiglu=swiglu, class_and_mean=class_and_mean
     )
     return Encoder(name=name, source=source, load=load, input_px=224, **card)
 
@@ -200,7 +200,7 @@ _ENCODERS = (
         name="phikon-v2",
         source="owkin/phikon-v2",
         dim=1024,
-        load=partial(_transformers.load, "phikon-v2", pooling="class", source="owkin/phikon-v2"),
+        load=partial(transformers.load, "phikon-v2", pooling="class", source="owkin/phikon-v2"),
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         input_px=224,
@@ -215,7 +215,7 @@ _ENCODERS = (
         name="midnight",
         source="kaiko-ai/midnight",
         dim=3072,
-        load=partial(_transformers.load, "midnight", pooling="class_and_mean", source="kaiko-ai/midnight"),
+        load=partial(transformers.load, "midnight", pooling="class_and_mean", source="kaiko-ai/midnight"),
         mean=(0.5, 0.5, 0.5),
         std=(0.5, 0.5, 0.5),
         input_px=224,
@@ -232,7 +232,7 @@ _ENCODERS = (
             name=f"hibou-{size}",
             source=source,
             dim=dim,
-            load=partial(_transformers.load, f"hibou-{size}", pooling="pooler", source=source, runs_code=True),
+            load=partial(transformers.load, f"hibou-{size}", pooling="pooler", source=source, runs_code=True),
             mean=HIBOU_MEAN,
             std=HIBOU_STD,
             input_px=224,
@@ -253,7 +253,7 @@ _ENCODERS = (
         name="conch",
         source="MahmoodLab/conch",
         dim=512,
-        load=partial(_conch.load, "conch", source="MahmoodLab/conch"),
+        load=partial(conch.load, "conch", source="MahmoodLab/conch"),
         mean=CLIP_MEAN,
         std=CLIP_STD,
         input_px=448,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from stdistill._support.files import digest_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,8 +37,7 @@ def find_weights(path: Path) -> Path:
 
 def fingerprint(path: Path) -> str:
     """Hash a file of weights, so that features of other weights are told apart; about a second per GB."""
-    with path.open("rb") as file:
-        return as_fingerprint(hashlib.file_digest(file, "sha256").hexdigest())
+    return as_fingerprint(digest_file(path))
 
 
 def as_fingerprint(sha256: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from stdistill._table.checks import check_integer, check_name
+from stdistill._support.arrays import Interpolation
+from stdistill._support.checks import check_integer, check_name
 
 if TYPE_CHECKING:
     from torch import nn
 
-Interpolation = Literal["bilinear", "bicubic"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 UNKNOWN_REVISION = "unknown"

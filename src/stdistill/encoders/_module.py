@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import re
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from stdistill._support.arrays import Interpolation
+from stdistill._support.files import digest
 from stdistill.encoders._checkpoint import as_fingerprint
-from stdistill.encoders._encoder import Encoder, Interpolation, Precision
+from stdistill.encoders._encoder import Encoder, Precision
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,9 +103,9 @@ def _copy(module: nn.Module) -> nn.Module:
 def _hash_weights(module: nn.Module) -> str:
     import torch
 
-    digest = hashlib.sha256(type(module).__qualname__.encode())
+    parts: list[str | bytes] = [type(module).__qualname__]
     for key, value in module.state_dict().items():
         if isinstance(value, torch.Tensor):
-            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return as_fingerprint(digest.hexdigest())
+            parts.append(f"{key} {value.dtype} {tuple(value.shape)}")
+            parts.append(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return as_fingerprint(digest(*parts))

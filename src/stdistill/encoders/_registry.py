@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stdistill._support.warn import warn
-from stdistill.encoders import _timm
-from stdistill.encoders._access import RANDOM, TIMEOUT_S, check, is_local
+from stdistill.encoders._access import TIMEOUT_S, check
 from stdistill.encoders._catalogue import CATALOGUE, RUNS_CODE
 from stdistill.encoders._checkpoint import find_weights, fingerprint
 from stdistill.encoders._encoder import Encoder
+from stdistill.encoders._hub import RANDOM, is_local
+from stdistill.encoders._loaders import timm as timm_loader
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,9 +81,9 @@ def get(name: str, *, weights: str | Path | None = None, trust_remote_code: bool
     source = _own_source(weights)
     known = registered().get(name)
     if known is None:
-        if not _timm.is_timm_name(name):
+        if not timm_loader.is_timm_name(name):
             raise KeyError(_suggest(name))
-        encoder = _timm.describe(name, source=source)
+        encoder = timm_loader.describe(name, source=source)
     elif source is None:
         encoder = known
     elif name in _own or known.source is None:

@@ -1,21 +1,23 @@
-"""What is trained: the niche network and its card."""
+"""What is trained: the niche models, saved and loaded."""
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stdistill.models.niche.model import NicheModel
+    from stdistill.models.saved import load
 
-__all__ = ["NicheModel"]
+__all__ = ["NicheModel", "load"]
+
+_WHERE = {"NicheModel": "stdistill.models.niche.model:NicheModel", "load": "stdistill.models.saved:load"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the model, and torch with it, when it is first used."""
-    if name == "NicheModel":
-        from stdistill.models.niche.model import NicheModel
-
-        return NicheModel
+    """Import a model, and torch with it, when it is first used."""
+    if name in _WHERE:
+        return resolve_name(_WHERE[name])
     msg = f"module 'stdistill.models' has no attribute {name!r}"
     raise AttributeError(msg)
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import logging
 import math
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from importlib.metadata import version
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +18,10 @@ import scvi
 import torch
 from anndata import AnnData
 from lightning.pytorch.utilities.seed import isolate_rng
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from torch import Tensor
 
-CARD = "card.json"
-WEIGHTS = "weights.safetensors"
-FORMAT = 1
-"""Of the card: a saved model of another format is refused."""
+from stdistill._support.quiet import quiet
+from stdistill.models.saved import Card, SavedModel
 
 ARCHITECTURE = {
     "n_hidden": 128,
@@ -51,21 +44,51 @@ LATENT_BATCH = 4096
 
 
 @dataclass(frozen=True)
-class ExpressionModel:
-    """A trained scVI model: its weights, and what is needed to rebuild and to judge it."""
+class ExpressionCard(Card):
+    """What an expression model says of itself."""
 
     genes: list[str]
     libraries: list[str]
     """Slides that the decoder knows, in its order."""
     n_latent: int
-    training: dict[str, Any]
-    """Number of cells, parameters, the loss (evidence lower bound) and the version of scVI."""
-    weights: dict[str, torch.Tensor]
+
+
+class ExpressionModel(SavedModel):
+    """A trained scVI model.
+
+    Parameters
+    ----------
+    card
+        Its genes, slides and size, and how it was trained.
+    weights
+        The tensors of scVI's module.
+    history
+        ``elbo_train``, the loss, one row per epoch.
+    """
+
+    kind: ClassVar[str] = "expression"
+    card_type: ClassVar[type[ExpressionCard]] = ExpressionCard
+    card: ExpressionCard
+
+    def __init__(self, card: ExpressionCard, weights: dict[str, Tensor], history: pd.DataFrame) -> None:
+        self.card = card
+        self.history = history
+        self._weights = weights
 
     @property
-    def sha256(self) -> str:
-        """Fingerprint of the weights: latents of two models must never meet."""
-        return hashlib.sha256(save(self.weights)).hexdigest()
+    def weights(self) -> dict[str, Tensor]:
+        """The tensors of scVI's module."""
+        return self._weights
+
+    @classmethod
+    def restore(cls, card: ExpressionCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
+        """Make the model again; one empty cell tells whether the weights fit, before anything is computed."""
+        model = cls(card, weights, history)
+        try:
+            model.encode(np.zeros((1, len(card.genes)), dtype=np.float32))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise RuntimeError(str(error)) from error
+        return model
 
     def encode(self, counts: Any) -> npt.NDArray[np.float32]:
         """Return the posterior means (n, n_latent) of `counts` (n, genes).
@@ -73,55 +96,15 @@ class ExpressionModel:
         scVI's encoder does not see which slide a cell is from (only its decoder does), so that all are passed as the
         first. It runs on the CPU whatever the model was trained on, so that a saved model gives the bits it gave then.
         """
+        card = self.card
         first = np.zeros(counts.shape[0], dtype=np.int64)
-        libraries = pd.Categorical.from_codes(first, categories=pd.Index(self.libraries))
-        with _registered(counts, self.genes, libraries, self.n_latent) as model:
-            model.module.load_state_dict(self.weights)
+        libraries = pd.Categorical.from_codes(first, categories=pd.Index(card.libraries))
+        with _registered(counts, card.genes, libraries, card.n_latent) as model:
+            model.module.load_state_dict(self._weights)
             model.module.eval()
             model.is_trained = True
             latent: npt.NDArray[np.float32] = model.get_latent_representation(batch_size=LATENT_BATCH)
         return latent
-
-    def save(self, folder: Path) -> None:
-        """Write the model to `folder`, which appears when all of it is written."""
-        card = {
-            "format": FORMAT,
-            "genes": self.genes,
-            "libraries": self.libraries,
-            "n_latent": self.n_latent,
-            "training": self.training,
-        }
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            new = Path(scratch) / "new"
-            new.mkdir()
-            (new / WEIGHTS).write_bytes(save(self.weights))
-            (new / CARD).write_text(json.dumps(card, indent=1) + "\n")
-            new.rename(folder)
-
-
-def load(folder: Path) -> ExpressionModel:
-    """Read a model that `ExpressionModel.save` wrote."""
-    absent = [name for name in (CARD, WEIGHTS) if not (folder / name).is_file()]
-    if absent:
-        theirs = " scVI's own files are not read, because opening them can run code." * (folder / "model.pt").is_file()
-        msg = (
-            f"There is no expression model in {folder}: {' and '.join(absent)} not found. "
-            f"sd.pp.embed_expression writes one with save=.{theirs}"
-        )
-        raise FileNotFoundError(msg)
-    try:
-        card = json.loads((folder / CARD).read_text())
-        if card.pop("format") != FORMAT:
-            msg = f"its format is not {FORMAT}"
-            raise ValueError(msg)
-        model = ExpressionModel(**card, weights=load_file(folder / WEIGHTS))
-        # One empty cell tells whether the weights fit, before anything is computed.
-        model.encode(np.zeros((1, len(model.genes)), dtype=np.float32))
-    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        msg = f"The expression model in {folder} cannot be read ({error}). Write it anew with save=."
-        raise ValueError(msg) from error
-    return model
 
 
 def train(
@@ -171,11 +154,13 @@ def train(
         "max_epochs": max_epochs,
         "batch_size": batch_size,
         "seed": seed,
-        "elbo_train": history["elbo_train"],
         "elbo_validation": history["elbo_validation"][-1],
         "scvi_version": scvi.__version__,
     }
-    return ExpressionModel(genes, names, n_latent, training, weights)
+    losses = pd.DataFrame({"elbo_train": history["elbo_train"]}).rename_axis("epoch")
+    versions = {package: version(package) for package in ("stdistill", "scvi-tools", "torch")}
+    card = ExpressionCard(genes, names, n_latent, training=training, versions=versions)
+    return ExpressionModel(card, weights, losses)
 
 
 def _default_epochs(n_cells: int) -> int:
@@ -205,7 +190,8 @@ def _registered(
     scVI notes tables in their `.uns` and `.obs` and keeps them alive in a register, draws from the global random
     number generators, and prints.
     """
-    with isolate_rng(), _quiet():
+    with isolate_rng(), quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+        warnings.filterwarnings("ignore", module=r"(lightning|scvi)\.")  # of nothing that a user can change
         torch.manual_seed(seed)
         obs = pd.DataFrame({"library": libraries}, index=pd.RangeIndex(counts.shape[0]).astype(str))
         adata = AnnData(counts, obs=obs, var=pd.DataFrame(index=genes))
@@ -215,17 +201,3 @@ def _registered(
             yield model
         finally:
             model.deregister_manager(adata)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence hints of Lightning and scVI that concern nothing a user can change; the progress bar goes to stderr."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
-            warnings.filterwarnings("ignore", module=r"(lightning|scvi)\.")
-            yield
-    finally:
-        logger.setLevel(level)

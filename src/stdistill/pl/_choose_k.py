@@ -12,6 +12,7 @@ from anndata import AnnData
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import MISSING, Palette, palette_colors
 from stdistill._drawing.matrix import check_frame
+from stdistill._measures.stability import COLUMNS
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.records import read_record
@@ -77,12 +78,10 @@ def choose_k(
     """
     from matplotlib.ticker import MaxNLocator
 
-    from stdistill.tl._choose_k import COLUMNS, STEP
-
     if not isinstance(data, pd.DataFrame):
-        record = read_record(get_table(data, table_key), STEP)
+        record = read_record(get_table(data, table_key), schema.CHOOSE_K)
         if not record:
-            msg = f'There is no .uns["{schema.RECORD}"]["{STEP}"]: run sd.tl.choose_k first.'
+            msg = f'There is no .uns["{schema.RECORD}"]["{schema.CHOOSE_K}"]: run sd.tl.choose_k first.'
             raise KeyError(msg)
         data = pd.DataFrame({column: record[column] for column in COLUMNS})
     check_frame(data, COLUMNS, "sd.tl.choose_k")

@@ -11,12 +11,12 @@ import pandas as pd
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.matrix import draw_matrix, matrix_size
-from stdistill._table.checks import check_key
+from stdistill._support.checks import check_key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from stdistill.tl._composition_jsd import CompositionJSD
+    from stdistill._measures.composition import CompositionJSD
 
 OUTLINE = "#d62728"
 
@@ -77,7 +77,7 @@ def composition_jsd(
     >>> result = sd.tl.composition_jsd(ad.AnnData(np.zeros((4, 1)), obs=obs), cell_type_key="cell_type")
     >>> axes = sd.pl.composition_jsd(result, save="composition_jsd.png")
     """
-    from stdistill.tl._composition_jsd import CompositionJSD, largest_divergence
+    from stdistill._measures.composition import CompositionJSD, largest_divergence
 
     if not isinstance(result, CompositionJSD):
         msg = f"Expected what sd.tl.composition_jsd returns, found {type(result).__name__}."

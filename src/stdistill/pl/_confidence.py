@@ -14,8 +14,9 @@ from anndata import AnnData
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.view import TITLE_IN, Bounds, draw_cells, draw_view, make_view
+from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_key, get_table
+from stdistill._table.checks import get_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,11 +11,12 @@ import pandas as pd
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.matrix import draw_matrix, matrix_size
+from stdistill._measures.composition import shares
+from stdistill._measures.labels import cross_table
+from stdistill._measures.matching import best_partners
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.labels import NICHE_SUFFIX, cross_table, held_out, read_labels
-from stdistill.tl._composition import shares
-from stdistill.tl._match_niches import best_partners
+from stdistill._table.labels import NICHE_SUFFIX, held_out, read_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData

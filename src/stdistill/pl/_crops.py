@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._measures.labels import Labels
+from stdistill._support.checks import check_integer
 from stdistill._table import schema
-from stdistill._table.checks import check_integer, get_table, is_spatialdata
-from stdistill._table.labels import NICHE_SUFFIX, Labels, read_labels
+from stdistill._table.checks import get_table, is_spatialdata
+from stdistill._table.labels import NICHE_SUFFIX, read_labels
 from stdistill.get import he_crops, he_pixels
 
 if TYPE_CHECKING:

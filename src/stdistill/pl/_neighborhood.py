@@ -11,8 +11,8 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import MISSING
 from stdistill._drawing.view import CELL_UM, draw_cells, draw_view, make_view
 from stdistill._table import schema
-from stdistill._table.checks import check_key, get_centers, get_table
-from stdistill._table.fitting.inputs import NEIGHBORS, graph_radius
+from stdistill._table.checks import get_centers, get_table
+from stdistill._table.graph import graph_radius, read_graph
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,12 +81,7 @@ def neighborhood(
     from matplotlib.patches import Circle
 
     adata = get_table(data, table_key)
-    if NEIGHBORS not in adata.uns:
-        msg = f'There is no .uns["{NEIGHBORS}"], where neighbourhoods are expected. Run sd.pp.neighborhoods.'
-        raise KeyError(msg)
-    graph_key = adata.uns[NEIGHBORS].get("connectivities_key", f"{schema.SPATIAL}_connectivities")
-    hint = "Run sd.pp.neighborhoods."
-    check_key(graph_key, adata.obsp.keys(), "a graph in .obsp", argument="connectivities_key", hint=hint)
+    graph = read_graph(adata)
     if cell not in adata.obs_names:
         msg = f"cell={cell!r} is not in .obs_names; they are like {adata.obs_names[:3].tolist()}."
         raise KeyError(msg)
@@ -96,7 +91,7 @@ def neighborhood(
     reach = MARGIN * radius
     crop_um = x - reach, y - reach, x + reach, y + reach
     view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um, alpha=alpha)
-    neighbors = np.setdiff1d(adata.obsp[graph_key][[row]].nonzero()[1], [row])
+    neighbors = graph[[row]].indices
     (text,) = make_titles(title, [f"{cell}: {len(neighbors)} neighbours within {radius:.1f} µm"])
 
     layers = np.isin(view.cells, neighbors) + 2 * (view.cells == row)

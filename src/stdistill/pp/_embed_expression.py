@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +14,16 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
+from stdistill._support.checks import check_integer, check_key, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import (
-    check_integer,
-    check_key,
-    check_name,
-    copy_table,
-    get_library_codes,
-    get_split,
-    get_table,
-)
+from stdistill._table.checks import copy_table, get_library_codes, get_split, get_table
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
+
+    from stdistill.models.expression import ExpressionModel
 
 logger = logging.getLogger("stdistill")
 
@@ -196,8 +191,8 @@ def embed_expression(
     else:
         source = f"the model in {os.fspath(model)}"
         params = {"model": os.fspath(model)}
-        trained = expression.load(Path(model))
-        counts = _select_genes(counts, adata.var_names, trained.genes)
+        trained = _load(Path(model))
+        counts = _select_genes(counts, adata.var_names, trained.card.genes)
         _check_not_empty(counts)
     latent = trained.encode(counts)
 
@@ -207,17 +202,48 @@ def embed_expression(
         "embed_expression",
         layer=layer,
         key_added=key_added,
-        n_genes=len(trained.genes),
-        n_latent=trained.n_latent,
+        n_genes=len(trained.card.genes),
+        n_latent=trained.card.n_latent,
         model_sha256=trained.sha256,
         **params,
-        **{name: np.array(value) if isinstance(value, list) else value for name, value in trained.training.items()},
+        elbo_train=trained.history["elbo_train"].to_numpy(),
+        **trained.card.training,
     )
     logger.info('Wrote .obsm["%s"] (%d × %d) with %s.', key_added, *latent.shape, source)
     if save is not None:
         trained.save(Path(save))
         logger.info("Wrote the model to %s.", os.fspath(save))
     return data if copy else None
+
+
+def _load(folder: Path) -> ExpressionModel:
+    """Read a saved model, or say where one comes from."""
+    from stdistill.models.expression import ExpressionModel
+
+    try:
+        return ExpressionModel.load(folder)
+    except FileNotFoundError as error:
+        theirs = " scVI's own files are not read, because opening them can run code." * (folder / "model.pt").is_file()
+        msg = f"{error} sd.pp.embed_expression writes one with save=.{theirs}"
+        raise FileNotFoundError(msg) from error
+    except ValueError as error:
+        msg = f"The expression model in {folder} cannot be read ({error}). Write it anew with save=."
+        raise ValueError(msg) from error
+
+
+def ensure_expression(tables: Sequence[AnnData], *, split_key: str | None, library_key: str | None, seed: int) -> None:
+    """Compute the expression latent of a table that has none."""
+    if all(schema.EXPRESSION_LATENT in table.obsm for table in tables):
+        return
+    if len(tables) > 1:
+        msg = (
+            f'Not all tables have .obsm["{schema.EXPRESSION_LATENT}"], and latents made slide by slide would not be '
+            "comparable: compute them in one go on the concatenated tables with "
+            "sd.pp.embed_expression(library_key=...)."
+        )
+        raise KeyError(msg)
+    logger.info("There is no expression latent: computing it with sd.pp.embed_expression.")
+    embed_expression(tables[0], split_key=split_key, library_key=library_key, seed=seed)
 
 
 def _check_free(folder: Path) -> None:

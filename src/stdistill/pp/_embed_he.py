@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -16,18 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._slide.plan import CROP_PX, Slide
+from stdistill._slide.scale import is_same_mpp
+from stdistill._support.checks import check_integer, check_name, check_positive
+from stdistill._support.files import digest
 from stdistill._table import schema
-from stdistill._table.checks import (
-    check_integer,
-    check_name,
-    check_positive,
-    copy_table,
-    get_centers,
-    get_table,
-    is_spatialdata,
-)
+from stdistill._table.checks import copy_table, get_centers, get_table, is_spatialdata
 from stdistill._table.he.placement import HEFrame, he_frames
-from stdistill._table.he.plans import Slide, plan_slides
+from stdistill._table.he.plans import plan_slides
 from stdistill._table.records import write_record
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 
@@ -40,8 +34,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_CROP_PX = 8
-MPP_TOLERANCE = 0.02
-"""Images whose µm per pixel differ by a larger share show tissue at different scales."""
 N_SAMPLED_CHUNKS = 16
 """Chunks of an image by which it is told from another."""
 PRECISIONS = (None, "float32", "bfloat16", "float16")
@@ -53,7 +45,7 @@ def embed_he(
     *,
     encoder: str | Encoder | Sequence[str | Encoder] = "auto",
     image_key: str | Mapping[str, str] = schema.HE_IMAGE,
-    crop_px: int = 224,
+    crop_px: int = CROP_PX,
     mpp: float | None = None,
     batch_size: int | None = None,
     device: str | None = None,
@@ -243,7 +235,7 @@ def _check_resolution(frame: HEFrame, mpp: float | None) -> None:
 def _check_same_scale(frames: Sequence[HEFrame]) -> None:
     """Raise when the images' own pixels are of different sizes."""
     sizes = {frame.image_key: frame.mpp for frame in frames}
-    if not math.isclose(min(sizes.values()), max(sizes.values()), rel_tol=MPP_TOLERANCE):
+    if not is_same_mpp(min(sizes.values()), max(sizes.values())):
         found = ", ".join(f"{name!r} {size:.4g}" for name, size in sizes.items())
         msg = (
             f"The images differ in µm per pixel ({found}): crops of their own pixels would show tissue at different "
@@ -324,22 +316,19 @@ def _hash_images(slides: Sequence[Slide]) -> str:
     """Tell images apart by their sizes, the glass, and some of the chunks that are read."""
     from stdistill._slide.windows import sample_chunks
 
-    digest = hashlib.sha256()
+    parts: list[str | npt.NDArray[Any]] = []
     for slide in slides:
         level = slide.plan.level
-        digest.update(repr((level.shape, level.factor.tolist(), slide.background.tolist())).encode())
-        for chunk in sample_chunks(level, slide.plan.windows, N_SAMPLED_CHUNKS):
-            digest.update(chunk.tobytes())
-    return digest.hexdigest()[:16]
+        parts.append(repr((level.shape, level.factor.tolist(), slide.background.tolist())))
+        parts += sample_chunks(level, slide.plan.windows, N_SAMPLED_CHUNKS)
+    return digest(*parts)[:16]
 
 
 def _hash_cells(slides: Sequence[Slide], cell_ids: npt.NDArray[Any]) -> str:
     """Tell cells apart by their names, order and crops."""
-    digest = hashlib.sha256("\n".join(map(str, cell_ids)).encode())
-    for slide in slides:
-        digest.update(slide.plan.boxes.tobytes() + slide.plan.box_side.tobytes())
-    return digest.hexdigest()[:16]
+    crops = [part for slide in slides for part in (slide.plan.boxes, slide.plan.box_side)]
+    return digest("\n".join(map(str, cell_ids)), *crops)[:16]
 
 
 def _hash(fingerprint: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:16]
+    return digest(json.dumps(fingerprint, sort_keys=True))[:16]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,17 +13,12 @@ from anndata import AnnData
 
 from stdistill._graph.radius import neighborhood_radius
 from stdistill._graph.radius_graph import radius_graph
+from stdistill._support.checks import check_integer, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import (
-    check_integer,
-    check_positive,
-    copy_table,
-    get_centers,
-    get_library_codes,
-    get_split,
-    get_table,
-)
+from stdistill._table.checks import copy_table, get_centers, get_library_codes, get_split, get_table
+from stdistill._table.fitting.inputs import training_cells
+from stdistill._table.graph import NEIGHBORS, graph_radius, has_graph
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -30,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
+N_NEIGHBORS = 50
 PLAUSIBLE_NEIGHBORS = (3, 500)
 """A mean outside of this gets a warning: the radius may be in another unit than the centres."""
 
@@ -37,7 +34,7 @@ PLAUSIBLE_NEIGHBORS = (3, 500)
 def neighborhoods(
     data: AnnData | SpatialData,
     *,
-    n_neighbors: int = 50,
+    n_neighbors: int = N_NEIGHBORS,
     radius_um: float | None = None,
     library_key: str | None = None,
     split_key: str | None = schema.SPLIT,
@@ -153,7 +150,7 @@ def neighborhoods(
     params = {name: value for name, value in {**search, **keys}.items() if value is not None}
     adata.obsp[names["connectivities_key"]] = connectivities
     adata.obsp[names["distances_key"]] = distances
-    adata.uns[f"{schema.SPATIAL}_neighbors"] = {**names, "params": {"radius": radius_um, **params}}
+    adata.uns[NEIGHBORS] = {**names, "params": {"radius": radius_um, **params}}
     write_record(adata, "neighborhoods", radius_um=radius_um, mean_neighbors=mean_neighbors, **params)
     logger.info(
         'Wrote .obsp["%s"] and .obsp["%s"]: radius %.1f µm, %.1f neighbours on average.',
@@ -162,6 +159,28 @@ def neighborhoods(
         mean_neighbors,
     )
     return data if copy else None
+
+
+def ensure_neighborhoods(
+    tables: Sequence[AnnData], *, library_key: str | None, split_key: str | None, radius_um: float | None = None
+) -> None:
+    """Connect the cells of the tables that have no graph yet; one radius serves all tables."""
+    without = [table for table in tables if not has_graph(table)]
+    if not without:
+        return
+    logger.info("There are no neighbourhoods: making them with sd.pp.neighborhoods.")
+    if radius_um is None and len(tables) > 1:
+        found = [graph_radius(table) for table in tables if has_graph(table)]
+        radius_um = found[0] if found else _common_radius(tables, split_key)
+    for table in without:
+        neighborhoods(table, radius_um=radius_um, library_key=library_key, split_key=split_key)
+
+
+def _common_radius(tables: Sequence[AnnData], split_key: str | None) -> float:
+    training = [training_cells(table, get_split(table, split_key)) for table in tables]
+    centers = [get_centers(table)[chosen] for table, chosen in zip(tables, training, strict=True)]
+    codes = np.repeat(np.arange(len(tables)), [len(part) for part in centers])
+    return neighborhood_radius(np.concatenate(centers), codes, N_NEIGHBORS, seed=0)
 
 
 def _several_regions(adata: AnnData) -> str | None:

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import pandas as pd
 
 from stdistill._formats.alignment import Alignment
-from stdistill._formats.cell_groups import find_cell_groups, write_cell_groups
+from stdistill._formats.cell_groups import CellGroups, find_cell_groups, read_cell_groups
 from stdistill._formats.he_image import PlacedHE, find_he, place_he
-from stdistill._formats.xenium import XeniumBundle, open_bundle, read_cells, read_part
+from stdistill._formats.xenium import XeniumBundle, open_bundle, read_cells
 from stdistill._support.warn import warn
 from stdistill._table import schema
+from stdistill._table.he.slide_record import SlideRecord, write_slide_record
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 logger = logging.getLogger("stdistill")
+
+NOMINAL_RADIUS_UM = 5.0
+"""Radius of a cell whose area nobody wrote down."""
+CIRCLES = "cell_circles"
 
 
 def read_xenium(
@@ -140,10 +146,10 @@ def read_xenium(
     centers = cells[["x_centroid", "y_centroid"]].to_numpy(np.float64)
     placed = None if he is None else place_he(*he, centers, bundle.pixel_size)
 
-    sdata = _read_whole(bundle, extras, table_key) if bundle.is_whole else read_part(bundle, cells, table_key)
+    sdata = _read_whole(bundle, extras, table_key) if bundle.is_whole else _read_part(bundle, cells, table_key)
     adata = sdata.tables[table_key]
     if groups is not None:
-        write_cell_groups(adata, groups)
+        _write_cell_groups(adata, read_cell_groups(groups, adata.obs["cell_id"].astype(str)))
     if placed is not None:
         sdata.images[image_key] = placed.element
     _write_record(adata, bundle, placed, image_key)
@@ -198,12 +204,65 @@ def _read_whole(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -
     return SpatialData.init_from_elements(elements, attrs=sdata.attrs)
 
 
+def _read_part(bundle: XeniumBundle, cells: pd.DataFrame, table_key: str) -> SpatialData:
+    """Read the matrix and the centres of a folder that holds little else, such as those on GEO."""
+    import scanpy as sc
+    from spatialdata import SpatialData, sanitize_table
+    from spatialdata.models import ShapesModel, TableModel
+    from spatialdata.transformations import Scale
+
+    adata = sc.read_10x_h5(bundle.matrix, gex_only=True)
+    centers = cells[["x_centroid", "y_centroid"]].to_numpy(np.float64)
+    adata.obs = cells.drop(columns=["x_centroid", "y_centroid"]).set_index(adata.obs_names)
+    adata.obs["cell_id"] = adata.obs_names
+    adata.obs["region"] = pd.Categorical([CIRCLES] * len(cells))
+    adata.obsm[schema.SPATIAL] = centers
+    radius = np.full(len(cells), NOMINAL_RADIUS_UM)
+    if "cell_area" in cells:
+        known = cells["cell_area"].to_numpy() > 0
+        radius[known] = np.sqrt(cells["cell_area"].to_numpy()[known] / np.pi)
+    to_morphology_px = Scale([1 / bundle.pixel_size] * 2, axes=("x", "y"))
+    circles = ShapesModel.parse(
+        centers, geometry=0, radius=radius, index=cells.index, transformations={"global": to_morphology_px}
+    )
+    sanitize_table(adata)  # people's CSVs have columns of any name
+    table = TableModel.parse(adata, region=CIRCLES, region_key="region", instance_key="cell_id")
+    return SpatialData.init_from_elements({CIRCLES: circles, table_key: table})
+
+
+def _write_cell_groups(adata: AnnData, groups: CellGroups) -> None:
+    """Write the groups to ``.obs["cell_type"]`` and, where there are colours, ``.uns["cell_type_colors"]``."""
+    adata.obs[schema.CELL_TYPE] = groups.labels
+    if groups.colors is not None:
+        adata.uns[f"{schema.CELL_TYPE}_colors"] = groups.colors
+    logger.info(
+        'Wrote .obs["%s"]: %d groups, %d of %d cells labelled.',
+        schema.CELL_TYPE,
+        len(groups.labels.categories),
+        groups.n_known,
+        adata.n_obs,
+    )
+
+
 def _write_record(adata: AnnData, bundle: XeniumBundle, he: PlacedHE | None, image_key: str) -> None:
     slide = {"pixel_size": bundle.pixel_size, "xoa_version": bundle.xoa_version, "n_cells": adata.n_obs}
     logger.info("Read %d cells × %d genes.", adata.n_obs, adata.n_vars)
     if he is None:
         write_record(adata, "read_xenium", **slide)
+        write_slide_record(adata, SlideRecord("xenium", n_cells=adata.n_obs, pixel_size=bundle.pixel_size))
         return
+    record = SlideRecord(
+        source="xenium",
+        n_cells=adata.n_obs,
+        image_key=image_key,
+        mpp=he.mpp,
+        um_to_px=he.um_to_px,
+        shape=he.shape,
+        pixel_size=bundle.pixel_size,
+        share_on_image=he.share_on_image,
+        share_on_tissue=he.share_on_tissue,
+    )
+    write_slide_record(adata, record)
     write_record(
         adata,
         "read_xenium",

@@ -11,20 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._slide.pyramid import is_rgb
+from stdistill._slide.plan import CROP_PX, crop_origins
+from stdistill._support.checks import check_integer, check_name, check_positive
 from stdistill._table import schema
-from stdistill._table.checks import (
-    check_integer,
-    check_name,
-    check_positive,
-    copy_table,
-    get_centers,
-    get_library_codes,
-    get_table,
-    is_spatialdata,
-)
-from stdistill._table.he.placement import crop_origins, he_frames
-from stdistill._table.records import read_record, write_record
+from stdistill._table.checks import copy_table, get_centers, get_library_codes, get_table, is_spatialdata
+from stdistill._table.he.images import is_rgb
+from stdistill._table.he.placement import he_frames
+from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -46,7 +40,7 @@ def split_strips(
     *,
     n_strips: int = 4,
     test_strip: int = 1,
-    crop_px: int = 224,
+    crop_px: int = CROP_PX,
     mpp: float | None = None,
     image_key: str | Mapping[str, str] = schema.HE_IMAGE,
     library_key: str | None = None,
@@ -167,7 +161,7 @@ def _slides(
             msg = "Every image of a SpatialData is a slide: library_key is for an AnnData of several slides."
             raise ValueError(msg)
     else:
-        has_image = library_key is None and "um_to_he" in read_record(adata, "read_xenium")
+        has_image = library_key is None and _has_recorded_image(adata)
     centers = get_centers(adata)
     if not has_image:
         if mpp is None:
@@ -192,6 +186,11 @@ def _slides(
             raise ValueError(msg)
         slides.append(_Slide(cells[on_image], px[on_image], same[0].native_crop_px(crop_px, mpp)))
     return slides
+
+
+def _has_recorded_image(adata: AnnData) -> bool:
+    record = read_slide_record(adata)
+    return record is not None and record.has_image
 
 
 def _split_slide(slide: _Slide, n_strips: int, test_strip: int) -> npt.NDArray[np.object_]:

@@ -8,17 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from stdistill._measures.labels import check_several
+from stdistill._support.arrays import Mask
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.labels import (
-    ALL_CELLS,
-    NICHE_SUFFIX,
-    BoolArray,
-    check_several,
-    niche_keys,
-    read_labels,
-    read_split,
-)
+from stdistill._table.labels import ALL_CELLS, NICHE_SUFFIX, niche_keys, read_labels, read_split
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -109,7 +103,7 @@ def agreement(
     return pd.DataFrame(rows, columns=["method", "split", "ari", "nmi", "n_cells", "n_left_out"])
 
 
-def _groups(adata: AnnData, split_key: str | None) -> dict[str, BoolArray]:
+def _groups(adata: AnnData, split_key: str | None) -> dict[str, Mask]:
     """Return the cells of each group of the split that has some, but for the buffer."""
     split = read_split(adata, split_key)
     if split is None:

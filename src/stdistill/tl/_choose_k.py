@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,11 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._measures.stability import agreement_of, summarise
+from stdistill._support.checks import check_integer, check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_integer, check_key, get_centers, get_library_codes, get_split, get_table
-from stdistill._table.fitting.inputs import NEIGHBORS
+from stdistill._table.checks import get_centers, get_library_codes, get_split, get_table
+from stdistill._table.graph import NEIGHBORS, graph_key
 from stdistill._table.labels import ALL_CELLS
 from stdistill._table.records import write_record
 
@@ -27,7 +29,6 @@ logger = logging.getLogger("stdistill")
 
 Codes = npt.NDArray[np.integer[Any]]
 
-STEP = "choose_k"
 COLUMNS = ("k", "ari_runs", "ari_runs_min", "ari_runs_max", "ari_neighbors", "occupied_niches")
 OWN_ARGUMENTS = frozenset({"k", "key_added", "checkpoint_dir"})
 """Of `sd.tl.nolan`, which are set here."""
@@ -136,14 +137,14 @@ def choose_k(
     within, across, occupied = [], [], []
     for done, k in enumerate(numbers, start=1):
         before, runs = runs, [_fit(table, training, k=k, seed=seed + run, **options) for run in range(n_runs)]
-        within.append(_agreement(combinations(runs, 2)))
-        across.append(_agreement(product(before, runs)))
+        within.append(agreement_of(combinations(runs, 2)))
+        across.append(agreement_of(product(before, runs)))
         occupied.append(float(np.mean([len(np.unique(codes)) for codes in runs])))
         logger.info("k=%d (%d of %d): mean ARI between runs %.2f.", k, done, len(numbers), np.mean(within[-1]))
-    result = _summarise(numbers, within, across, occupied)
+    result = summarise(numbers, within, across, occupied)
     write_record(
         adata,
-        STEP,
+        schema.CHOOSE_K,
         **{column: result[column].to_numpy() for column in COLUMNS},
         n_runs=n_runs,
         use_rep=use_rep,
@@ -153,7 +154,7 @@ def choose_k(
         cells=ALL_CELLS if split is None else schema.TRAIN,
         teacher={name: value for name, value in teacher.items() if isinstance(value, bool | int | float | str)},
     )
-    logger.info('Wrote .uns["%s"]["%s"].', schema.RECORD, STEP)
+    logger.info('Wrote .uns["%s"]["%s"].', schema.RECORD, schema.CHOOSE_K)
     return result
 
 
@@ -175,13 +176,7 @@ def _inputs(adata: AnnData, use_rep: str, split_key: str | None, library_key: st
     """Make a table of what a teacher is fitted on, which shares its arrays, for the niches to be written to."""
     get_centers(adata)
     check_key(use_rep, adata.obsm.keys(), "features in .obsm", argument="use_rep", hint="Run sd.pp.embed_expression.")
-    if NEIGHBORS not in adata.uns:
-        msg = f'There is no .uns["{NEIGHBORS}"]: connect the cells with sd.pp.neighborhoods first.'
-        raise KeyError(msg)
-    graph = adata.uns[NEIGHBORS].get("connectivities_key", f"{schema.SPATIAL}_connectivities")
-    check_key(
-        graph, adata.obsp.keys(), "a graph in .obsp", argument="connectivities_key", hint="Run sd.pp.neighborhoods."
-    )
+    graph = graph_key(adata)
     columns = {}
     split = get_split(adata, split_key)
     if split is not None:
@@ -218,28 +213,3 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _agreement(pairs: Iterable[tuple[Codes, Codes]]) -> list[float]:
-    from sklearn.metrics import adjusted_rand_score
-
-    return [float(adjusted_rand_score(first, second)) for first, second in pairs]
-
-
-def _summarise(
-    numbers: Sequence[int],
-    within: Sequence[Sequence[float]],
-    across: Sequence[Sequence[float]],
-    occupied: Sequence[float],
-) -> pd.DataFrame:
-    """Bring the agreements into a frame; `across` are those with the runs of the number before."""
-    beside = [[*values, *after] for values, after in zip(across, [*across[1:], []], strict=True)]
-    columns = (
-        np.array(numbers),
-        np.array([np.mean(values) for values in within]),
-        np.array([min(values) for values in within]),
-        np.array([max(values) for values in within]),
-        np.array([np.mean(values) if values else np.nan for values in beside]),
-        np.array(occupied),
-    )
-    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))

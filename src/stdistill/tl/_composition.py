@@ -5,21 +5,19 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from stdistill._measures.composition import shares
+from stdistill._measures.labels import cross_table
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.labels import cross_table, read_labels
+from stdistill._table.labels import CELL_TYPE_HINT, read_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
 logger = logging.getLogger("stdistill")
-
-CELL_TYPE_HINT = "Read one with sd.pp.read_xenium(cell_groups=...), or set it."
 
 
 def composition(
@@ -82,10 +80,3 @@ def composition(
         index=pd.Index(niches.names, name=niche_key),
         columns=pd.Index(cell_types.names, name=cell_type_key),
     )
-
-
-def shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Divide each row by its sum; NaN where that is 0."""
-    totals = counts.sum(axis=1, keepdims=True)
-    divided: npt.NDArray[np.float64] = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)
-    return divided

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import linear_sum_assignment
-from scipy.special import rel_entr
 
-from stdistill._table import schema
-from stdistill._table.checks import check_integer, check_positive, get_table
-from stdistill._table.labels import (
-    NICHE_SUFFIX,
-    BoolArray,
-    Labels,
-    check_several,
-    cross_table,
-    held_out,
-    niche_keys,
-    read_labels,
+from stdistill._measures.composition import (
+    CompositionJSD,
+    compositions_of,
+    jensen_shannon,
+    largest_divergence,
+    pair_niches,
+    random_pairings,
 )
-from stdistill.tl._composition import CELL_TYPE_HINT, shares
+from stdistill._measures.labels import check_several
+from stdistill._support.checks import check_integer, check_positive
+from stdistill._table import schema
+from stdistill._table.checks import get_table
+from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, held_out, niche_keys, read_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,24 +33,6 @@ logger = logging.getLogger("stdistill")
 FloatArray = npt.NDArray[np.float64]
 ROUNDING = 1e-12
 """A random pairing that is the best one may sum to a little more than it."""
-
-
-@dataclass(frozen=True)
-class CompositionJSD:
-    """What :func:`stdistill.tl.composition_jsd` returns; methods go by their column."""
-
-    summary: pd.DataFrame
-    """One row per method."""
-    niches: pd.DataFrame
-    """One row per method and niche of the reference: its partner and their divergence."""
-    divergences: dict[str, pd.DataFrame]
-    """For each method, niches of the reference × niches of the method, partners in the same order."""
-    random: dict[str, FloatArray]
-    """For each method, the weighted mean of every random pairing."""
-    base: float
-    """Of the logarithm; the largest divergence there is is ``log(2) / log(base)``."""
-    cells: str
-    """The cells compared: ``"test"``, or ``"all"`` without a split."""
 
 
 def composition_jsd(
@@ -179,8 +158,8 @@ def composition_jsd(
             raise ValueError(msg)
         check_several(reference, compared, f".obs[{reference_key!r}] (reference_key)")
         check_several(cell_types, compared, f".obs[{cell_type_key!r}] (cell_type_key)")
-        rows, sizes, theirs = _compositions(reference, cell_types, compared)
-        columns, _, ours = _compositions(labels, cell_types, compared)
+        rows, sizes, theirs = compositions_of(reference, cell_types, compared)
+        columns, _, ours = compositions_of(labels, cell_types, compared)
         matrix = jensen_shannon(theirs, ours, base)
         partners, jsd = pair_niches(matrix, sizes, base)
         random[key] = random_pairings(matrix, sizes, base, n_permutations, seed)
@@ -224,53 +203,3 @@ def composition_jsd(
         base=float(base),
         cells=group,
     )
-
-
-def _compositions(
-    niches: Labels, cell_types: Labels, cells: BoolArray
-) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int64], FloatArray]:
-    """Return names, sizes and compositions of the niches that have cells."""
-    counts = cross_table(niches, cell_types, cells)
-    sizes = counts.sum(axis=1)
-    there = sizes > 0
-    return np.array(niches.names, dtype=object)[there], sizes[there], shares(counts[there])
-
-
-def largest_divergence(base: float) -> float:
-    """Return the divergence of distributions that have nothing in common."""
-    return float(np.log(2) / np.log(base))
-
-
-def jensen_shannon(p: FloatArray, q: FloatArray, base: float) -> FloatArray:
-    """Compute the divergence of every row of `p` (m, t) from every row of `q` (k, t), as (m, k)."""
-    rows, columns = p[:, None], q[None]
-    middle = (rows + columns) / 2
-    nats = (rel_entr(rows, middle).sum(axis=-1) + rel_entr(columns, middle).sum(axis=-1)) / 2
-    clipped: FloatArray = np.clip(nats / np.log(base), 0, largest_divergence(base))
-    return clipped
-
-
-def pair_niches(
-    matrix: FloatArray, sizes: npt.NDArray[np.integer], base: float
-) -> tuple[npt.NDArray[np.integer], float]:
-    """Find each row's column (-1: none) such that the mean of the rows, weighted by `sizes`, is least; and the mean."""
-    costs = _with_empty_places(matrix, base) * (sizes / sizes.sum())[:, None]
-    rows, columns = linear_sum_assignment(costs)
-    return np.where(columns < matrix.shape[1], columns, -1), float(costs[rows, columns].sum())
-
-
-def random_pairings(
-    matrix: FloatArray, sizes: npt.NDArray[np.integer], base: float, n_pairings: int, seed: int
-) -> FloatArray:
-    """Compute the weighted means of random one-to-one pairings, looked up in the matrix."""
-    costs = _with_empty_places(matrix, base)
-    places = np.tile(np.arange(costs.shape[1]), (n_pairings, 1))
-    drawn = np.random.default_rng(seed).permuted(places, axis=1)[:, : len(costs)]
-    means: FloatArray = costs[np.arange(len(costs)), drawn] @ (sizes / sizes.sum())
-    return means
-
-
-def _with_empty_places(matrix: FloatArray, base: float) -> FloatArray:
-    """Give rows beyond the number of columns places of their own, which resemble nothing."""
-    missing = max(0, matrix.shape[0] - matrix.shape[1])
-    return np.pad(matrix, ((0, 0), (0, missing)), constant_values=largest_divergence(base))

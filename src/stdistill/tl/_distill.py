@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Unpack
 
+from stdistill._support.arguments import takes
+from stdistill._support.checks import check_integer, check_positive
 from stdistill._table import schema
-from stdistill._table.checks import check_positive
-from stdistill._table.fitting.inputs import check_features, check_split, ensure_neighborhoods, get_tables, niche_inputs
+from stdistill._table.fitting.inputs import check_features, check_split, get_tables, niche_inputs
 from stdistill._table.fitting.origin import common_origin
-from stdistill._table.fitting.results import Naming, check_counts, check_training, default_epochs, write_model
-from stdistill._table.fitting.targets import has_teacher, missing_teacher, read_teacher
+from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
+from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
+from stdistill._training.arguments import TrainingArguments, check_training
+from stdistill.models.niche.arguments import STUDENT_DEFAULTS, NetworkArguments, NicheArguments, network_size
+from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,8 +29,11 @@ logger = logging.getLogger("stdistill")
 CELLS_SEEN = 200_000
 """Cells that training sees by default, all epochs together, within `EPOCHS` (our choice)."""
 EPOCHS = (5, 50)
+SHARED_WITH_TEACHER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "progress_bar", "seed")
+"""Arguments that a teacher takes over when one is fitted on the way."""
 
 
+@takes(NetworkArguments, TrainingArguments, defaults=STUDENT_DEFAULTS)
 def distill(
     data: AnnData | SpatialData | Sequence[AnnData | SpatialData],
     *,
@@ -37,29 +44,9 @@ def distill(
     temperature: float | None = None,
     split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
-    size: Literal["small", "base"] = "small",
-    width: int | None = None,
-    depth: int | None = None,
-    n_heads: int | None = None,
-    n_frequencies: int = 6,
-    dropout: float = 0.1,
-    max_tokens: int | None = None,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.05,
-    max_epochs: int | None = None,
-    max_steps: int = -1,
     patience: int | None = 5,
-    accelerator: str = "auto",
-    devices: int | str | list[int] = 1,
-    num_nodes: int = 1,
-    strategy: str = "auto",
-    precision: str = "32-true",
-    n_workers: int = 0,
-    checkpoint_dir: str | Path | None = None,
-    progress_bar: bool = True,
-    seed: int = 0,
     table_key: str = schema.TABLE,
+    **arguments: Unpack[NicheArguments],
 ) -> NicheModel:
     """Teach a student to see in H&E the niches that a teacher sees in expression.
 
@@ -92,42 +79,12 @@ def distill(
         under another name. Without, or with `None`, all cells are trained on.
     library_key
         Column of ``.obs`` that names each cell's slide, in a table of several.
-    size
-        ``"small"`` (width 128, 2 layers, 4 heads) trains in minutes on two CPU cores; ``"base"`` (384, 4, 8) is the
-        size for whole slides and a GPU.
-    width, depth, n_heads
-        Width of the tokens, number of layers, heads of each; by default those of `size`.
-    n_frequencies
-        Frequencies of the encoding of positions.
-    dropout
-        Share of activations set to 0 in training.
-    max_tokens
-        Cells of a neighbourhood to keep, those nearest to its centre; by default all. The share of cells that it
-        touches is recorded.
-    batch_size
-        Cells per step and device.
-    learning_rate, weight_decay
-        Of AdamW, whose learning rate rises over the first tenth of the steps and then falls along a cosine.
-    max_epochs, max_steps
-        How long to train, whichever ends first. By default epochs that see 200,000 cells together, at least 5 and at
-        most 50.
     patience
         Stop after so many epochs in which the loss on held-out blocks of the training tissue did not fall, and keep the
         best epoch. `None` trains to the end and holds nothing out; so does tissue too small for blocks.
-    accelerator, devices, num_nodes, strategy, precision
-        As of :class:`lightning.pytorch.Trainer`. With several devices each of the processes returns the model and
-        writes to its own table: let one of them save.
-    n_workers
-        Processes that make batches, beside the one that trains; the result does not depend on it.
-    checkpoint_dir
-        Folder for a checkpoint after each epoch. The same call goes on from it, to the same bits: after a kill to the
-        end, after the end without training again.
-    progress_bar
-        Whether to show one.
-    seed
-        Of the weights, the order of the cells, dropout and the held-out blocks.
     table_key
         Name of the table of a SpatialData.
+    **arguments
 
     Returns
     -------
@@ -158,6 +115,8 @@ def distill(
 
     Notes
     -----
+    By default training lasts for epochs that see 200,000 cells together, at least 5 and at most 50.
+
     The loss, the student's input and that only the student is trained: Hizmi et al. 2026, section 4.2 and equation 1.
     The paper states neither temperature, nor size, nor optimiser, nor when to stop: all of that is our choice.
 
@@ -174,51 +133,29 @@ def distill(
     >>> adata.obs["student_niche"].cat.categories.tolist()
     ['stroma', 'tumour']
     """
-    check_training(
-        k=k,
-        key_added=key_added,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        max_steps=max_steps,
-        seed=seed,
-    )
-    check_counts(max_epochs=max_epochs, max_tokens=max_tokens, patience=patience)
+    check_niches(k, key_added)
+    check_training(arguments)
+    if patience is not None:
+        check_integer(patience, "patience", minimum=1)
     if temperature is not None:
         check_positive(temperature, "temperature")
-    from stdistill.models.niche.network import network_arguments
-
-    network = network_arguments(
-        size, "linear", width=width, depth=depth, n_heads=n_heads, n_frequencies=n_frequencies, dropout=dropout
-    )
+    size = network_size(arguments, "linear")
     tables = get_tables(data, table_key)
     check_features(tables, use_rep)
     origin = common_origin(tables, use_rep)
     check_split(tables, split_key)
-    where: dict[str, Any] = {
-        "accelerator": accelerator,
-        "devices": devices,
-        "num_nodes": num_nodes,
-        "strategy": strategy,
-        "precision": precision,
-        "progress_bar": progress_bar,
-    }
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
-    if not has_teacher(tables, teacher_key):
+    if not has_targets(tables, teacher_key):
         if teacher_key != schema.TEACHER:
-            raise missing_teacher(tables, teacher_key)
-        from stdistill.tl._nolan import nolan
-
-        logger.info("There is no teacher in .obs: fitting one with sd.tl.nolan(k=%d).", k)
-        kept = None if checkpoint_dir is None else Path(checkpoint_dir) / teacher_key
-        nolan(data, k=k, seed=seed, table_key=table_key, checkpoint_dir=kept, **keys, **where)
-    teacher = read_teacher(tables, teacher_key, k)
+            raise missing_targets(tables, teacher_key)
+        _fit_teacher(data, k, keys, table_key, arguments)
+    teacher = read_targets(tables, teacher_key, k)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
 
-    from stdistill._training.trainer import Learning, TrainerOptions
     from stdistill.models.niche.fit_student import train_student
 
-    neighborhoods = inputs.neighborhoods(max_tokens)
+    neighborhoods = inputs.neighborhoods(arguments["max_tokens"])
     training = inputs.training & neighborhoods.known & teacher.known
     n_training, k = int(training.sum()), len(teacher.niches)
     if n_training < k:
@@ -228,37 +165,52 @@ def distill(
             f"{(inputs.training & teacher.known).sum()} a teacher. Expected at least one per niche."
         )
         raise ValueError(msg)
-    max_epochs = default_epochs(n_training, CELLS_SEEN, EPOCHS) if max_epochs is None else max_epochs
+    if arguments["max_epochs"] is None:
+        arguments["max_epochs"] = default_epochs(n_training, CELLS_SEEN, EPOCHS)
     fitted = train_student(
         neighborhoods,
         inputs.libraries,
-        teacher.targets,
+        teacher.values,
         training,
         k=k,
-        network=network,
+        size=size,
         temperature=temperature,
         patience=patience,
-        learning=Learning(batch_size, learning_rate, weight_decay, seed, n_workers),
-        options=TrainerOptions(max_epochs=max_epochs, max_steps=max_steps, checkpoint_dir=checkpoint_dir, **where),
+        arguments=arguments,
     )
     model, _ = write_model(
         fitted,
         inputs,
         Naming("distill", key_added, use_rep, teacher.niches, teacher.colors),
         training=training,
-        network=network,
-        max_tokens=max_tokens,
-        teacher=teacher_key,
+        size=size,
+        arguments=arguments,
         origin=origin,
-        parameters={
-            "size": size,
-            "patience": patience,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "max_epochs": max_epochs,
-            "seed": seed,
-        },
         keys=keys,
+        teacher=teacher_key,
+        patience=patience,
     )
     return model
+
+
+def _fit_teacher(
+    data: AnnData | SpatialData | Sequence[AnnData | SpatialData],
+    k: int,
+    keys: dict[str, Any],
+    table_key: str,
+    arguments: TrainingArguments,
+) -> None:
+    """Fit a teacher on the same machine, with a folder for checkpoints beside the student's."""
+    from stdistill.tl._nolan import nolan
+
+    logger.info("There is no teacher in .obs: fitting one with sd.tl.nolan(k=%d).", k)
+    folder = arguments["checkpoint_dir"]
+    shared: dict[str, Any] = {name: value for name, value in arguments.items() if name in SHARED_WITH_TEACHER}
+    nolan(
+        data,
+        k=k,
+        table_key=table_key,
+        checkpoint_dir=None if folder is None else Path(folder) / schema.TEACHER,
+        **keys,
+        **shared,
+    )

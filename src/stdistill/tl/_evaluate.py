@@ -1,22 +1,43 @@
-"""The whole protocol of the paper on one slide."""
+"""The protocol of the paper: a teacher, its student and two baselines, and how they compare."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
+from stdistill._measures.labels import check_several
+from stdistill._runs.evaluation import Asked, Evaluation
+from stdistill._runs.folder import Run
+from stdistill._runs.prepare import Training, fit_model, prepare, split
+from stdistill._support.checks import check_integer
+from stdistill._support.files import replacing
 from stdistill._table import schema
 from stdistill._table.annotations import PolygonsUnit
-from stdistill._table.checks import check_integer, get_centers, get_table
+from stdistill._table.checks import get_centers, get_table
 from stdistill._table.fitting.inputs import check_features
+from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, held_out, read_labels
+from stdistill.tl._agreement import agreement
 from stdistill.tl._choose_k import check_ks
+from stdistill.tl._composition_jsd import composition_jsd
+from stdistill.tl._distill import distill
+from stdistill.tl._leiden import leiden
+from stdistill.tl._match_niches import match_niches
+from stdistill.tl._nolan import nolan
+from stdistill.tl._pathology_probe import annotated_folds, pathology_probe
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-    from stdistill._flows.protocol import Evaluation
+TEACHER, STUDENT, HE_NOLAN, HE_LEIDEN = schema.TEACHER, schema.STUDENT, "he_nolan", schema.HE_LEIDEN
+NAMES = {TEACHER: "Teacher", STUDENT: "Student", HE_NOLAN: "Histology-NOLAN", HE_LEIDEN: "Histology-Leiden"}
+"""Names of the methods, by the prefixes of what they write; in the order of the paper's figures."""
+COMPARED = [HE_NOLAN, HE_LEIDEN, STUDENT]
+"""With the teacher, in the order of the paper's tables."""
 
 
 def evaluate(
@@ -47,7 +68,7 @@ def evaluate(
     Parameters
     ----------
     data
-        Table with H&E features in ``.obsm["X_he"]``, or SpatialData with such a table, which is drawn with its H&E.
+        Table with H&E features in ``.obsm["X_he"]``, or SpatialData with such a table.
     ks
         Numbers of niches.
     cell_type_key
@@ -57,9 +78,9 @@ def evaluate(
         file and what it is drawn in (``"px"`` of the H&E, as QuPath exports it, or ``"um"``), as of
         :func:`stdistill.tl.pathology_probe`.
     out
-        Folder for models, tables, figures and ``manifest.json``. The same call goes on from it after a kill: what was
-        finished is read and not computed again. Further `ks` and other cell types or annotations may be asked of it
-        later.
+        Folder for models, tables and ``manifest.json``; ``stdistill evaluate`` draws figures as well. The same call
+        goes on from it after a kill: what was finished is read and not computed again. Further `ks` and other cell
+        types or annotations may be asked of it later.
     expression_epochs, teacher_epochs, student_epochs
         Passes over the training cells of scVI, of each of the two self-distillations, and of the student; by default
         those of the functions.
@@ -99,7 +120,7 @@ def evaluate(
     Notes
     -----
     Hizmi et al. 2026, section 5: ``agreement`` is Table 1, ``composition_jsd`` Table 2 and ``pathology_probe`` Table 3,
-    of one slide; the figures are those of Figures 3 and 4. What the paper leaves open is said where each measure is.
+    of one slide. What the paper leaves open is said where each measure is.
 
     Examples
     --------
@@ -130,11 +151,111 @@ def evaluate(
     get_centers(table)
     check_features([table], schema.HE_FEATURES)
 
-    from stdistill._flows.prepare import Training
-    from stdistill._flows.protocol import Asked, run_protocol
-    from stdistill._runs.folder import Run
-
     asked = Asked(numbers, cell_type_key, label_key, None if polygons is None else str(polygons), polygons_unit)
     training = Training(**epochs, seed=seed)
     run = Run(out, command="evaluate", parameters=training._asdict(), asked=asked._asdict())
     return run_protocol(run, data, asked, training, table_key=table_key)
+
+
+def run_protocol(
+    run: Run,
+    data: AnnData | SpatialData,
+    asked: Asked,
+    training: Training,
+    *,
+    encoder: str = "auto",
+    table_key: str = schema.TABLE,
+) -> Evaluation:
+    """Run the protocol on a slide; the tables go to the folder of the run."""
+    split(run, data, table_key)
+    _check_asked(data, asked, table_key)
+    cells = prepare(run, data, training, encoder=encoder, table_key=table_key)
+    for k in asked.ks:
+        _fit_methods(run, cells, k, training)
+    tables = {}
+    for name, measure in _measures(data, asked, training.seed, table_key).items():
+        tables[name] = run.step(name, partial(_for_each_k, asked.ks, measure))
+        if run.folder is not None:
+            with replacing(run.folder / f"{name}.csv") as new:
+                tables[name].to_csv(new, index=False)
+    return Evaluation(steps=run.steps, **tables)
+
+
+def _check_asked(data: AnnData | SpatialData, asked: Asked, table_key: str) -> None:
+    """Raise for cell types and annotations that could not be used, before hours of training."""
+    cells = get_table(data, table_key)
+    group, measured = held_out(cells, schema.SPLIT)
+    if asked.cell_type_key is not None:
+        cell_types = read_labels(cells, asked.cell_type_key, "cell_type_key", CELL_TYPE_HINT)
+        typed = measured & cell_types.known
+        if not typed.any():
+            msg = f"None of the {measured.sum()} cells ({group}) has a cell type in .obs[{asked.cell_type_key!r}]."
+            raise ValueError(msg)
+        check_several(cell_types, typed, f".obs[{asked.cell_type_key!r}] (cell_type_key)")
+    if asked.has_annotations:
+        annotated_folds(data, table_key=table_key, **asked.annotations)
+
+
+def _fit_methods(run: Run, cells: AnnData, k: int, training: Training) -> None:
+    """Fit all methods, under keys that tell the numbers of niches apart; the same tissue gets the same colour."""
+    teacher, student, he_nolan, he_leiden = (f"{prefix}_k{k}" for prefix in NAMES)
+    fit = partial(fit_model, run, cells, training=training, k=k)
+    fit(teacher, nolan, use_rep=schema.EXPRESSION_LATENT, max_epochs=training.teacher_epochs)
+    fit(student, distill, teacher_key=teacher, max_epochs=training.student_epochs)
+    fit(he_nolan, nolan, use_rep=schema.HE_FEATURES, max_epochs=training.teacher_epochs)
+    run.write_step(cells, he_leiden, lambda _: leiden(cells, k=k, key_added=he_leiden, seed=training.seed))
+    for prefix in (HE_NOLAN, HE_LEIDEN):
+        match_niches(cells, reference_key=niche_column(TEACHER, k), key=niche_column(prefix, k))
+
+
+def _measures(
+    data: AnnData | SpatialData, asked: Asked, seed: int, table_key: str
+) -> dict[str, Callable[[int], pd.DataFrame]]:
+    """Name what was asked for, each for one k, on the test cells."""
+    cells = get_table(data, table_key)
+    measures: dict[str, Callable[[int], pd.DataFrame]] = {"agreement": lambda k: _agreement(cells, k)}
+    if asked.cell_type_key is not None:
+        cell_type_key = asked.cell_type_key
+        measures["composition_jsd"] = lambda k: (
+            composition_jsd(
+                cells,
+                cell_type_key=cell_type_key,
+                reference_key=niche_column(TEACHER, k),
+                keys=_columns(COMPARED, k),
+                seed=seed,
+            ).summary
+        )
+    if asked.has_annotations:
+        measures["pathology_probe"] = lambda k: pathology_probe(
+            data, keys=_columns([*COMPARED, TEACHER], k), table_key=table_key, **asked.annotations
+        )
+    return measures
+
+
+def _for_each_k(ks: Sequence[int], measure: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([_named(measure(k), k) for k in ks], ignore_index=True)
+
+
+def _agreement(cells: AnnData, k: int) -> pd.DataFrame:
+    group, measured = held_out(cells, schema.SPLIT)
+    keys = _columns(COMPARED, k)
+    rows = agreement(cells, reference_key=niche_column(TEACHER, k), keys=keys)
+    of_group = rows[rows["split"] == group].drop(columns="split")
+    return of_group.assign(n_niches=[cells.obs.loc[measured, key].nunique() for key in keys])
+
+
+def _named(rows: pd.DataFrame, k: int) -> pd.DataFrame:
+    """Name the methods instead of their columns."""
+    names = {niche_column(prefix, k): name for prefix, name in NAMES.items()}
+    named = rows.assign(method=rows["method"].map(names))
+    named.insert(1, "k", k)
+    return named
+
+
+def _columns(prefixes: Sequence[str], k: int) -> list[str]:
+    return [niche_column(prefix, k) for prefix in prefixes]
+
+
+def niche_column(prefix: str, k: int) -> str:
+    """Name the column of the niches of a method."""
+    return f"{prefix}_k{k}{NICHE_SUFFIX}"

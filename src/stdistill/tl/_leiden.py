@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
-from scipy.optimize import linear_sum_assignment
 
+from stdistill._measures.matching import nearest_names
 from stdistill._measures.principal_components import CHUNK, fit_components
+from stdistill._measures.resolution import Flavor, search_resolution
+from stdistill._support.arrays import Rows
+from stdistill._support.checks import check_integer, check_key, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import check_integer, check_key, check_name, copy_table, get_table
-from stdistill._table.labels import NICHE_SUFFIX, IntArray, read_split, split_group
+from stdistill._table.checks import copy_table, get_table
+from stdistill._table.labels import NICHE_SUFFIX, read_split, split_group
 from stdistill._table.niches import default_colors
 from stdistill._table.records import write_record
 
@@ -26,11 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 TestCells = Literal["cluster", "label"]
-FIRST_RESOLUTION = 1.0
-MAX_TRIALS = 25
-"""Resolutions that are tried: doubling or halving 1 finds an interval, halving that narrows it."""
-NARROWEST = 1e-3
-"""Share of the resolution at which an interval is not halved any more."""
 
 
 def leiden(
@@ -43,6 +40,7 @@ def leiden(
     test: TestCells = "cluster",
     n_neighbors: int = 15,
     n_pcs: int = 50,
+    flavor: Flavor = "igraph",
     seed: int = 0,
     table_key: str = schema.TABLE,
     copy: bool = False,
@@ -73,6 +71,9 @@ def leiden(
         Number of neighbours in the graph, as in :func:`scanpy.pp.neighbors`.
     n_pcs
         Number of principal components, of the training cells, that features are reduced to when there are more.
+    flavor
+        The package that runs Leiden: ``"igraph"``, or ``"leidenalg"``, the authors' own, which takes some ten times as
+        long.
     seed
         Of the neighbour search and of Leiden.
     table_key
@@ -110,9 +111,9 @@ def leiden(
     -----
     Hizmi et al. 2026, section 5.2: Leiden on the features, "resolution was tuned on train only to match target K
     niches, then applied to test". That leaves open how; we read it as ``test="cluster"``. Graph, principal components
-    and seed are our choices: scanpy's defaults. Leiden is igraph's, by modularity, two iterations, as scanpy
-    recommends. Neighbours are exact up to 50,000 cells, approximate (pynndescent) beyond. The resolution is doubled or
-    halved from 1 until k lies between two, then the interval is halved.
+    and seed are our choices: scanpy's defaults. Leiden is by modularity: igraph's with two iterations, as scanpy
+    recommends, leidenalg's until nothing changes. Neighbours are exact up to 50,000 cells, approximate (pynndescent)
+    beyond. The resolution is doubled or halved from 1 until k lies between two, then the interval is halved.
 
     Examples
     --------
@@ -131,9 +132,10 @@ def leiden(
     check_integer(n_pcs, "n_pcs", minimum=1)
     check_integer(seed, "seed", minimum=0)
     check_name(key_added, "key_added")
-    if test not in get_args(TestCells):
-        msg = f"test must be one of {list(get_args(TestCells))}, found {test!r}."
-        raise ValueError(msg)
+    for name, value, known in (("test", test, get_args(TestCells)), ("flavor", flavor, get_args(Flavor))):
+        if value not in known:
+            msg = f"{name} must be one of {list(known)}, found {value!r}."
+            raise ValueError(msg)
     if copy:
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
@@ -143,7 +145,7 @@ def leiden(
 
     from stdistill._measures.feature_graph import FeatureGraph
 
-    graph = FeatureGraph(train, n_neighbors, seed)
+    graph = FeatureGraph(train, n_neighbors, seed, flavor)
     found = search_resolution(graph.communities, k, fewest=graph.n_components)
     codes = np.full(adata.n_obs, -1, dtype=np.intp)
     codes[train_cells] = found.labels
@@ -151,7 +153,7 @@ def leiden(
         if test == "label":
             codes[test_cells] = graph.vote(held_out, found.labels)
         else:
-            own = FeatureGraph(held_out, n_neighbors, seed).communities(found.resolution)
+            own = FeatureGraph(held_out, n_neighbors, seed, flavor).communities(found.resolution)
             codes[test_cells] = nearest_names(held_out, own, train, found.labels)
     n_clusters_test = None if test_cells is None else len(np.unique(codes[test_cells]))
 
@@ -169,6 +171,7 @@ def leiden(
         test=None if test_cells is None else test,
         n_neighbors=n_neighbors,
         n_pcs=n_pcs,
+        flavor=flavor,
         seed=seed,
         resolution=found.resolution,
         n_clusters=found.n_clusters,
@@ -182,68 +185,6 @@ def leiden(
             f"{found.resolution:.4g} is used, with {found.n_clusters}. Another seed or n_neighbors may meet k."
         )
     return data if copy else None
-
-
-class Trial(NamedTuple):
-    """A resolution and the communities it gives."""
-
-    resolution: float
-    labels: npt.NDArray[np.intp]
-
-    @property
-    def n_clusters(self) -> int:
-        """The number of communities."""
-        return int(self.labels.max()) + 1
-
-
-def search_resolution(communities: Callable[[float], npt.NDArray[np.intp]], k: int, *, fewest: int) -> Trial:
-    """Find the resolution whose number of communities is nearest to `k`; of two equally near, the lower number.
-
-    There are always `fewest` or more.
-    """
-
-    def attempt(resolution: float) -> Trial:
-        trial = Trial(resolution, communities(resolution))
-        logger.info("Leiden at resolution %.4g: %d clusters.", resolution, trial.n_clusters)
-        return trial
-
-    low, high = 0.0, np.inf
-    best = trial = attempt(FIRST_RESOLUTION)
-    for _ in range(MAX_TRIALS - 1):
-        if trial.n_clusters < k:
-            low = trial.resolution
-        else:
-            high = trial.resolution
-        if best.n_clusters == max(k, fewest) or high - low < NARROWEST * high:
-            break
-        trial = attempt(2 * low if high == np.inf else (low + high) / 2)
-        best = min(best, trial, key=lambda each: (abs(each.n_clusters - k), each.n_clusters))
-    return best
-
-
-def nearest_names(
-    features: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.intp],
-    named_features: npt.NDArray[np.float32],
-    named_labels: npt.NDArray[np.intp],
-) -> npt.NDArray[np.intp]:
-    """Renumber clusters as those elsewhere whose centres are nearest, one to one; clusters beyond get new numbers."""
-    centers, named_centers = _centroids(features, labels), _centroids(named_features, named_labels)
-    apart = ((centers[:, None] - named_centers[None]) ** 2).sum(axis=-1)
-    rows, columns = linear_sum_assignment(apart)
-    numbers = np.full(len(centers), -1, dtype=np.intp)
-    numbers[rows] = columns
-    more = numbers < 0
-    numbers[more] = len(named_centers) + np.arange(more.sum())
-    renamed: npt.NDArray[np.intp] = numbers[labels]
-    return renamed
-
-
-def _centroids(features: npt.NDArray[np.float32], labels: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
-    sizes = np.bincount(labels)
-    sums = np.stack([np.bincount(labels, weights=axis) for axis in features.T], axis=1)
-    centroids: npt.NDArray[np.float64] = sums / sizes[:, None]
-    return centroids
 
 
 def _features(adata: AnnData, use_rep: str) -> npt.NDArray[Any]:
@@ -260,7 +201,7 @@ def _features(adata: AnnData, use_rep: str) -> npt.NDArray[Any]:
 
 def _cells(
     adata: AnnData, features: npt.NDArray[Any], split_key: str | None, *, minimum: int
-) -> tuple[IntArray, IntArray | None]:
+) -> tuple[Rows, Rows | None]:
     """Return the training and the test cells that have features; all and none without a split."""
     finite = np.empty(len(features), dtype=bool)
     for start in range(0, len(features), CHUNK):
@@ -278,7 +219,7 @@ def _cells(
 
 
 def _reduced(
-    features: npt.NDArray[Any], train: IntArray, test: IntArray | None, n_pcs: int
+    features: npt.NDArray[Any], train: Rows, test: Rows | None, n_pcs: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
     """Return the features of both groups, as principal components of the training cells when there are many."""
     if features.shape[1] <= n_pcs:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
+from stdistill._measures.labels import cross_table
+from stdistill._measures.matching import best_partners
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_table
-from stdistill._table.labels import cross_table, read_labels
+from stdistill._table.labels import read_labels
 from stdistill._table.niches import PALETTE, colors_of
 from stdistill._table.records import write_record
 
@@ -131,14 +132,6 @@ def match_niches(
         100 * share_matched,
     )
     return data if copy else None
-
-
-def best_partners(overlap: npt.NDArray[np.integer]) -> npt.NDArray[np.integer]:
-    """Find each row's column (-1: none) such that the sum of what they share is largest."""
-    rows, columns = linear_sum_assignment(overlap, maximize=True)
-    partners = np.full(len(overlap), -1)
-    partners[rows] = np.where(overlap[rows, columns] > 0, columns, -1)
-    return partners
 
 
 def _hand_out(partners: npt.NDArray[np.integer], theirs: Sequence[str], unused: Sequence[str]) -> list[str]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 import numpy as np
-from anndata import AnnData
 
+from stdistill._support.arguments import takes
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.fitting.inputs import check_features, check_split, ensure_neighborhoods, get_tables, niche_inputs
+from stdistill._table.fitting.inputs import check_features, check_split, get_tables, niche_inputs
 from stdistill._table.fitting.origin import common_origin
-from stdistill._table.fitting.results import Naming, check_counts, check_training, default_epochs, write_model
+from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.niches import default_colors
+from stdistill._training.arguments import TrainingArguments, check_training
+from stdistill.models.niche.arguments import TEACHER_DEFAULTS, NetworkArguments, NicheArguments, network_size
+from stdistill.pp._embed_expression import ensure_expression
+from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
+    from anndata import AnnData
     from spatialdata import SpatialData
 
     from stdistill.models import NicheModel
@@ -31,6 +35,7 @@ CELLS_SEEN = 60_000
 EPOCHS = (3, 200)
 
 
+@takes(NetworkArguments, TrainingArguments, defaults=TEACHER_DEFAULTS)
 def nolan(
     data: AnnData | SpatialData | Sequence[AnnData | SpatialData],
     *,
@@ -40,28 +45,8 @@ def nolan(
     centering: Centering = "centering",
     split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
-    size: Literal["small", "base"] = "small",
-    width: int | None = None,
-    depth: int | None = None,
-    n_heads: int | None = None,
-    n_frequencies: int = 6,
-    dropout: float = 0.0,
-    max_tokens: int | None = None,
-    batch_size: int = 256,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.04,
-    max_epochs: int | None = None,
-    max_steps: int = -1,
-    accelerator: str = "auto",
-    devices: int | str | list[int] = 1,
-    num_nodes: int = 1,
-    strategy: str = "auto",
-    precision: str = "32-true",
-    n_workers: int = 0,
-    checkpoint_dir: str | Path | None = None,
-    progress_bar: bool = True,
-    seed: int = 0,
     table_key: str = schema.TABLE,
+    **arguments: Unpack[NicheArguments],
 ) -> NicheModel:
     """Find tissue niches without labels, by self-distillation.
 
@@ -93,39 +78,9 @@ def nolan(
         under another name. Without, or with `None`, all cells are trained on.
     library_key
         Column of ``.obs`` that names each cell's slide, in a table of several.
-    size
-        ``"small"`` (width 128, 2 layers, 4 heads) trains in minutes on two CPU cores; ``"base"`` (384, 4, 8) is the
-        size for whole slides and a GPU.
-    width, depth, n_heads
-        Width of the tokens, number of layers, heads of each; by default those of `size`.
-    n_frequencies
-        Frequencies of the encoding of positions.
-    dropout
-        Share of activations set to 0 in training.
-    max_tokens
-        Cells of a neighbourhood to keep, those nearest to its centre; by default all. The share of cells that it
-        touches is recorded.
-    batch_size
-        Cells per step and device.
-    learning_rate, weight_decay
-        Of AdamW, whose learning rate rises over the first tenth of the steps and then falls along a cosine.
-    max_epochs, max_steps
-        How long to train, whichever ends first. By default epochs that see 60,000 cells together, at least 3 and at
-        most 200.
-    accelerator, devices, num_nodes, strategy, precision
-        As of :class:`lightning.pytorch.Trainer`. With several devices each of the processes returns the model and
-        writes to its own table: let one of them save.
-    n_workers
-        Processes that make batches, beside the one that trains; the result does not depend on it.
-    checkpoint_dir
-        Folder for a checkpoint after each epoch. The same call goes on from it, to the same bits: after a kill to the
-        end, after the end without training again.
-    progress_bar
-        Whether to show one.
-    seed
-        Of the weights, the order of the cells, the views and the start.
     table_key
         Name of the table of a SpatialData.
+    **arguments
 
     Returns
     -------
@@ -164,6 +119,8 @@ def nolan(
 
     Notes
     -----
+    By default training lasts for epochs that see 60,000 cells together, at least 3 and at most 200.
+
     That NOLAN (named and described in Hizmi et al. 2026, section 3.2) is self-distillation in the manner of DINO (Caron
     et al. 2021), with global views of radius R and local ones of 0.75 R, is inferred from what is public of it; we know
     of no public text or code. Temperatures (0.1 and 0.04) and centring are DINO's. DINO has tens of thousands of
@@ -183,37 +140,25 @@ def nolan(
     >>> adata.obs["teacher_niche"].cat.categories.tolist()
     ['0', '1', '2', '3']
     """
-    check_training(
-        k=k,
-        key_added=key_added,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        max_steps=max_steps,
-        seed=seed,
-    )
-    check_counts(max_epochs=max_epochs, max_tokens=max_tokens)
+    check_niches(k, key_added)
+    check_training(arguments)
     if centering not in get_args(Centering):
         msg = f"centering must be one of {list(get_args(Centering))}, found {centering!r}."
         raise ValueError(msg)
-    from stdistill.models.niche.network import network_arguments
-
-    network = network_arguments(
-        size, "prototypes", width=width, depth=depth, n_heads=n_heads, n_frequencies=n_frequencies, dropout=dropout
-    )
+    size = network_size(arguments, "prototypes")
     tables = get_tables(data, table_key)
     check_split(tables, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if use_rep == schema.EXPRESSION_LATENT:
-        _ensure_expression(tables, seed=seed, **keys)
+        ensure_expression(tables, seed=arguments["seed"], **keys)
     check_features(tables, use_rep)
     origin = common_origin(tables, use_rep)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
 
-    from stdistill._training.trainer import Learning, TrainerOptions
     from stdistill.models.niche.fit_teacher import train_teacher
 
-    neighborhoods = inputs.neighborhoods(max_tokens)
+    neighborhoods = inputs.neighborhoods(arguments["max_tokens"])
     training = inputs.training & neighborhoods.known
     n_training = int(training.sum())
     if n_training < k:
@@ -222,63 +167,22 @@ def nolan(
             f"of which {n_training} have features in .obsm[{use_rep!r}]. Expected at least one per niche."
         )
         raise ValueError(msg)
-    max_epochs = default_epochs(n_training, CELLS_SEEN, EPOCHS) if max_epochs is None else max_epochs
+    if arguments["max_epochs"] is None:
+        arguments["max_epochs"] = default_epochs(n_training, CELLS_SEEN, EPOCHS)
     fitted = train_teacher(
-        neighborhoods,
-        inputs.libraries,
-        training,
-        k=k,
-        network=network,
-        centering=centering,
-        learning=Learning(batch_size, learning_rate, weight_decay, seed, n_workers),
-        options=TrainerOptions(
-            max_epochs=max_epochs,
-            max_steps=max_steps,
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=strategy,
-            precision=precision,
-            checkpoint_dir=checkpoint_dir,
-            progress_bar=progress_bar,
-        ),
+        neighborhoods, inputs.libraries, training, k=k, size=size, centering=centering, arguments=arguments
     )
     model, sizes = write_model(
         fitted,
         inputs,
         Naming("nolan", key_added, use_rep, [str(niche) for niche in range(k)], default_colors(k)),
         training=training,
-        network=network,
-        max_tokens=max_tokens,
+        size=size,
+        arguments=arguments,
         origin=origin,
-        parameters={
-            "size": size,
-            "centering": centering,
-            "batch_size": batch_size,
-            "learning_rate": learning_rate,
-            "weight_decay": weight_decay,
-            "max_epochs": max_epochs,
-            "seed": seed,
-        },
         keys=keys,
+        centering=centering,
     )
     if not sizes.all():
         warn(f"{(sizes == 0).sum()} of k={k} niches are empty: no training cell is in {np.flatnonzero(sizes == 0)}.")
     return model
-
-
-def _ensure_expression(tables: Sequence[AnnData], *, split_key: str | None, library_key: str | None, seed: int) -> None:
-    """Compute the expression latent of a table that has none."""
-    if all(schema.EXPRESSION_LATENT in table.obsm for table in tables):
-        return
-    if len(tables) > 1:
-        msg = (
-            f'Not all tables have .obsm["{schema.EXPRESSION_LATENT}"], and latents made slide by slide would not be '
-            "comparable: compute them in one go on the concatenated tables with "
-            "sd.pp.embed_expression(library_key=...)."
-        )
-        raise KeyError(msg)
-    from stdistill.pp._embed_expression import embed_expression
-
-    logger.info("There is no expression latent: computing it with sd.pp.embed_expression.")
-    embed_expression(tables[0], split_key=split_key, library_key=library_key, seed=seed)

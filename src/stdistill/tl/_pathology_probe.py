@@ -4,17 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._measures.blocks import Fold
+from stdistill._measures.labels import Labels
+from stdistill._measures.probe import predict_linear
+from stdistill._support.arrays import Mask, Rows
+from stdistill._support.checks import check_integer, check_key, check_positive
 from stdistill._table import schema
-from stdistill._table.annotations import BLOCK_UM, GAP_UM, N_FOLDS, PolygonsUnit, Protocol, annotated_folds, check_fit
-from stdistill._table.checks import check_key, get_table
-from stdistill._table.labels import NICHE_SUFFIX, BoolArray, IntArray, niche_keys, read_labels
+from stdistill._table.annotations import (
+    BLOCK_UM,
+    FRAMES,
+    GAP_UM,
+    N_FOLDS,
+    PolygonsUnit,
+    Protocol,
+    check_fit,
+    folds_of,
+    points_of_cells,
+    restrict,
+)
+from stdistill._table.checks import get_table
+from stdistill._table.labels import NICHE_SUFFIX, niche_keys, read_labels
 from stdistill._table.niches import logit_columns, logit_prefixes, read_logits
 
 if TYPE_CHECKING:
@@ -145,7 +161,7 @@ def pathology_probe(
         for fold in folds:
             fit, score = fold.fit[known[fold.fit]], fold.score[known[fold.score]]
             check_fit(truth, fit, f" and with a niche in .obs[{key!r}]")
-            predicted[score] = _predict(inputs, truth.codes, fit, score)
+            predicted[score] = predict_linear(inputs, truth.codes, fit, score)
         scored = np.concatenate([fold.score for fold in folds])
         used = scored[known[scored]]
         if not len(used):
@@ -157,7 +173,76 @@ def pathology_probe(
     return pd.DataFrame(rows, columns=["method", "macro_f1", "n_cells", "n_left_out"])
 
 
-def _features(adata: AnnData, key: str, use_logits: bool) -> tuple[BoolArray, npt.NDArray[Any]]:
+def annotated_folds(
+    data: AnnData | SpatialData,
+    *,
+    label_key: str | None,
+    polygons: str | Path | None,
+    polygons_unit: PolygonsUnit,
+    labels: Sequence[str] | None = None,
+    protocol: Protocol = "blocks",
+    split_key: str | None = schema.SPLIT,
+    n_folds: int = N_FOLDS,
+    block_um: float = BLOCK_UM,
+    gap_um: float = GAP_UM,
+    image_key: str = schema.HE_IMAGE,
+    table_key: str = schema.TABLE,
+) -> tuple[Labels, Rows, list[Fold]]:
+    """Return the annotations, the cells to be fitted and scored, and their folds; it takes no niches.
+
+    Parameters are those of `pathology_probe`, and so is what is raised for them.
+    """
+    _check_parameters(label_key, polygons, polygons_unit, protocol, n_folds, block_um, gap_um)
+    adata = get_table(data, table_key)
+    if polygons is None:
+        truth = read_labels(adata, str(label_key), "label_key", hint=None)
+    else:
+        from stdistill._formats.geojson import label_by_polygons
+
+        points = points_of_cells(data, polygons_unit, image_key=image_key, table_key=table_key)
+        truth = label_by_polygons(points, polygons, FRAMES[polygons_unit])
+    truth = restrict(truth, labels)
+    annotated, folds = folds_of(
+        adata,
+        truth,
+        protocol=protocol,
+        split_key=split_key,
+        n_folds=n_folds,
+        block_um=block_um,
+        gap_um=gap_um,
+    )
+    return truth, annotated, folds
+
+
+def _check_parameters(
+    label_key: str | None,
+    polygons: str | Path | None,
+    polygons_unit: str,
+    protocol: str,
+    n_folds: int,
+    block_um: float,
+    gap_um: float,
+) -> None:
+    if (label_key is None) == (polygons is None):
+        msg = "Give the annotations either as label_key=, a column of .obs, or as polygons=, a GeoJSON file."
+        raise ValueError(msg)
+    for name, value, known in (
+        ("polygons_unit", polygons_unit, get_args(PolygonsUnit)),
+        ("protocol", protocol, get_args(Protocol)),
+    ):
+        if value not in known:
+            msg = f"{name} must be one of {list(known)}, found {value!r}."
+            raise ValueError(msg)
+    check_integer(n_folds, "n_folds", minimum=2)
+    check_positive(block_um, "block_um")
+    if gap_um != 0:
+        check_positive(gap_um, "gap_um")
+    if gap_um > block_um:
+        msg = f"gap_um must be at most block_um, {block_um:g}, found {gap_um:g}."
+        raise ValueError(msg)
+
+
+def _features(adata: AnnData, key: str, use_logits: bool) -> tuple[Mask, npt.NDArray[Any]]:
     """Return which cells have a niche, and the niches (n,) or logits (n, k)."""
     niches = read_labels(adata, key, "keys")
     if not use_logits:
@@ -167,20 +252,3 @@ def _features(adata: AnnData, key: str, use_logits: bool) -> tuple[BoolArray, np
         check_key(prefix, logit_prefixes(adata), "a prefix of logits in .obs", argument="keys")
     logits = read_logits(adata, prefix)
     return np.asarray(np.isfinite(logits).all(axis=1)), logits
-
-
-def _predict(inputs: npt.NDArray[Any], classes: IntArray, fit: IntArray, score: IntArray) -> npt.NDArray[np.integer]:
-    """Fit on some cells and predict the classes of others."""
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import LinearSVC
-
-    if inputs.ndim == 2:
-        machine = make_pipeline(StandardScaler(), LinearSVC(dual=False)).fit(inputs[fit], classes[fit])
-        predicted: npt.NDArray[np.integer] = machine.predict(inputs[score])
-        return predicted
-    # A one-hot niche has few values: fit to each pair of niche and class once, with the number of its cells as weight.
-    one_hot = np.eye(inputs.max() + 1)
-    pairs, counts = np.unique(np.stack([inputs[fit], classes[fit]]), axis=1, return_counts=True)
-    machine = LinearSVC(dual=False).fit(one_hot[pairs[0]], pairs[1], sample_weight=counts)
-    return np.asarray(machine.predict(one_hot)[inputs[score]])

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
+from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
-from stdistill._table.checks import check_integer, check_name, copy_table, get_table
-from stdistill._table.fitting.inputs import RADIUS_TOLERANCE, check_features, ensure_neighborhoods, niche_inputs
+from stdistill._table.checks import copy_table, get_table
+from stdistill._table.fitting.inputs import check_features, niche_inputs
 from stdistill._table.fitting.origin import find_difference, origin_of, origin_of_card, show
+from stdistill._table.graph import RADIUS_TOLERANCE
 from stdistill._table.niches import write_niches
 from stdistill._table.records import write_record
+from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

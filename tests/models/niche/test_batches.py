@@ -8,7 +8,16 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from stdistill.models.niche.batches import Neighborhoods, TokenBatch, Tokens, feature_statistics, known_rows
+from stdistill._training.objective import request_loader
+from stdistill._training.sampling import TileSampler
+from stdistill.models.niche.batches import (
+    NeighborhoodDataset,
+    Neighborhoods,
+    TokenBatch,
+    Tokens,
+    feature_statistics,
+    known_rows,
+)
 
 
 def neighbours(data: Neighborhoods, batch: TokenBatch) -> list[set[tuple[float, ...]]]:
@@ -155,3 +164,16 @@ def test_feature_statistics() -> None:
     np.testing.assert_allclose(mean, features[cells].astype(np.float64).mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(std, features[cells].astype(np.float64).std(axis=0), rtol=1e-4)
     assert std[3] == 0
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_batches_do_not_depend_on_workers(make_neighborhoods: Callable[..., Neighborhoods], n_workers: int) -> None:
+    data = make_neighborhoods()
+    sampler = TileSampler(np.arange(200), batch_size=50, seed=0)
+    loaded = list(request_loader(sampler, NeighborhoodDataset(data), n_workers=n_workers))
+    assert len(loaded) == len(sampler)
+    for batch, request in zip(loaded, sampler, strict=True):
+        expected = data.batch(data.tokens(request.rows))
+        assert batch.centers.tolist() == request.rows.tolist()
+        assert batch.features.equal(expected.features)
+        assert all(a.rows.equal(b.rows) for a, b in zip(batch.blocks, expected.blocks, strict=True))

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,11 @@ import numpy as np
 import pytest
 import torch
 
-from stdistill._training.trainer import Learning, TrainerOptions
+from stdistill._training.arguments import DEFAULTS
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.distillation import Distillation
 from stdistill.models.niche.fit_student import train_student
-from stdistill.models.niche.fitting import Fitted, fingerprint_run
+from stdistill.models.niche.fitting import Fitted, fingerprint_niches
 from stdistill.models.niche.network import NicheNetwork
 
 NETWORK = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "dropout": 0.1, "head": "linear"}
@@ -33,7 +32,7 @@ NETWORK = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "dropout":
 def train(data: Neighborhoods, targets: np.ndarray, *, options: dict | None = None, **changes: Any) -> Fitted:
     settings = {
         "k": 3,
-        "network": NETWORK,
+        "size": NETWORK,
         "temperature": None,
         "batch_size": 32,
         "learning_rate": 3e-3,
@@ -43,10 +42,9 @@ def train(data: Neighborhoods, targets: np.ndarray, *, options: dict | None = No
         "n_workers": 0,
         **changes,
     }
-    settings["learning"] = Learning(**{each.name: settings.pop(each.name) for each in fields(Learning)})
-    settings["options"] = TrainerOptions(
-        **({"max_epochs": 3, "accelerator": "cpu", "progress_bar": False} | (options or {}))
-    )
+    options = {"max_epochs": 3, "accelerator": "cpu", "progress_bar": False} | (options or {})
+    given = {name: settings.pop(name) for name in DEFAULTS if name in settings}
+    settings["arguments"] = {**DEFAULTS, **given, **options}
     libraries = np.zeros(len(data), dtype=np.int64)
     training = settings.pop("training", np.ones(len(data), dtype=bool))
     return train_student(data, libraries, targets, training, **settings)
@@ -180,8 +178,7 @@ def test_divergence_is_an_error(data: Neighborhoods, logits: np.ndarray) -> None
 def test_checkpoint_of_other_neighbourhoods(data: Neighborhoods, logits: np.ndarray) -> None:
     def fingerprint(data: Neighborhoods) -> dict[str, Any]:
         network = NicheNetwork(5, 3, **NETWORK)
-        learning = Learning(batch_size=32, learning_rate=1e-3, weight_decay=0.0, seed=0)
-        return fingerprint_run(data, network, NETWORK, logits, learning, TrainerOptions(max_epochs=1))
+        return fingerprint_niches(data, network, NETWORK, logits, {**DEFAULTS, "max_epochs": 1})
 
     before = fingerprint(data)
     assert before == fingerprint(data)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from stdistill._training.trainer import Learning, TrainerOptions
+from stdistill._training.arguments import DEFAULTS
 from stdistill.models.niche import self_distillation, use
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.fit_teacher import cluster_means, train_teacher
@@ -28,7 +27,7 @@ NETWORK = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "dropout":
 def train(data: Neighborhoods, *, options: dict | None = None, **changes: Any) -> Fitted:
     settings = {
         "k": 3,
-        "network": NETWORK,
+        "size": NETWORK,
         "centering": "centering",
         "batch_size": 32,
         "learning_rate": 3e-3,
@@ -37,10 +36,9 @@ def train(data: Neighborhoods, *, options: dict | None = None, **changes: Any) -
         "n_workers": 0,
         **changes,
     }
-    settings["learning"] = Learning(**{each.name: settings.pop(each.name) for each in fields(Learning)})
-    settings["options"] = TrainerOptions(
-        **({"max_epochs": 4, "accelerator": "cpu", "progress_bar": False} | (options or {}))
-    )
+    options = {"max_epochs": 4, "accelerator": "cpu", "progress_bar": False} | (options or {})
+    given = {name: settings.pop(name) for name in DEFAULTS if name in settings}
+    settings["arguments"] = {**DEFAULTS, **given, **options}
     training = settings.pop("training", np.ones(len(data), dtype=bool))
     return train_teacher(data, np.zeros(len(data), dtype=np.int64), training, **settings)
 
@@ -80,8 +78,8 @@ def make_module(
             make_neighborhoods(50),
             torch.zeros(k, 5),
             centering=centering,
-            training=np.arange(50),
-            learning=Learning(batch_size=10, learning_rate=1e-3, weight_decay=0.0, seed=0),
+            fitting=np.arange(50),
+            arguments={**DEFAULTS, "batch_size": 10, "weight_decay": 0.0},
             fingerprint={},
         )
 

@@ -9,7 +9,8 @@ import spatialdata
 from spatialdata.transformations import Affine, Identity, set_transformation
 
 from stdistill._slide.affine import apply_affine
-from stdistill._table.he.placement import crop_origins, he_frames
+from stdistill._slide.plan import crop_origins
+from stdistill._table.he.placement import he_frames
 from stdistill._table.records import write_record
 
 PIXEL_SIZE = 0.2125

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,24 +11,18 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
-from stdistill._graph.radius import neighborhood_radius
+from stdistill._support.arrays import Mask
+from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_key, get_centers, get_library_codes, get_split, get_table
-from stdistill.pp._neighborhoods import neighborhoods
+from stdistill._table.checks import get_centers, get_library_codes, get_split, get_table
+from stdistill._table.graph import RADIUS_TOLERANCE, graph_radius, read_graph
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from stdistill.models.niche.batches import Neighborhoods
 
-logger = logging.getLogger("stdistill")
-
-N_NEIGHBORS = 50
-"""As the default of :func:`stdistill.pp.neighborhoods`."""
 MADE_BY = {schema.HE_FEATURES: "sd.pp.embed_he", schema.EXPRESSION_LATENT: "sd.pp.embed_expression"}
-
-NEIGHBORS = f"{schema.SPATIAL}_neighbors"
-RADIUS_TOLERANCE = 1e-6
 
 
 class NicheInputs(NamedTuple):
@@ -96,7 +89,7 @@ def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
 def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:
     """Raise unless some cell of the tables is to be trained on."""
     splits = [get_split(table, split_key) for table in tables]
-    if any(_training(table, split).any() for table, split in zip(tables, splits, strict=True)):
+    if any(training_cells(table, split).any() for table, split in zip(tables, splits, strict=True)):
         return
     held = sorted({str(group) for split in splits if split is not None for group in split.dropna().unique()})
     msg = (
@@ -104,33 +97,6 @@ def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:
         "Run sd.pp.split_strips, or give split_key=None to train on all cells."
     )
     raise ValueError(msg)
-
-
-def ensure_neighborhoods(
-    tables: Sequence[AnnData], *, library_key: str | None, split_key: str | None, radius_um: float | None = None
-) -> None:
-    """Connect the cells of the tables that have no graph yet; one radius serves all tables."""
-    without = [table for table in tables if NEIGHBORS not in table.uns]
-    if not without:
-        return
-    logger.info("There are no neighbourhoods: making them with sd.pp.neighborhoods.")
-    if radius_um is None and len(tables) > 1:
-        found = [graph_radius(table) for table in tables if NEIGHBORS in table.uns]
-        radius_um = found[0] if found else _common_radius(tables, split_key)
-    for table in without:
-        neighborhoods(table, radius_um=radius_um, library_key=library_key, split_key=split_key)
-
-
-def graph_radius(table: AnnData) -> float:
-    """Return the radius of the table's graph, in µm."""
-    radius = table.uns[NEIGHBORS].get("params", {}).get("radius")
-    if not isinstance(radius, int | float | np.integer | np.floating) or not radius > 0:
-        msg = (
-            f'.uns["{NEIGHBORS}"] records the radius {radius!r}; niche models need the neighbours within one radius. '
-            "Make them with sd.pp.neighborhoods."
-        )
-        raise ValueError(msg)
-    return float(radius)
 
 
 def niche_inputs(
@@ -149,7 +115,7 @@ def niche_inputs(
         )
         raise ValueError(msg)
     features = [np.asarray(table.obsm[use_rep]) for table in tables]
-    graphs = [_graph(table) for table in tables]
+    graphs = [read_graph(table) for table in tables]
     splits = [get_split(table, split_key) for table in tables]
     starts = np.cumsum([0] + [graph.nnz for graph in graphs])
     rows = np.cumsum([0] + [table.n_obs for table in tables])
@@ -164,31 +130,11 @@ def niche_inputs(
         libraries=_libraries(tables, library_key),
         radius_um=radii[0],
         eligible=np.concatenate([_eligible(table, split) for table, split in zip(tables, splits, strict=True)]),
-        training=np.concatenate([_training(table, split) for table, split in zip(tables, splits, strict=True)]),
+        training=np.concatenate([training_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
     )
     for table, split, graph in zip(tables, splits, graphs, strict=True):
         _check_groups(table, split, library_key, graph)
     return inputs
-
-
-def _common_radius(tables: Sequence[AnnData], split_key: str | None) -> float:
-    training = [_training(table, get_split(table, split_key)) for table in tables]
-    centers = [get_centers(table)[chosen] for table, chosen in zip(tables, training, strict=True)]
-    codes = np.repeat(np.arange(len(tables)), [len(part) for part in centers])
-    return neighborhood_radius(np.concatenate(centers), codes, N_NEIGHBORS, seed=0)
-
-
-def _graph(table: AnnData) -> csr_matrix:
-    key = table.uns[NEIGHBORS].get("connectivities_key", f"{schema.SPATIAL}_connectivities")
-    check_key(
-        key, table.obsp.keys(), "a graph in .obsp", argument="connectivities_key", hint="Run sd.pp.neighborhoods."
-    )
-    graph = csr_matrix(table.obsp[key])
-    if graph.diagonal().any():
-        graph = graph.copy()
-        graph.setdiag(0)
-        graph.eliminate_zeros()
-    return graph
 
 
 def _libraries(tables: Sequence[AnnData], library_key: str | None) -> npt.NDArray[np.integer[Any]]:
@@ -207,7 +153,8 @@ def _eligible(table: AnnData, split: pd.Series | None) -> npt.NDArray[np.bool_]:
     return eligible
 
 
-def _training(table: AnnData, split: pd.Series | None) -> npt.NDArray[np.bool_]:
+def training_cells(table: AnnData, split: pd.Series | None) -> Mask:
+    """Tell which cells are to be trained on."""
     return _eligible(table, None) if split is None else (split == schema.TRAIN).to_numpy()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from stdistill._slide.scale import is_same_mpp
 from stdistill._table.records import read_record
 from stdistill.encoders._encoder import UNKNOWN_REVISION
-from stdistill.pp._embed_he import MPP_TOLERANCE
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,11 +64,6 @@ def find_difference(one: Origin, other: Origin) -> str | None:
         if entry in one and entry in other and not _is_same(entry, one[entry], other[entry]):
             return entry
     return None
-
-
-def is_same_mpp(one: float, other: float) -> bool:
-    """Whether pixels are of one size: that of native pixels follows from the alignment, and is never equal twice."""
-    return math.isclose(one, other, rel_tol=MPP_TOLERANCE)
 
 
 def common_origin(tables: Sequence[AnnData], use_rep: str) -> Origin:

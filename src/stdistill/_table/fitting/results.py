@@ -1,4 +1,4 @@
-"""What :func:`stdistill.tl.nolan` and :func:`stdistill.tl.distill` have in common, before and after the training."""
+"""What a niche model that was fitted writes to its tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._table.checks import check_integer, check_name, check_positive
+from stdistill._support.checks import check_integer, check_name
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import Origin
 from stdistill._table.niches import write_niches
@@ -18,10 +18,13 @@ from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
     from stdistill.models import NicheModel
+    from stdistill.models.niche.arguments import NicheArguments
     from stdistill.models.niche.fitting import Fitted
 
 logger = logging.getLogger("stdistill")
 
+RECORDED = ("size", "batch_size", "learning_rate", "weight_decay", "max_epochs", "seed")
+"""Arguments that the card and the record keep; the others follow from them or change no result."""
 KINDS = {"nolan": "self-distillation", "distill": "distillation"}
 
 
@@ -36,24 +39,10 @@ class Naming(NamedTuple):
     colors: Sequence[str]
 
 
-def check_training(*, k: int, key_added: str, batch_size: int, learning_rate: float, max_steps: int, seed: int) -> None:
-    """Raise when an argument that both have is out of range."""
+def check_niches(k: int, key_added: str) -> None:
+    """Raise when the number of niches or the name of what is written is out of range."""
     check_integer(k, "k", minimum=1)
     check_name(key_added, "key_added")
-    check_integer(batch_size, "batch_size", minimum=1)
-    check_positive(learning_rate, "learning_rate")
-    check_integer(max_steps, "max_steps", minimum=-1)
-    if max_steps == 0:
-        msg = "Expected max_steps to be at least 1, or -1 for no limit, found 0."
-        raise ValueError(msg)
-    check_integer(seed, "seed", minimum=0, maximum=2**32 - 1)  # also scikit-learn's
-
-
-def check_counts(**counts: int | None) -> None:
-    """Raise unless each of the numbers that is given is at least one."""
-    for name, value in counts.items():
-        if value is not None:
-            check_integer(value, name, minimum=1)
 
 
 def default_epochs(n_training_cells: int, cells_seen: int, bounds: tuple[int, int]) -> int:
@@ -67,12 +56,12 @@ def write_model(
     naming: Naming,
     *,
     training: npt.NDArray[np.bool_],
-    network: dict[str, Any],
-    max_tokens: int | None,
-    teacher: str | None = None,
+    size: dict[str, Any],
+    arguments: NicheArguments,
     origin: Origin,
-    parameters: dict[str, Any],
     keys: dict[str, Any],
+    teacher: str | None = None,
+    **settings: Any,
 ) -> tuple[NicheModel, npt.NDArray[np.integer[Any]]]:
     """Give the network its card, and write what it says of all cells of the tables.
 
@@ -82,12 +71,16 @@ def write_model(
         The trained network, the cells and the names.
     training
         (n,), the cells that it was trained on.
-    network, max_tokens, teacher, origin
-        Entries of the card.
-    parameters
-        Of the training, for the card and the record.
+    size, arguments
+        Arguments of the network, and those that it was trained by.
+    origin
+        Where its features come from.
     keys
         Columns of ``.obs`` that the cells were divided by, for the record.
+    teacher
+        What a student was taught by.
+    settings
+        Of the objective.
 
     Returns
     -------
@@ -97,7 +90,8 @@ def write_model(
     from stdistill.models.niche.card import ModelCard
 
     k = len(naming.niches)
-    record = {**parameters, **fitted.training}
+    parameters = {name: value for name, value in arguments.items() if name in RECORDED}
+    record = {**settings, **parameters, **fitted.training}
     card = ModelCard(
         kind=KINDS[naming.step],
         k=k,
@@ -106,8 +100,8 @@ def write_model(
         radius_um=inputs.radius_um,
         niches=list(naming.niches),
         colors=list(naming.colors),
-        network=network,
-        max_tokens=max_tokens,
+        network=size,
+        max_tokens=arguments["max_tokens"],
         teacher=teacher,
         temperature=fitted.temperature,
         training=record,
@@ -131,7 +125,7 @@ def write_model(
             radius_um=inputs.radius_um,
             temperature=fitted.temperature,
             occupied_niches=int((sizes > 0).sum()),
-            **network,
+            **size,
             **record,
             **keys,
         )

@@ -13,23 +13,18 @@ from anndata import AnnData
 from stdistill._table.niches import colors_of, logit_columns, logit_prefixes, niche_names, read_logits
 
 
-class Teacher(NamedTuple):
-    """Targets of the cells of all tables."""
+class Targets(NamedTuple):
+    """What is to be learned of the cells of all tables."""
 
-    targets: npt.NDArray[Any]
+    values: npt.NDArray[Any]
     """(n, k) float32 logits, or (n,) int64 labels, -1 where there is none."""
     known: npt.NDArray[np.bool_]
     """(n,), the cells of which the teacher says something."""
     niches: list[str]
     colors: list[str]
 
-    @property
-    def is_soft(self) -> bool:
-        """Whether it teaches by logits."""
-        return self.targets.ndim == 2
 
-
-def has_teacher(tables: Sequence[AnnData], teacher_key: str) -> bool:
+def has_targets(tables: Sequence[AnnData], teacher_key: str) -> bool:
     """Whether all tables have a teacher; raise when only some have."""
     found = [bool(logit_columns(table, teacher_key)) or teacher_key in table.obs for table in tables]
     if any(found) and not all(found):
@@ -38,14 +33,14 @@ def has_teacher(tables: Sequence[AnnData], teacher_key: str) -> bool:
     return all(found)
 
 
-def read_teacher(tables: Sequence[AnnData], teacher_key: str, k: int) -> Teacher:
+def read_targets(tables: Sequence[AnnData], teacher_key: str, k: int) -> Targets:
     """Read logits under the prefix `teacher_key`, which must be `k` of them, or else the labels of that column."""
     if all(logit_columns(table, teacher_key) for table in tables):
         return _soft(tables, teacher_key, k)
     return _hard(tables, teacher_key)
 
 
-def missing_teacher(tables: Sequence[AnnData], teacher_key: str) -> KeyError:
+def missing_targets(tables: Sequence[AnnData], teacher_key: str) -> KeyError:
     """Say what could teach instead."""
     logits = logit_prefixes(tables[0])
     labels = [str(name) for name, column in tables[0].obs.items() if isinstance(column.dtype, pd.CategoricalDtype)]
@@ -55,7 +50,7 @@ def missing_teacher(tables: Sequence[AnnData], teacher_key: str) -> KeyError:
     )
 
 
-def _soft(tables: Sequence[AnnData], teacher_key: str, k: int) -> Teacher:
+def _soft(tables: Sequence[AnnData], teacher_key: str, k: int) -> Targets:
     parts = [read_logits(table, teacher_key) for table in tables]
     found = sorted({part.shape[1] for part in parts})
     if found != [k]:
@@ -67,10 +62,10 @@ def _soft(tables: Sequence[AnnData], teacher_key: str, k: int) -> Teacher:
     logits = np.concatenate(parts)
     names = niche_names(tables, teacher_key, k)
     known = np.asarray(np.isfinite(logits).all(axis=1))
-    return Teacher(logits, known, names, colors_of(tables, f"{teacher_key}_niche", names))
+    return Targets(logits, known, names, colors_of(tables, f"{teacher_key}_niche", names))
 
 
-def _hard(tables: Sequence[AnnData], teacher_key: str) -> Teacher:
+def _hard(tables: Sequence[AnnData], teacher_key: str) -> Targets:
     columns = [_labels(table.obs[teacher_key], teacher_key) for table in tables]
     names = list(dict.fromkeys(name for column in columns for name in column.categories))
     if not names:
@@ -78,7 +73,7 @@ def _hard(tables: Sequence[AnnData], teacher_key: str) -> Teacher:
         raise ValueError(msg)
     codes = np.concatenate([pd.Index(names).get_indexer(np.asarray(column, dtype=object)) for column in columns])
     labels = codes.astype(np.int64)
-    return Teacher(labels, np.asarray(labels >= 0), names, colors_of(tables, teacher_key, names))
+    return Targets(labels, np.asarray(labels >= 0), names, colors_of(tables, teacher_key, names))
 
 
 def _labels(column: pd.Series, teacher_key: str) -> pd.Categorical:

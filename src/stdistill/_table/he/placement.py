@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from anndata import AnnData
 
 from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, check_affine, fit_affine, inside
+from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
+from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_key, get_centers, get_table, is_spatialdata
+from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.he.centroids import element_centroids
-from stdistill._table.records import read_record
+from stdistill._table.he.slide_record import read_slide_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -23,8 +26,6 @@ SAME_UM = 0.5
 """An element whose centroids lie this near to the centres (median, µm) is in µm itself."""
 MIN_CELLS_TO_FIT = 10
 """Fewer cells than this do not tell the unit of an element that is not in µm."""
-MAX_MPP_DISAGREEMENT = 0.05
-"""Two figures for the resolution of one image may differ by this share."""
 MAX_MISFIT_UM = 5.0
 """A table whose centres lie further than this from its element's (median, µm) annotates another element."""
 
@@ -65,16 +66,6 @@ class HEFrame:
     def native_crop_px(self, crop_px: int, mpp: float | None) -> int:
         """Side, in pixels of the image, of a crop that shows `crop_px` pixels of `mpp` µm (`None`: native)."""
         return crop_px if mpp is None else max(1, round(crop_px * mpp / self.mpp))
-
-
-def crop_origins(px: FloatArray, crop_px: int) -> npt.NDArray[np.int64]:
-    """Upper left pixels (x, y) of the square crops of `crop_px` pixels that are centred best on `px`.
-
-    A crop covers the pixels [origin, origin + `crop_px`) of both axes. Everything that needs to know what a
-    crop shows asks here.
-    """
-    origins: npt.NDArray[np.int64] = np.floor(px - crop_px / 2 + 0.5).astype(np.int64)
-    return origins
 
 
 def he_frames(
@@ -128,6 +119,37 @@ def he_frames(
     return frames
 
 
+def cell_pixels(
+    data: AnnData | SpatialData,
+    *,
+    image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    table_key: str = schema.TABLE,
+) -> pd.DataFrame:
+    """Find the pixels of the cells, as :func:`stdistill.get.he_pixels` returns them."""
+    table = get_table(data, table_key)
+    frames = he_frames(data, image_key=image_key, table_key=table_key)
+    centers = get_centers(table)
+    pixels = np.full((table.n_obs, 2), np.nan)
+    image_keys = np.full(table.n_obs, None, dtype=object)
+    mpp = np.full(table.n_obs, np.nan)
+    on_image = np.zeros(table.n_obs, dtype=bool)
+    for frame in frames:
+        pixels[frame.cells] = frame.to_px(centers[frame.cells])
+        image_keys[frame.cells] = frame.image_key
+        mpp[frame.cells] = frame.mpp
+        on_image[frame.cells] = frame.contains(pixels[frame.cells])
+    return pd.DataFrame(
+        {
+            "x": pixels[:, 0],
+            "y": pixels[:, 1],
+            "image_key": pd.Categorical(image_keys),
+            "mpp": mpp,
+            "on_image": on_image,
+        },
+        index=table.obs_names,
+    )
+
+
 def image_shape(image: Any) -> tuple[int, int]:
     """Height and width of an image element, at full resolution."""
     from spatialdata import get_pyramid_levels
@@ -139,36 +161,36 @@ def image_shape(image: Any) -> tuple[int, int]:
 
 def _check_against_record(frame: HEFrame, table: AnnData) -> None:
     """Compare with what was recorded when this image was read: centres that are not in µm show here."""
-    record = read_record(table, "read_xenium")
-    if record.get("image_key") != frame.image_key or tuple(record["he_shape"]) != frame.shape:
+    record = read_slide_record(table)
+    if record is None or record.mpp is None or (record.image_key, record.shape) != (frame.image_key, frame.shape):
         return
-    if abs(frame.mpp / record["mpp"] - 1) > MAX_MPP_DISAGREEMENT:
+    if abs(frame.mpp / record.mpp - 1) > MAX_MPP_DISAGREEMENT:
         msg = (
-            f"{frame.image_key!r} was read at {record['mpp']:.4f} µm per pixel; by the centres in "
+            f"{frame.image_key!r} was read at {record.mpp:.4f} µm per pixel; by the centres in "
             f'.obsm["{schema.SPATIAL}"] it now has {frame.mpp:.4f}. Are the centres still in µm?'
         )
         raise ValueError(msg)
 
 
 def _recorded_frame(table: AnnData) -> HEFrame:
-    record = read_record(table, "read_xenium")
-    if table.n_obs > record.get("n_cells", table.n_obs):
+    record = read_slide_record(table)
+    if record is not None and record.n_cells is not None and table.n_obs > record.n_cells:
         msg = (
-            f"The table has {table.n_obs} cells, but its record is of one slide of {record['n_cells']}: it was "
+            f"The table has {table.n_obs} cells, but its record is of one slide of {record.n_cells}: it was "
             "concatenated. Pass the SpatialData of each slide instead."
         )
         raise ValueError(msg)
-    if "um_to_he" not in record:
+    if record is None or record.um_to_px is None or record.shape is None:
         msg = (
             "An AnnData alone does not say where its cells lie on the H&E: pass the SpatialData that holds the "
             "image, or read the slide with sd.pp.read_xenium, which records it."
         )
         raise ValueError(msg)
     return HEFrame(
-        image_key=str(record["image_key"]),
+        image_key=str(record.image_key),
         cells=np.arange(table.n_obs),
-        um_to_px=np.asarray(record["um_to_he"], dtype=np.float64),
-        shape=(int(record["he_shape"][0]), int(record["he_shape"][1])),
+        um_to_px=record.um_to_px,
+        shape=record.shape,
     )
 
 

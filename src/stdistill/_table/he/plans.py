@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from stdistill._slide.affine import FloatArray
-from stdistill._slide.plan import CropPlan, plan_crops
-from stdistill._slide.pyramid import background_color, level_for, slide_levels
-from stdistill._table.he.placement import HEFrame, crop_origins
+from stdistill._slide.glass import background_color
+from stdistill._slide.plan import Slide, crop_origins, plan_crops
+from stdistill._slide.pyramid import level_for
+from stdistill._table.he.images import slide_levels
+from stdistill._table.he.placement import HEFrame
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
-
-
-@dataclass(frozen=True)
-class Slide:
-    """What is read of one H&E."""
-
-    plan: CropPlan
-    background: npt.NDArray[np.uint8]
-    """Colour (3,) of what lies off the image."""
 
 
 def plan_slides(
@@ -48,7 +37,7 @@ def plan_slides(
     crop_px, mpp
         Side of the crops in pixels, and their µm per pixel; `None`: those of the image.
     stain_reference
-        Stain to bring the images to, as :func:`stdistill._slide.stain.normalize_stains` takes it.
+        Stain to bring the images to, as :func:`stdistill._table.he.stain.normalize_stains` takes it.
 
     Raises
     ------
@@ -69,7 +58,7 @@ def plan_slides(
         levels = slide_levels(sdata.images[frame.image_key], frame.image_key)
         background = background_color(levels)
         if stain_reference is not None:
-            from stdistill._slide.stain import normalize_stains
+            from stdistill._table.he.stain import normalize_stains
 
             levels = slide_levels(normalize_stains(sdata, frame.image_key, stain_reference), frame.image_key)
         level = level_for(levels, native_px / crop_px)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from stdistill._support.arrays import Floats, Integers
 from stdistill._support.jit import njit
-
-Floats = npt.NDArray[np.floating[Any]]
-Integers = npt.NDArray[np.integer[Any]]
+from stdistill._training.sampling import BatchRequest
 
 CELLS_PER_BLOCK = 16
 MAX_BLOCKS = 16
@@ -203,6 +203,16 @@ class Neighborhoods:
         kept = np.empty(len(order), dtype=bool)
         kept[order] = np.arange(len(order)) - first < self.max_tokens
         return tokens.keep(kept)
+
+
+class NeighborhoodDataset(Dataset[TokenBatch]):
+    """Makes the batch of a request: the neighbourhoods of its cells, whole."""
+
+    def __init__(self, neighborhoods: Neighborhoods) -> None:
+        self.neighborhoods = neighborhoods
+
+    def __getitem__(self, request: BatchRequest) -> TokenBatch:
+        return self.neighborhoods.batch(self.neighborhoods.tokens(request.rows))
 
 
 @njit(cache=True)

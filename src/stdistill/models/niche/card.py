@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
 from stdistill.models.niche.network import NicheNetwork
+from stdistill.models.saved import Card
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class ModelCard(Card):
     """Everything about a model but its weights.
 
     Whatever is not known, such as the encoder of features that were put into the table by hand, is `None`.
@@ -49,10 +50,6 @@ class ModelCard:
     """What a student was taught by: prefix of the logits, or the column of the labels."""
     temperature: float | None = None
     """τ."""
-    training: dict[str, Any] = field(default_factory=dict)
-    """How it was trained: parameters, numbers of cells, epochs."""
-    versions: dict[str, str] = field(default_factory=dict)
-    """Of the packages that trained it."""
 
     def __post_init__(self) -> None:
         for name, names in (("niches", self.niches), ("colors", self.colors)):
@@ -63,24 +60,3 @@ class ModelCard:
     def build_network(self) -> NicheNetwork:
         """Build a network of this size, with weights yet to be learned or loaded."""
         return NicheNetwork(self.n_features, self.k, **self.network)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it is written to JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ModelCard:
-        """As it was read from JSON, checked."""
-        known = {each.name for each in fields(cls)}
-        if set(values) != known:
-            unknown, missing = sorted(set(values) - known), sorted(known - set(values))
-            msg = f"The card is not one that stdistill wrote: unknown entries {unknown}, missing entries {missing}."
-            raise ValueError(msg)
-        for name, kind in get_type_hints(cls).items():
-            allowed = [getattr(part, "__origin__", part) for part in getattr(kind, "__args__", (kind,))]
-            if getattr(kind, "__origin__", None) in (dict, list):
-                allowed = [kind.__origin__]
-            if not isinstance(values[name], tuple(allowed)):
-                msg = f"The card's {name} is {values[name]!r}; expected {kind}."
-                raise ValueError(msg)
-        return cls(**values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +12,13 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader
-from torchmetrics import MeanMetric
 
-from stdistill._training.sampling import BatchRequest, NeighborhoodDataset
-from stdistill._training.trainer import VALIDATION_LOSS, Learning, NicheModule
-from stdistill.models.niche.batches import Integers, Neighborhoods, TokenBatch
+from stdistill._support.arrays import Integers
+from stdistill._training.arguments import TrainingArguments
+from stdistill._training.objective import Objective
+from stdistill.models.niche.batches import NeighborhoodDataset, Neighborhoods, TokenBatch
 from stdistill.models.niche.network import NicheNetwork
 
-VALIDATION_BATCH = 512
 TARGET_ENTROPY = 0.25
 """Mean entropy of the softened teacher at the default temperature, as a share of that of even niches (our choice)."""
 
@@ -69,7 +67,7 @@ def default_temperature(logits: npt.NDArray[np.floating[Any]]) -> float:
     return math.exp(brentq(surplus, low, high, xtol=1e-3))
 
 
-class Distillation(NicheModule):
+class Distillation(Objective):
     """Trains a student network on a teacher's logits, or on labels.
 
     Parameters
@@ -82,10 +80,10 @@ class Distillation(NicheModule):
         (n, k) float logits of the teacher, or (n,) int64 labels.
     temperature
         τ; `None` for labels, which are learned by cross-entropy.
-    training, validation
+    fitting, validation
         Cells to learn from, in spatial order, and cells to stop early by.
-    learning, fingerprint
-        See `NicheModule`.
+    arguments, fingerprint
+        See `Objective`.
     """
 
     targets: Tensor
@@ -97,48 +95,29 @@ class Distillation(NicheModule):
         targets: Tensor,
         temperature: float | None,
         *,
-        training: Integers,
+        fitting: Integers,
         validation: Integers,
-        learning: Learning,
+        arguments: TrainingArguments,
         fingerprint: dict[str, Any],
     ) -> None:
-        super().__init__(network, NeighborhoodDataset(neighborhoods), training, learning, fingerprint)
+        data = NeighborhoodDataset(neighborhoods)
+        super().__init__(network, data, fitting, arguments, fingerprint, validation=validation)
         self.register_buffer("targets", targets, persistent=False)
         self.temperature = temperature
-        self.validation_cells = validation
-        self.validation_mean = MeanMetric()
 
-    def loss(self, batch: TokenBatch) -> Tensor:
+    def loss(self, batch: TokenBatch) -> tuple[Tensor, int]:
         """Compare student and teacher on the centres of a batch."""
         targets = self.targets[batch.centers]
         read = self.network(batch)
         if self.temperature is None:
-            return functional.cross_entropy(read, targets)
+            return functional.cross_entropy(read, targets), len(targets)
         # While it trains, the network's outputs are logits in units of τ (see `finish`), so that they start out as
         # soft as the teacher, whatever the scale of its logits.
-        return distillation_loss(read.float() * self.temperature, targets, self.temperature)
-
-    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        """Return the loss to minimise."""
-        loss = self.loss(batch)
-        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.centers), sync_dist=True)
-        return loss
-
-    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
-        """Average the loss over the validation cells of all processes."""
-        self.validation_mean.update(self.loss(batch), len(batch.centers))
-        self.log(VALIDATION_LOSS, self.validation_mean, batch_size=len(batch.centers))
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """All validation cells, in the same order each time; each process takes its share."""
-        n_pieces = max(math.ceil(len(self.validation_cells) / VALIDATION_BATCH), self.trainer.world_size)
-        pieces = np.array_split(self.validation_cells, n_pieces)
-        share = pieces[self.trainer.global_rank :: self.trainer.world_size]
-        return self.load([BatchRequest(cells, ()) for cells in share])
+        return distillation_loss(read.float() * self.temperature, targets, self.temperature), len(targets)
 
     def finish(self) -> None:
         """Let the network's outputs be logits on the scale of the teacher's."""
         if self.temperature is not None:
             with torch.no_grad():
-                for parameter in self.network.head.parameters():
+                for parameter in cast(NicheNetwork, self.network).head.parameters():
                     parameter.mul_(self.temperature)

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from stdistill._support.arrays import Integers
+from stdistill._training.arguments import TrainingArguments
 from stdistill._training.holdout import hold_out_blocks
 from stdistill._training.sampling import spatial_order
-from stdistill._training.trainer import Learning, TrainerOptions, fit
-from stdistill.models.niche.batches import Integers, Neighborhoods
+from stdistill._training.trainer import fit
+from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.distillation import Distillation, default_temperature
-from stdistill.models.niche.fitting import Fitted, fingerprint_run, new_network, share_capped
+from stdistill.models.niche.fitting import Fitted, fingerprint_niches, new_network, share_capped
 
 logger = logging.getLogger("stdistill")
 
@@ -28,11 +30,10 @@ def train_student(
     training: npt.NDArray[np.bool_],
     *,
     k: int,
-    network: dict[str, Any],
+    size: dict[str, Any],
     temperature: float | None,
     patience: int | None,
-    learning: Learning,
-    options: TrainerOptions,
+    arguments: TrainingArguments,
 ) -> Fitted:
     """Train a network on targets.
 
@@ -48,20 +49,20 @@ def train_student(
         (n,), cells to train on; they have features and targets.
     k
         Number of niches.
-    network
+    size
         Arguments of `NicheNetwork`.
     temperature
         τ, for logits; by default `default_temperature`.
     patience
         Epochs without improvement on held-out blocks; `None` holds nothing out.
-    learning, options
-        How to train.
+    arguments
+        How to train, complete.
     """
     cells = np.flatnonzero(training)
     if targets.ndim == 1:
         temperature = None
     elif temperature is None:
-        sample = np.random.default_rng(learning.seed).permutation(cells)[:CELLS_FOR_TEMPERATURE]
+        sample = np.random.default_rng(arguments["seed"]).permutation(cells)[:CELLS_FOR_TEMPERATURE]
         temperature = default_temperature(targets[sample])
     fitting, held_out = training, np.zeros_like(training)
     if patience is not None:
@@ -72,29 +73,29 @@ def train_student(
             neighborhoods.indices,
             training,
             radius_um=neighborhoods.radius_um,
-            seed=learning.seed,
+            seed=arguments["seed"],
         )
         if not held_out.any():
             logger.info("The training tissue is too small to hold a part of it out: training does not stop early.")
             patience = None
     order = spatial_order(neighborhoods.centers, libraries)
     fitting_cells, held_out_cells = order[fitting[order]], order[held_out[order]]
-    student = new_network(neighborhoods, fitting_cells, k, network, learning.seed)
+    student = new_network(neighborhoods, fitting_cells, k, size, arguments["seed"])
     capped = share_capped(neighborhoods, cells)
-    module = Distillation(
+    objective = Distillation(
         student,
         neighborhoods,
         torch.from_numpy(targets),
         temperature,
-        training=fitting_cells,
+        fitting=fitting_cells,
         validation=held_out_cells,
-        learning=learning,
-        fingerprint=fingerprint_run(
-            neighborhoods, student, network, targets[cells], learning, options, k, temperature, patience
+        arguments=arguments,
+        fingerprint=fingerprint_niches(
+            neighborhoods, student, size, targets[cells], arguments, k, temperature, patience
         ),
     )
-    history = fit(module, options, patience=patience)
-    module.finish()
+    history = fit(objective, patience=patience)
+    objective.finish()
     record = {
         "n_training_cells": len(fitting_cells),
         "n_validation_cells": len(held_out_cells),

@@ -9,10 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from stdistill._support.arrays import Integers
+from stdistill._training.arguments import TrainingArguments
 from stdistill._training.sampling import spatial_order
-from stdistill._training.trainer import Learning, TrainerOptions, fit
-from stdistill.models.niche.batches import Integers, Neighborhoods
-from stdistill.models.niche.fitting import Fitted, fingerprint_run, new_network, share_capped
+from stdistill._training.trainer import fit
+from stdistill.models.niche.batches import Neighborhoods
+from stdistill.models.niche.fitting import Fitted, fingerprint_niches, new_network, share_capped
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.niche.self_distillation import Centering, SelfDistillation, neighborhood_means
 
@@ -28,10 +30,9 @@ def train_teacher(
     training: npt.NDArray[np.bool_],
     *,
     k: int,
-    network: dict[str, Any],
+    size: dict[str, Any],
     centering: Centering,
-    learning: Learning,
-    options: TrainerOptions,
+    arguments: TrainingArguments,
 ) -> Fitted:
     """Train a network to tell niches apart, without labels.
 
@@ -45,30 +46,30 @@ def train_teacher(
         (n,), cells to train on; they have features.
     k
         Number of niches.
-    network
+    size
         Arguments of `NicheNetwork`.
     centering
         See `SelfDistillation`.
-    learning, options
-        How to train.
+    arguments
+        How to train, complete.
     """
     cells = np.flatnonzero(training)
     cells = cells[spatial_order(neighborhoods.centers[cells], libraries[cells])]
-    student = new_network(neighborhoods, cells, k, network, learning.seed)
+    student = new_network(neighborhoods, cells, k, size, arguments["seed"])
     capped = share_capped(neighborhoods, cells)
     places = neighborhoods.centers[cells]
-    module = SelfDistillation(
+    objective = SelfDistillation(
         student,
         neighborhoods,
-        cluster_means(neighborhoods, cells, k, student, learning.seed),
+        cluster_means(neighborhoods, cells, k, student, arguments["seed"]),
         centering=centering,
-        training=cells,
-        learning=learning,
-        fingerprint=fingerprint_run(neighborhoods, student, network, places, learning, options, k, centering),
+        fitting=cells,
+        arguments=arguments,
+        fingerprint=fingerprint_niches(neighborhoods, student, size, places, arguments, k, centering),
     )
-    history = fit(module, options)
+    history = fit(objective)
     record = {"n_training_cells": len(cells), "n_epochs": len(history), "share_capped": capped}
-    return Fitted(module.finish(), history, record)
+    return Fitted(objective.finish(), history, record)
 
 
 def cluster_means(neighborhoods: Neighborhoods, cells: Integers, k: int, network: NicheNetwork, seed: int) -> Tensor:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-import zlib
 from typing import Any, NamedTuple
 
-import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stdistill._training.trainer import Learning, TrainerOptions, seeded
-from stdistill.models.niche.batches import Integers, Neighborhoods, feature_statistics
+from stdistill._support.arrays import Integers
+from stdistill._support.files import digest
+from stdistill._training.arguments import TrainingArguments
+from stdistill._training.fingerprint import fingerprint_run
+from stdistill._training.trainer import seeded
+from stdistill.models.niche.batches import Neighborhoods, feature_statistics
 from stdistill.models.niche.network import NicheNetwork
 
 logger = logging.getLogger("stdistill")
@@ -54,48 +56,35 @@ def share_capped(neighborhoods: Neighborhoods, cells: Integers) -> float:
     return share
 
 
-def fingerprint_run(
+def fingerprint_niches(
     neighborhoods: Neighborhoods,
     network: NicheNetwork,
-    arguments: dict[str, Any],
+    size: dict[str, Any],
     values: npt.NDArray[Any],
-    learning: Learning,
-    options: TrainerOptions,
+    arguments: TrainingArguments,
     *settings: Any,
 ) -> dict[str, Any]:
-    """Say what makes a run what it is, so that no other run goes on from its checkpoint.
+    """Say what makes a run of a niche model what it is.
 
     Parameters
     ----------
     neighborhoods
         What is seen of the cells.
-    network, arguments
+    network, size
         The network before training, with the statistics of the training cells, and what it was built from.
     values
         What each training cell is known by: targets, or its place.
-    learning, options
-        How it is trained; by how many workers does not matter.
+    arguments
+        How it is trained.
     settings
         Of the objective.
     """
-    statistics = (network.mean.numpy(), network.std.numpy())
-    recipe = (learning.batch_size, learning.learning_rate, learning.weight_decay, learning.seed)
-    return {
-        "n_training_cells": len(values),
-        "data": _checksum(values, *statistics),
-        "neighborhoods": str(
-            (neighborhoods.radius_um, neighborhoods.max_tokens, _checksum(neighborhoods.indptr, neighborhoods.indices))
-        ),
-        "network": str(sorted(arguments.items())),
-        "training": str((*settings, *recipe)),
-        "length": str((options.max_epochs, options.max_steps)),
-        "devices": str((options.devices, options.num_nodes)),
-        "precision": options.precision,
-    }
-
-
-def _checksum(*arrays: npt.NDArray[Any]) -> int:
-    checksum = 0
-    for array in arrays:
-        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)  # not a copy: a graph may take a gigabyte
-    return checksum
+    graph = digest(neighborhoods.indptr, neighborhoods.indices)
+    return fingerprint_run(
+        arguments,
+        *settings,
+        n_training_cells=len(values),
+        data=digest(values, network.mean.numpy(), network.std.numpy()),
+        neighborhoods=str((neighborhoods.radius_um, neighborhoods.max_tokens, graph)),
+        network=str(sorted(size.items())),
+    )

@@ -2,54 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stdistill._table.checks import check_integer
+from stdistill.models.niche.arguments import Head
 from stdistill.models.niche.batches import TokenBatch, TokenBlock
 from stdistill.models.niche.position import FrequencyEncoding
-
-Head = Literal["linear", "prototypes"]
-
-SIZES = {
-    "small": {"width": 128, "depth": 2, "n_heads": 4},
-    "base": {"width": 384, "depth": 4, "n_heads": 8},
-}
-"""Presets (our choice): one that trains in minutes on two CPU cores, and one of the size of a small vision transformer.
-
-The paper states neither width nor depth."""
-N_FREQUENCIES = 6
-"""The highest resolves a 32nd of the radius (our choice): about 2 µm, less than a nucleus."""
-
-
-def network_arguments(
-    size: str,
-    head: Head,
-    *,
-    width: int | None,
-    depth: int | None,
-    n_heads: int | None,
-    n_frequencies: int,
-    dropout: float,
-) -> dict[str, Any]:
-    """Take the preset `size`, and what is set beside it, as arguments of `NicheNetwork`."""
-    if size not in SIZES:
-        msg = f"size must be one of {list(SIZES)}, found {size!r}."
-        raise ValueError(msg)
-    given = {"width": width, "depth": depth, "n_heads": n_heads}
-    chosen = {**SIZES[size], **{name: value for name, value in given.items() if value is not None}}
-    for name, value in {**chosen, "n_frequencies": n_frequencies}.items():
-        check_integer(value, name, minimum=1)
-    if chosen["width"] % chosen["n_heads"]:
-        msg = f"width={chosen['width']} is not a multiple of n_heads={chosen['n_heads']}."
-        raise ValueError(msg)
-    if not 0 <= dropout < 1:
-        msg = f"dropout must be at least 0 and less than 1, found {dropout!r}."
-        raise ValueError(msg)
-    return {**chosen, "n_frequencies": n_frequencies, "dropout": float(dropout), "head": head}
 
 
 class NicheNetwork(nn.Module):

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stdistill._training.trainer import Learning, NicheModule
-from stdistill.models.niche.batches import Integers, Neighborhoods, TokenBatch
+from stdistill._support.arrays import Integers
+from stdistill._training.arguments import TrainingArguments
+from stdistill._training.objective import Objective
+from stdistill.models.niche.batches import Neighborhoods, TokenBatch
 from stdistill.models.niche.network import NicheNetwork, PrototypeHead
 from stdistill.models.niche.use import NicheUse, check_not_collapsed
 from stdistill.models.niche.views import ViewDataset, Views
@@ -29,7 +31,7 @@ START = 0.3
 """Share of the steps in which the targets are the k-means clusters of the neighbourhood means (our choice)."""
 
 
-class SelfDistillation(NicheModule):
+class SelfDistillation(Objective):
     """Trains a student to see in parts of a neighbourhood what its teacher sees in the whole of it.
 
     The teacher is the moving average of the student (DINO: Caron et al. 2021).
@@ -44,14 +46,15 @@ class SelfDistillation(NicheModule):
         (k, n_features), means of neighbourhood means, in standardised features: where the niches start.
     centering
         How the teacher is kept from collapse.
-    training
+    fitting
         Cells to learn from, in spatial order.
-    learning, fingerprint
-        See `NicheModule`.
+    arguments, fingerprint
+        See `Objective`.
     """
 
     center: Tensor
     clusters: Tensor
+    network: NicheNetwork
 
     def __init__(
         self,
@@ -60,11 +63,11 @@ class SelfDistillation(NicheModule):
         clusters: Tensor,
         *,
         centering: Centering,
-        training: Integers,
-        learning: Learning,
+        fitting: Integers,
+        arguments: TrainingArguments,
         fingerprint: dict[str, Any],
     ) -> None:
-        super().__init__(network, ViewDataset(neighborhoods), training, learning, fingerprint)
+        super().__init__(network, ViewDataset(neighborhoods), fitting, arguments, fingerprint)
         self.teacher = copy.deepcopy(network).requires_grad_(False)
         self.register_buffer("center", torch.zeros(len(clusters)))
         self.register_buffer("clusters", clusters)
@@ -76,19 +79,18 @@ class SelfDistillation(NicheModule):
         """Whether the targets are still the clusters."""
         return self.trainer.global_step < math.ceil(START * self.n_steps)
 
-    def training_step(self, views: Views, batch_idx: int) -> Tensor:
+    def loss(self, batch: Views) -> tuple[Tensor, int]:
         """Return the cross-entropy of the student's niches, seen in each part, with the teacher's."""
         with torch.no_grad():
-            read = self.teacher.embed(views.whole)
+            read = self.teacher.embed(batch.whole)
             cosines = self.teacher.head(read).float()
-            targets = self._clustered(views.whole) if self.is_starting else self._targets(cosines)
+            targets = self._clustered(batch.whole) if self.is_starting else self._targets(cosines)
             momentum = 0.0 if self.is_starting else CENTER_MOMENTUM
             self.center.lerp_(self._reduce(cosines.mean(dim=0), "mean"), 1 - momentum)
             self.use.update(targets, read)
-        log_seen = functional.log_softmax(self.network(views.parts).float() / STUDENT_TEMPERATURE, dim=-1)
+        log_seen = functional.log_softmax(self.network(batch.parts).float() / STUDENT_TEMPERATURE, dim=-1)
         loss = -(targets * log_seen.view(-1, *targets.shape)).sum(dim=-1).mean()
-        self.log("training_loss", loss, on_step=False, on_epoch=True, batch_size=len(targets), sync_dist=True)
-        return loss
+        return loss, len(targets)
 
     def _clustered(self, batch: TokenBatch) -> Tensor:
         means = neighborhood_means(batch, (batch.features.float() - self.teacher.mean) / self.teacher.std)

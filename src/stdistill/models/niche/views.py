@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Dataset
 
+from stdistill._support.arrays import Floats, Integers
 from stdistill._training.sampling import BatchRequest
-from stdistill.models.niche.batches import Floats, Integers, Neighborhoods, TokenBatch, Tokens
+from stdistill.models.niche.batches import Neighborhoods, TokenBatch, Tokens
 
 LOCAL_RADIUS = 0.75
 """Radius of a local view in radii of the neighbourhood: as NOLAN's, so far as it is known."""
@@ -39,11 +40,11 @@ class ViewDataset(Dataset[Views]):
 
     def __getitem__(self, request: BatchRequest) -> Views:
         seed, epoch = request.seed[:2]
-        whole = self.neighborhoods.tokens(request.cells)
+        whole = self.neighborhoods.tokens(request.rows)
         parts = [whole]
         for view in range(1, 1 + N_LOCAL):
-            places = self._places_around(request.cells, (seed, epoch, view))
-            parts.append(self.neighborhoods.tokens(request.cells, positions=places, radius_share=LOCAL_RADIUS))
+            places = self._places_around(request.rows, (seed, epoch, view))
+            parts.append(self.neighborhoods.tokens(request.rows, positions=places, radius_share=LOCAL_RADIUS))
         seen = [drop_tokens(part, DROPPED, (seed, epoch, view)) for view, part in enumerate(parts)]
         return Views(self.neighborhoods.batch(whole), self.neighborhoods.batch(Tokens.concatenate(seen)))
 

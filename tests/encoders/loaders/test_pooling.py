@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stdistill.encoders._pooling import ClassAndMean, ClassToken, PoolerOutput, Tokens
+from stdistill.encoders._loaders.pooling import ClassAndMean, ClassToken, PoolerOutput, Tokens
 
 TOKENS = torch.tensor([[[1.0, 2.0], [90.0, 90.0], [3.0, 5.0], [5.0, 9.0]]])  # class, one register, two patches
 

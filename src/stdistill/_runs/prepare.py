@@ -1,4 +1,4 @@
-"""The steps that all runs share: a slide is read and described, and niche models are fitted to it."""
+"""The steps that all runs share: a slide is read, described and prepared, and models are fitted to it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from anndata import AnnData
 
-import stdistill as sd
 from stdistill._runs.folder import Run
 from stdistill._runs.results import describe_inputs, describe_slide
+from stdistill._slide.plan import CROP_PX
 from stdistill._table import schema
 from stdistill._table.checks import get_split, get_table
-from stdistill._table.fitting.inputs import NEIGHBORS
+from stdistill._table.graph import NEIGHBORS
 from stdistill._table.records import read_record
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
-from stdistill.get import CROP_PX
+from stdistill.pp import embed_expression, embed_he, neighborhoods, read_xenium, split_strips
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from stdistill.models import NicheModel
+    from stdistill.models.saved import SavedModel
 
 
 class Training(NamedTuple):
@@ -57,7 +57,7 @@ def split(run: Run, data: AnnData | SpatialData, table_key: str = schema.TABLE) 
     crop_px = int(embedded.get("crop_px", CROP_PX))
     mpp = None if embedded.get("native", True) else float(embedded["mpp"])
     try:
-        run.step(schema.SPLIT, lambda: sd.pp.split_strips(data, crop_px=crop_px, mpp=mpp, table_key=table_key))
+        run.step(schema.SPLIT, lambda: split_strips(data, crop_px=crop_px, mpp=mpp, table_key=table_key))
     except ValueError as error:
         msg = f"There is no split in .obs, and none can be made. {error} Make one with sd.pp.split_strips."
         raise ValueError(msg) from error
@@ -79,43 +79,24 @@ def prepare(
         encoders = resolve(encoder)
         run.check_input({"encoder": "+".join(f"{one.name} {one.revision or UNKNOWN_REVISION}" for one in encoders)})
         store = None if run.folder is None else run.folder / "features"  # from which the step goes on by itself
-        run.step(schema.HE_FEATURES, lambda: sd.pp.embed_he(data, encoder=encoders, store=store, table_key=table_key))
+        run.step(schema.HE_FEATURES, lambda: embed_he(data, encoder=encoders, store=store, table_key=table_key))
     if NEIGHBORS not in cells.uns:
-        run.step(NEIGHBORS, lambda: sd.pp.neighborhoods(cells))
+        run.step(NEIGHBORS, lambda: neighborhoods(cells))
     if schema.EXPRESSION_LATENT not in cells.obsm:
         run.write_step(
             cells,
             schema.EXPRESSION_LATENT,
-            lambda _: sd.pp.embed_expression(cells, max_epochs=training.expression_epochs, seed=training.seed),
+            lambda _: embed_expression(cells, max_epochs=training.expression_epochs, seed=training.seed),
         )
     run.check_input(describe_inputs(cells))
     return cells
 
 
-def fit_teacher(run: Run, cells: AnnData, key_added: str, *, k: int, use_rep: str, training: Training) -> None:
-    """Fit a teacher to the expression, or to the H&E alone."""
-    _fit(
-        run, cells, key_added, sd.tl.nolan, k=k, use_rep=use_rep, max_epochs=training.teacher_epochs, training=training
-    )
-
-
-def fit_student(run: Run, cells: AnnData, key_added: str, *, k: int, teacher_key: str, training: Training) -> None:
-    """Fit a student to a teacher."""
-    _fit(
-        run,
-        cells,
-        key_added,
-        sd.tl.distill,
-        k=k,
-        teacher_key=teacher_key,
-        max_epochs=training.student_epochs,
-        training=training,
-    )
-
-
-def _fit(
-    run: Run, cells: AnnData, key_added: str, fit: Callable[..., NicheModel], *, training: Training, **arguments: Any
+def fit_model(
+    run: Run, cells: AnnData, key_added: str, fit: Callable[..., SavedModel], *, training: Training, **arguments: Any
 ) -> None:
+    """Fit a model with `fit`, a function such as :func:`stdistill.tl.nolan`, and keep it."""
+
     def fit_and_save(checkpoint_dir: Path | None) -> None:
         model = fit(cells, key_added=key_added, seed=training.seed, checkpoint_dir=checkpoint_dir, **arguments)
         if run.folder is not None:
@@ -125,7 +106,7 @@ def _fit(
 
 
 def _read(source: Source) -> SpatialData:
-    slide = sd.pp.read_xenium(
+    slide = read_xenium(
         source.bundle, he_image=source.he_image, he_alignment=source.he_alignment, cell_groups=source.cell_types
     )
     if schema.HE_IMAGE not in slide.images:

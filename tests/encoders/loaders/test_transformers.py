@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import stdistill as sd
-from stdistill.encoders import _transformers
+from stdistill.encoders._loaders import transformers as transformers_loader
 
 
 @pytest.fixture
@@ -85,6 +85,6 @@ def test_code_for_another_version(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", fail)
     with pytest.raises(ImportError, match=r'transformers\.onnx.*pip install "transformers<5"'):
-        _transformers.load("hibou-b", pooling="pooler", source=str(folder), runs_code=True)
+        transformers_loader.load("hibou-b", pooling="pooler", source=str(folder), runs_code=True)
     with pytest.raises(ImportError, match=r"^No module named"):
-        _transformers.load("phikon-v2", pooling="class", source=str(folder))
+        transformers_loader.load("phikon-v2", pooling="class", source=str(folder))

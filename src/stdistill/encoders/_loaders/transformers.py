@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stdistill.encoders._access import RANDOM, commit, fetch, is_local
+from stdistill.encoders._hub import RANDOM, commit, fetch, is_local
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,7 +27,7 @@ def load(
     except ImportError as error:
         msg = f'The encoder {name!r} needs the package transformers: pip install "stdistill[transformers]"'
         raise ImportError(msg) from error
-    from stdistill.encoders._pooling import ClassAndMean, ClassToken, PoolerOutput, Tokens
+    from stdistill.encoders._loaders.pooling import ClassAndMean, ClassToken, PoolerOutput, Tokens
 
     weights = fetch(name, source, revision)
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stdistill.encoders._access import RANDOM, fetch
 from stdistill.encoders._checkpoint import check_fit, read
+from stdistill.encoders._hub import RANDOM, fetch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ def load(name: str, *, source: str, revision: str | None = None) -> nn.Module:
     except ImportError as error:
         msg = f"The encoder {name!r} needs its authors' package: pip install git+https://github.com/mahmoodlab/CONCH"
         raise ImportError(msg) from error
-    from stdistill.encoders._pooling import ImageTower
+    from stdistill.encoders._loaders.pooling import ImageTower
 
     path = fetch(name, source, revision)
     # The package may unpickle the file, and loads it without looking at what is missing: both are checked here.

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stdistill.encoders._access import RANDOM, fetch, hub_errors
 from stdistill.encoders._checkpoint import find_weights, load_into
 from stdistill.encoders._encoder import Encoder
+from stdistill.encoders._hub import RANDOM, fetch, hub_errors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +33,7 @@ def load(
     class_and_mean: bool = False,
 ) -> nn.Module:
     """Build an encoder of the catalogue with weights from the hub, a local file or folder, or random ones."""
-    from stdistill.encoders._pooling import ClassAndMean
+    from stdistill.encoders._loaders.pooling import ClassAndMean
 
     build = partial(build_network, architecture, arguments, swiglu=swiglu)
     network = _seeded(build) if source == RANDOM else load_into(build, fetch(name, source, revision), name=name)

@@ -1,0 +1,40 @@
+"""What is glass on an H&E, and what is stained tissue."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill._slide.pyramid import SlideLevel
+from stdistill._support.arrays import Mask
+
+GLASS_BRIGHTNESS = 200
+"""Glass is at least this bright (of 255) in every colour."""
+MIN_GLASS_SHARE = 0.01
+"""A slide that shows less glass than this does not tell its colour; white is taken."""
+OVERVIEW_PX = 4096
+"""Glass is looked for on a level no larger than this."""
+GLASS_DARKNESS = 40
+"""Glass is never darker than this (of 255), also where Otsu's threshold parts dark from bright tissue."""
+WHITE = (255, 255, 255)
+
+
+def background_color(levels: list[SlideLevel]) -> npt.NDArray[np.uint8]:
+    """Estimate the colour (3,) of glass: the median of the bright pixels of a small level, else white."""
+    small = [level for level in levels if max(level.shape) <= OVERVIEW_PX]
+    if small:
+        overview = small[0].pixels.compute().reshape(3, -1)
+        glass = overview[:, overview.min(axis=0) >= GLASS_BRIGHTNESS]
+        if glass.shape[1] >= MIN_GLASS_SHARE * overview.shape[1]:
+            color: npt.NDArray[np.uint8] = np.median(glass, axis=1).astype(np.uint8)
+            return color
+    return np.array(WHITE, dtype=np.uint8)
+
+
+def stained(overview: npt.NDArray[np.uint8]) -> Mask:
+    """Tell the stained pixels of an overview (3, height, width), by Otsu's threshold on the darkest colour."""
+    from skimage.filters import threshold_otsu
+
+    darkness = 255 - overview.min(axis=0)
+    mask: Mask = darkness > min(threshold_otsu(darkness), GLASS_DARKNESS)
+    return mask

@@ -1,0 +1,58 @@
+"""Checks of numbers and names that users pass in: each says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill._support.arrays import Floats
+
+
+def check_key(key: str, available: Collection[str], what: str, *, argument: str, hint: str | None = None) -> None:
+    """Raise a `KeyError` that lists what there is when `key` is not in `available`."""
+    if key in available:
+        return
+    names = ", ".join(repr(name) for name in sorted(map(str, available))) or "none"
+    msg = f"{argument}={key!r} is not {what}; there is: {names}."
+    raise KeyError(msg if hint is None else f"{msg} {hint}")
+
+
+def check_name(name: str, argument: str) -> None:
+    """Raise unless `name` can be a key in a table that is written to disk."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9.-][\w.-]*", name, flags=re.ASCII):
+        msg = f"{argument} must be a name of letters, digits, '_', '-' and '.', found {name!r}."
+        raise ValueError(msg)
+
+
+def check_finite(centers: Floats, cell_ids: npt.NDArray[np.object_], advice: str) -> None:
+    """Raise a `ValueError` that names the cells whose centre is NaN or infinite."""
+    bad = ~np.isfinite(centers).all(axis=1)
+    if not bad.any():
+        return
+    shown = ", ".join(map(str, cell_ids[bad][:5])) + (", …" if bad.sum() > 5 else "")
+    msg = f"{bad.sum()} of {len(centers)} cells have a NaN or infinite centre ({shown}). {advice}"
+    raise ValueError(msg)
+
+
+def check_positive(value: float, argument: str) -> None:
+    """Raise unless `value` is a positive, finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        msg = f"{argument} must be a number, found {value!r} ({type(value).__name__})."
+        raise TypeError(msg)
+    if not (np.isfinite(value) and value > 0):
+        msg = f"{argument} must be positive and finite, found {value!r}."
+        raise ValueError(msg)
+
+
+def check_integer(value: int, argument: str, *, minimum: int, maximum: int | None = None) -> None:
+    """Raise unless `value` is an integer of at least `minimum` and at most `maximum`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        msg = f"{argument} must be an integer, found {value!r} ({type(value).__name__})."
+        raise TypeError(msg)
+    if value < minimum or (maximum is not None and value > maximum):
+        upper = "" if maximum is None else f" and at most {maximum}"
+        msg = f"{argument} must be at least {minimum}{upper}, found {value}."
+        raise ValueError(msg)

@@ -1,0 +1,74 @@
+"""Files and folders that appear whole or not at all, and what tells their contents apart."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write a file to; what was written appears under `path` when all of it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".new-{path.name}")  # what a kill leaves is replaced by the next run
+    try:
+        yield new
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give a new folder to write to; it appears as `folder`, in the place of what was there, when all is written.
+
+    When it cannot be renamed, what was there is put back.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))  # on the same disk
+    new, old = scratch / "new", scratch / "old"
+    new.mkdir()
+    try:
+        yield new
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    finally:
+        if old.exists() and not folder.exists():
+            os.replace(old, folder)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def digest(*parts: bytes | str | npt.NDArray[Any]) -> str:
+    """Hash bytes, text and the contents of arrays, one after the other: SHA-256 as 64 hexadecimal digits."""
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            found.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)  # not a copy
+        else:
+            found.update(part.encode() if isinstance(part, str) else part)
+    return found.hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Hash a file as `digest` does its bytes, without reading it into memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in which entries two fingerprints differ; nothing when they are the same."""
+    return ", ".join(
+        f"{key}: {before.get(key)!r}, now {now.get(key)!r}"
+        for key in dict.fromkeys([*now, *before])
+        if before.get(key) != now.get(key)
+    )

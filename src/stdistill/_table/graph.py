@@ -1,0 +1,53 @@
+"""The neighbourhood graph of a table, as :func:`stdistill.pp.neighborhoods` and squidpy write it."""
+
+from __future__ import annotations
+
+import numpy as np
+from anndata import AnnData
+from scipy.sparse import csr_matrix
+
+from stdistill._support.checks import check_key
+from stdistill._table import schema
+
+NEIGHBORS = f"{schema.SPATIAL}_neighbors"
+"""``.uns``: the names of the two matrices in ``.obsp``, and the parameters."""
+RADIUS_TOLERANCE = 1e-6
+"""Radii that differ by no larger share are the same."""
+HINT = "Run sd.pp.neighborhoods."
+
+
+def has_graph(adata: AnnData) -> bool:
+    """Whether the cells are connected."""
+    return NEIGHBORS in adata.uns
+
+
+def graph_key(adata: AnnData) -> str:
+    """Name the connectivities in ``.obsp``, which are there; raise a `KeyError` that says how to make them."""
+    if not has_graph(adata):
+        msg = f'There is no .uns["{NEIGHBORS}"], where neighbourhoods are expected. {HINT}'
+        raise KeyError(msg)
+    key = str(adata.uns[NEIGHBORS].get("connectivities_key", f"{schema.SPATIAL}_connectivities"))
+    check_key(key, adata.obsp.keys(), "a graph in .obsp", argument="connectivities_key", hint=HINT)
+    return key
+
+
+def read_graph(adata: AnnData) -> csr_matrix:
+    """Return the connectivities (n, n) without self edges."""
+    graph = csr_matrix(adata.obsp[graph_key(adata)])
+    if graph.diagonal().any():
+        graph = graph.copy()
+        graph.setdiag(0)
+        graph.eliminate_zeros()
+    return graph
+
+
+def graph_radius(adata: AnnData) -> float:
+    """Return the radius of the graph, in µm."""
+    radius = adata.uns[NEIGHBORS].get("params", {}).get("radius")
+    if not isinstance(radius, int | float | np.integer | np.floating) or not radius > 0:
+        msg = (
+            f'.uns["{NEIGHBORS}"] records the radius {radius!r}; niche models need the neighbours within one radius. '
+            "Make them with sd.pp.neighborhoods."
+        )
+        raise ValueError(msg)
+    return float(radius)

@@ -1,0 +1,1 @@
+"""How the modules of encoders are built, by the package that knows them."""

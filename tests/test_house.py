@@ -1,0 +1,38 @@
+"""The rooms of the package: who may import whom, and how large files and folders are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "stdistill"
+MAX_LINES = 400
+MAX_FILES = 14
+"""About a dozen, and the folder's own ``__init__.py``."""
+
+
+def test_the_contracts_are_kept() -> None:
+    """Those of pyproject.toml: no arrow up, no circle, pictures without tools, tensors without tables."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--no-logo"]
+    checked = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_files_are_short() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py")}
+    assert {str(path.relative_to(SOURCE)): n for path, n in lengths.items() if n > MAX_LINES} == {}
+
+
+def test_folders_are_small() -> None:
+    counts = {folder: len(list(folder.glob("*.py"))) for folder in SOURCE.rglob("*") if folder.is_dir()}
+    assert {str(folder.relative_to(SOURCE)): n for folder, n in counts.items() if n > MAX_FILES} == {}
+
+
+def test_one_file_per_public_function() -> None:
+    import stdistill as sd
+
+    for namespace in ("pp", "tl", "pl"):
+        files = {path.stem for path in (SOURCE / namespace).glob("*.py")} - {"__init__"}
+        assert files == {f"_{name}" for name in getattr(sd, namespace).__all__}

@@ -1,0 +1,41 @@
+"""The public names, their parameters and the commands: what users' code relies on changes only with this list."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import click
+
+import stdistill as sd
+from stdistill._cli import main
+
+STORED = json.loads((Path(__file__).parent / "stored" / "public.json").read_text())
+
+
+def parameters(function: object) -> dict[str, str | None]:
+    """The names and the defaults, in which `None` stands for no default."""
+    signature = inspect.signature(function)  # type: ignore[arg-type]
+    given = {name: each for name, each in signature.parameters.items() if name != "self"}
+    return {name: None if each.default is each.empty else repr(each.default) for name, each in given.items()}
+
+
+def test_python() -> None:
+    found = {}
+    for namespace in ("pp", "tl", "pl", "get", "models", "encoders", "datasets"):
+        for name in getattr(sd, namespace).__all__:
+            found[f"{namespace}.{name}"] = parameters(getattr(getattr(sd, namespace), name))
+    for name in ("predict", "save", "load"):
+        found[f"models.NicheModel.{name}"] = parameters(getattr(sd.models.NicheModel, name))
+    assert found == STORED["python"]
+
+
+def test_commands() -> None:
+    context = click.Context(main)
+    found = {}
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        options = [each.opts if isinstance(each, click.Option) else [each.name.upper()] for each in command.params]
+        found[name] = sorted(option for names in options for option in names)
+    assert found == STORED["commands"]
