@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from spatialdata import SpatialData
 
 import stdistill as sd
+from stdistill.models.formats import write_card
 
 
 def cells(n: int = 150, n_genes: int = 20, *, seed: int = 0, **obs: Any) -> ad.AnnData:
@@ -388,7 +390,7 @@ def test_what_a_saved_model_refuses(saved: tuple[ad.AnnData, Path]) -> None:
 def test_saving_overwrites_nothing(saved: tuple[ad.AnnData, Path], tmp_path: Path) -> None:
     adata, folder = saved
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(files) == {"card.json", "weights.safetensors"}
+    assert set(files) == {"card.json", "history.csv", "weights.safetensors"}
     with pytest.raises(FileExistsError, match=r"scvi exists already: give save= a new folder"):
         sd.pp.embed_expression(adata, save=folder)
     (tmp_path / "file").touch()
@@ -399,7 +401,7 @@ def test_saving_overwrites_nothing(saved: tuple[ad.AnnData, Path], tmp_path: Pat
 
 def test_a_save_that_is_cut_off_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The card is the last file: its disk is full, and the same call is not refused afterwards."""
-    folder, write = tmp_path / "models" / "scvi", Path.write_text
+    folder, write = tmp_path / "models" / "scvi", Path.write_bytes
 
     def full(self: Path, *arguments: Any, **options: Any) -> int:
         if self.name == "card.json":
@@ -407,7 +409,7 @@ def test_a_save_that_is_cut_off_leaves_no_folder(tmp_path: Path, monkeypatch: py
         return write(self, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", full)
+        patch.setattr(Path, "write_bytes", full)
         with pytest.raises(OSError, match="No space"):
             sd.pp.embed_expression(cells(), max_epochs=1, save=folder)
     assert not list(folder.parent.iterdir())
@@ -418,21 +420,28 @@ def test_a_save_that_is_cut_off_leaves_no_folder(tmp_path: Path, monkeypatch: py
 
 def test_folders_without_a_readable_model(saved: tuple[ad.AnnData, Path], tmp_path: Path) -> None:
     adata, folder = cells(), saved[1]
-    with pytest.raises(FileNotFoundError, match=r"card.json and weights.safetensors not found.*with save=\.$"):
+    with pytest.raises(FileNotFoundError, match=r"holds no expression model: there is no card.json.*with save=\.$"):
         sd.pp.embed_expression(adata, model=tmp_path / "nowhere")
     (tmp_path / "model.pt").touch()
     with pytest.raises(FileNotFoundError, match="scVI's own files are not read, because opening them can run code"):
         sd.pp.embed_expression(adata, model=tmp_path)
     card, weights = (folder / "card.json").read_text(), (folder / "weights.safetensors").read_bytes()
     fields = json.loads(card)
+    model, sums = fields["model"], {name: sum_ for name, sum_ in fields["sha256"].items() if name != "card.json"}
+
+    def sealed(entries: dict[str, Any]) -> str:
+        return write_card("expression", entries, sums).decode()
+
+    shutil.copy(folder / "history.csv", tmp_path)
     spoilt = {
         "not JSON": (card[:50], weights),
         "a list": ("[]", weights),
-        "of a later format": (json.dumps({**fields, "format": 2}), weights),
-        "without genes": (json.dumps({name: value for name, value in fields.items() if name != "genes"}), weights),
-        "of other genes": (json.dumps({**fields, "genes": fields["genes"][1:]}), weights),
-        "of another dimension": (json.dumps({**fields, "n_latent": 5}), weights),
-        "without libraries": (json.dumps({**fields, "libraries": []}), weights),
+        "of a later format": (json.dumps({**fields, "format_version": 4}), weights),
+        "of another kind": (json.dumps({**fields, "kind": "niche"}), weights),
+        "of other genes": (sealed({**model, "genes": model["genes"][1:]}), weights),
+        "of another dimension": (sealed({**model, "n_latent": 5}), weights),
+        "without libraries": (sealed({**model, "libraries": []}), weights),
+        "without genes": (sealed({name: value for name, value in model.items() if name != "genes"}), weights),
         "cut off": (card, weights[:-100]),
         "empty": (card, b""),
     }

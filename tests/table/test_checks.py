@@ -18,11 +18,6 @@ def test_get_table_lists_the_tables(make_slide: Callable) -> None:
         checks.get_table(make_slide(), "cells")
 
 
-def test_check_key_without_anything() -> None:
-    with pytest.raises(KeyError, match=r"there is: none\. Run this first"):
-        checks.check_key("a", [], "there", argument="key", hint="Run this first.")
-
-
 def test_copy_table_shares_elements_not_the_table(make_slide: Callable) -> None:
     slide = make_slide()
     copied = checks.copy_table(slide, "table")
@@ -45,23 +40,3 @@ def test_centers_are_checked(make_cells: Callable) -> None:
     del cells.obsm["spatial"]
     with pytest.raises(KeyError, match=r"sd\.pp\.read_xenium"):
         checks.get_centers(cells)
-
-
-@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf])
-def test_check_positive(value: float) -> None:
-    with pytest.raises(ValueError, match="radius_um must be positive and finite"):
-        checks.check_positive(value, "radius_um")
-
-
-@pytest.mark.parametrize("value", ["60", None, True])
-def test_check_positive_type(value: object) -> None:
-    with pytest.raises(TypeError, match="radius_um must be a number"):
-        checks.check_positive(value, "radius_um")  # type: ignore[arg-type]
-
-
-def test_check_integer() -> None:
-    checks.check_integer(np.int64(3), "k", minimum=1, maximum=3)
-    with pytest.raises(ValueError, match="k must be at least 1 and at most 3, found 4"):
-        checks.check_integer(4, "k", minimum=1, maximum=3)
-    with pytest.raises(TypeError, match=r"k must be an integer, found 3\.0"):
-        checks.check_integer(3.0, "k", minimum=1)  # type: ignore[arg-type]

@@ -245,5 +245,5 @@ def test_cells_that_are_not_connected(tissue: ad.AnnData) -> None:
     with pytest.raises(KeyError, match=r"connectivities_key='spatial_connectivities'.*Run sd.pp.neighborhoods"):
         sd.tl.choose_k(tissue)
     del tissue.uns["spatial_neighbors"]
-    with pytest.raises(KeyError, match=r"connect the cells with sd.pp.neighborhoods first"):
+    with pytest.raises(KeyError, match=r"no .uns\[.spatial_neighbors.\], where .* are expected. Run sd.pp.neigh"):
         sd.tl.choose_k(tissue)

@@ -49,7 +49,7 @@ def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None) 
             slide,
             encoder=encoders,
             crop_px=card.crop_px or 0,  # known, as is the next: `_find_encoders`
-            mpp=_find_mpp(cells, card.mpp or 0),
+            mpp=_find_mpp(_native_mpp(cells), card.mpp or 0),
             key_added=card.feature_key,
             store=None if run.folder is None else run.folder / "features",
         ),
@@ -145,8 +145,11 @@ def _find_encoders(card: ModelCard, name: str | None) -> list[Encoder]:
     return encoders
 
 
-def _find_mpp(cells: AnnData, trained: float) -> float | None:
-    """Return the µm per pixel to resample to; `None`, the image's own pixels, where they are as large."""
+def _native_mpp(cells: AnnData) -> float | None:
     slide = read_slide_record(cells)
-    native = None if slide is None else slide.mpp
+    return None if slide is None else slide.mpp
+
+
+def _find_mpp(native: float | None, trained: float) -> float | None:
+    """Return the µm per pixel to resample to; `None`, the image's own pixels, where they are as large."""
     return None if native is not None and is_same_mpp(native, trained) else trained

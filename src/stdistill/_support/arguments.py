@@ -46,7 +46,7 @@ def takes(*groups: type[Any], defaults: Mapping[str, Any]) -> Callable[[Callable
             if unknown:
                 near = difflib.get_close_matches(unknown[0], signature.parameters, n=1)
                 meant = f" Did you mean {near[0]!r}?" if near else ""
-                msg = f"{function.__name__}() takes no argument {unknown[0]!r}.{meant}"
+                msg = f"{function.__name__}() got an unexpected keyword argument {unknown[0]!r}.{meant}"
                 raise TypeError(msg)
             return function(*args, **{**{each.name: each.default for each in shared}, **given})
 

@@ -193,7 +193,7 @@ def load(folder: str | Path) -> SavedModel:
     'expression'
     """
     folder = Path(folder)
-    kind = formats.read_card(folder / CARD, _read(folder, CARD, "any kind")).kind
+    kind = formats.read_card(folder / CARD, _read(folder, CARD, "saved")).kind
     if kind not in KINDS:
         msg = f"{folder} holds a model of the kind {kind!r}; this stdistill knows {', '.join(map(repr, KINDS))}."
         raise ValueError(msg)
@@ -211,7 +211,7 @@ def find_kind(folder: Path) -> str | None:
 
 def _read(folder: Path, name: str, kind: str) -> bytes:
     if not (folder / name).is_file():
-        msg = f"{folder} holds no saved model ({kind}): there is no {name}."
+        msg = f"{folder} holds no {kind} model: there is no {name}."
         raise FileNotFoundError(msg)
     return (folder / name).read_bytes()
 

@@ -248,14 +248,14 @@ TWO_PROCESSES = """
 import sys
 import numpy as np, torch
 sys.path.insert(0, {folder!r})
-from test_student import NETWORK, train
+from test_fit_student import NETWORK, train
 from stdistill.models.niche.batches import Neighborhoods
 torch.set_num_threads(1)
 arrays = dict(np.load(sys.argv[1]))
 logits = arrays.pop("logits")
 data = Neighborhoods(**arrays, radius_um=60.0)
 options = {{"devices": 2, "strategy": "ddp"}}
-student = train(data, logits, batch_size=16, network=NETWORK | {{"dropout": 0.0}}, options=options, patience=5)
+student = train(data, logits, batch_size=16, size=NETWORK | {{"dropout": 0.0}}, options=options, patience=5)
 if int(__import__("os").environ.get("LOCAL_RANK", 0)) == 0:
     torch.save(student.network.state_dict(), sys.argv[2])
     student.history.to_csv(sys.argv[2] + ".csv")
@@ -271,7 +271,7 @@ def test_two_processes_train_as_one(make_neighborhoods: Callable, tmp_path: Path
     script.write_text(TWO_PROCESSES.format(folder=str(Path(__file__).parent)))
     command = [sys.executable, str(script), str(tmp_path / "data.npz"), str(tmp_path / "weights")]
     subprocess.run(command, check=True, cwd=tmp_path, timeout=300)
-    alone = train(data, logits, batch_size=32, network=NETWORK | {"dropout": 0.0}, patience=5)
+    alone = train(data, logits, batch_size=32, size=NETWORK | {"dropout": 0.0}, patience=5)
     found = torch.load(tmp_path / "weights", weights_only=True)
     for name, expected in alone.network.state_dict().items():
         torch.testing.assert_close(found[name], expected, atol=2e-4, rtol=2e-3, msg=name)

@@ -262,7 +262,7 @@ from stdistill.models.niche.batches import Neighborhoods
 torch.set_num_threads(1)
 data = Neighborhoods(**dict(np.load(sys.argv[1])), radius_um=60.0)
 options = {{"devices": 2, "strategy": "ddp", "max_epochs": 3}}
-teacher = train(data, batch_size=16, network=NETWORK | {{"dropout": 0.0}}, options=options)
+teacher = train(data, batch_size=16, size=NETWORK | {{"dropout": 0.0}}, options=options)
 if int(__import__("os").environ.get("LOCAL_RANK", 0)) == 0:
     torch.save(teacher.network.state_dict(), sys.argv[2])
     teacher.history.to_csv(sys.argv[2] + ".csv")
@@ -273,7 +273,7 @@ def test_two_processes_train_as_one(data: Neighborhoods, tmp_path: Path) -> None
     one = train(
         data,
         batch_size=32,
-        network=NETWORK | {"dropout": 0.0},
+        size=NETWORK | {"dropout": 0.0},
         options={"max_epochs": 3},
     )
     arrays, weights = tmp_path / "data.npz", tmp_path / "weights.pt"

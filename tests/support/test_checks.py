@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stdistill._support import checks
+
+
+def test_check_key_without_anything() -> None:
+    with pytest.raises(KeyError, match=r"there is: none\. Run this first"):
+        checks.check_key("a", [], "there", argument="key", hint="Run this first.")
+
+
+@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf])
+def test_check_positive(value: float) -> None:
+    with pytest.raises(ValueError, match="radius_um must be positive and finite"):
+        checks.check_positive(value, "radius_um")
+
+
+@pytest.mark.parametrize("value", ["60", None, True])
+def test_check_positive_type(value: object) -> None:
+    with pytest.raises(TypeError, match="radius_um must be a number"):
+        checks.check_positive(value, "radius_um")  # type: ignore[arg-type]
+
+
+def test_check_integer() -> None:
+    checks.check_integer(np.int64(3), "k", minimum=1, maximum=3)
+    with pytest.raises(ValueError, match="k must be at least 1 and at most 3, found 4"):
+        checks.check_integer(4, "k", minimum=1, maximum=3)
+    with pytest.raises(TypeError, match=r"k must be an integer, found 3\.0"):
+        checks.check_integer(3.0, "k", minimum=1)  # type: ignore[arg-type]
