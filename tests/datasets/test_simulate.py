@@ -22,7 +22,7 @@ from spatialdata import SpatialData
 from spatialdata_io import xenium
 
 import stdistill as sd
-from stdistill.datasets._simulation import bundle as bundle_module
+from stdistill.datasets._simulation.writing import bundle as bundle_module
 
 N_CELLS = 700
 PIXEL_SIZE = 0.2125
@@ -321,7 +321,7 @@ class TestHE:
             np.testing.assert_array_equal(alignment(path)[2], [0, 0, 1])
 
     def test_turns_to_either_side(self) -> None:
-        from stdistill.datasets._simulation.frames import draw_alignment
+        from stdistill.datasets._simulation.painting.frames import draw_alignment
 
         turns = [draw_alignment(np.random.default_rng(seed), 900, 700, 0.274).matrix[1, 0] for seed in range(20)]
         assert min(turns) < 0 < max(turns)
@@ -585,7 +585,7 @@ class TestArguments:
 
     def test_checked_versions_are_those_that_can_be_written(self) -> None:
         from stdistill.datasets import _simulate
-        from stdistill.datasets._simulation.layout import LAYOUTS
+        from stdistill.datasets._simulation.writing.layout import LAYOUTS
 
         assert tuple(LAYOUTS) == _simulate._XOA_VERSIONS == VERSIONS
 

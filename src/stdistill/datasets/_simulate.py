@@ -123,7 +123,7 @@ def simulate_xenium(
     truth = path.parent / f"{path.name}_truth.parquet"
     _check_target(path, truth, overwrite)
 
-    from stdistill.datasets._simulation.bundle import write_bundle
+    from stdistill.datasets._simulation.writing.bundle import write_bundle
 
     path.parent.mkdir(parents=True, exist_ok=True)
     # A sibling is on the same disk, so that the last step is a rename.
@@ -167,7 +167,7 @@ def _check_target(path: Path, truth: Path, overwrite: bool) -> None:
 
 
 def _is_simulated(path: Path) -> bool:
-    from stdistill.datasets._simulation.bundle import RUN_NAME
+    from stdistill.datasets._simulation.writing.bundle import RUN_NAME
 
     try:
         specs = json.loads((path / "experiment.xenium").read_text())

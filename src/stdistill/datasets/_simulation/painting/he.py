@@ -1,0 +1,75 @@
+"""Haematoxylin and eosin: a painter of the tiles of a slide."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill.datasets._simulation.painting.ground import paint_ground
+from stdistill.datasets._simulation.painting.stain import HALO, Stain, develop
+from stdistill.datasets._simulation.painting.stained_cells import (
+    DARKNESS,
+    NUCLEOLUS_X,
+    NUCLEOLUS_Y,
+    SEEN_NUCLEOLUS,
+    SOFTNESS,
+    paint_cells,
+)
+from stdistill.datasets._simulation.tissue.cells import spatial_bins
+from stdistill.datasets._simulation.tissue.noise import TEXTURE_SIZE, periodic_texture
+from stdistill.datasets._simulation.tissue.section import Section
+
+
+class HePainter:
+    """Paints any tile of the H&E of a section.
+
+    Parameters
+    ----------
+    rng
+        Draws what the section leaves open: textures and the variation of stain between cells.
+    section
+        The section to paint.
+    stain
+        The colours.
+    to_um
+        2×3 affine matrix from pixels of the H&E to µm of the slide.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, section: Section, stain: Stain, to_um: npt.NDArray[np.float64]
+    ) -> None:
+        self._section, self._stain, self._to_um = section, stain, to_um
+        self._textures = (
+            periodic_texture(rng, 4, 14),
+            periodic_texture(rng, 4, 12),
+            rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE)).astype(np.float32),
+        )
+        cells = section.cells
+        n = len(cells)
+        vary = np.empty((n, 5), np.float32)
+        vary[:, DARKNESS] = rng.lognormal(0, 0.13, n)
+        # A nucleus out of focus has a softer edge.
+        vary[:, SOFTNESS] = 0.35 + rng.gamma(2.0, 0.12, n)
+        vary[:, [NUCLEOLUS_X, NUCLEOLUS_Y]] = rng.uniform(-0.45, 0.45, (n, 2))
+        vary[:, SEEN_NUCLEOLUS] = rng.random(n) < 0.7
+        order, starts, columns = spatial_bins(cells.x, cells.y)
+        first_nucleus = np.concatenate([[0], np.cumsum(cells.n_nuclei, dtype=np.int64)])
+        self._cells = (
+            cells.x, cells.y, cells.outline, section.cell_types.looks[cells.cell_type], vary, first_nucleus,
+            cells.nuclei.x, cells.nuclei.y, cells.nuclei.outline, order, starts, columns,
+        )  # fmt: skip
+
+    def paint(self, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """Return the RGB pixels of a tile whose top left pixel is ``x``, ``y``."""
+        stains = np.zeros((height + 2 * HALO, width + 2 * HALO, 3), np.float32)
+        origin = (x - HALO, y - HALO)
+        fibre, grain, sensor = self._textures
+        tissue, anatomy = self._section.tissue, self._section.anatomy
+        touched = paint_ground(
+            stains, origin, self._to_um, tissue.fields, tissue.step_um, anatomy.zone, anatomy.clearance, fibre, grain
+        )
+        if touched:
+            paint_cells(stains, origin, self._to_um, grain, *self._cells)
+        pixels = np.empty((height, width, 3), np.uint8)
+        develop(pixels, stains, origin, self._stain.optical_density, self._stain.white, sensor)
+        return pixels
