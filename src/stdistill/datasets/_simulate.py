@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import operator
 import shutil
 import tempfile
 from pathlib import Path
-from typing import SupportsIndex
 
-_XOA_VERSIONS = ("1.0.2", "1.7.6", "2.0.0", "3.0.0", "4.0.0")
+from stdistill.datasets._simulation.writing.layout import LAYOUTS
+
 _MIN_CELLS = 100
-_NICHES = (2, 26)
-_CELL_TYPES = (6, 22)
-_MPP = (0.1, 2.0)
+_N_NICHES = (2, 26)
+"""Fewest and most niches: the kinds that there are, and a variant of each."""
+_N_CELL_TYPES = (6, 22)
+"""Fewest and most cell types: those that every tissue has, and all that there are."""
+_HE_MPP = (0.1, 2.0)
+"""Finest and coarsest H&E, µm per pixel."""
 
 
 def simulate_xenium(
@@ -90,7 +91,7 @@ def simulate_xenium(
     Raises
     ------
     TypeError
-        A number is not a number.
+        A number is something else.
     ValueError
         A parameter is out of its range.
     FileExistsError
@@ -109,17 +110,21 @@ def simulate_xenium(
     >>> sd.pp.read_xenium(outs)["table"].n_obs
     500
     """
+    from stdistill._validate import check_integer, check_positive
+
     path = Path(path)
-    n_cells = _whole("n_cells", n_cells, _MIN_CELLS, None)
-    seed = _whole("seed", seed, 0, None)
-    n_niches = _whole("n_niches", n_niches, *_NICHES)
-    n_cell_types = _whole("n_cell_types", n_cell_types, *_CELL_TYPES)
-    if xoa_version not in _XOA_VERSIONS:
-        raise ValueError(f"`xoa_version` is {xoa_version!r}, but must be one of {', '.join(_XOA_VERSIONS)}.")
-    if not isinstance(he_mpp, (int, float)):
-        raise TypeError(f"`he_mpp` is {he_mpp!r}, but must be a number of µm per pixel.")
-    if not _MPP[0] <= he_mpp <= _MPP[1]:
-        raise ValueError(f"`he_mpp` is {he_mpp}, but must be between {_MPP[0]} and {_MPP[1]} µm per pixel.")
+    check_integer(n_cells, "n_cells", minimum=_MIN_CELLS)
+    check_integer(seed, "seed", minimum=0)
+    versions = list(LAYOUTS)
+    if xoa_version not in versions:
+        msg = f"xoa_version must be one of {versions}, found {xoa_version!r}."
+        raise ValueError(msg)
+    check_integer(n_niches, "n_niches", minimum=_N_NICHES[0], maximum=_N_NICHES[1])
+    check_integer(n_cell_types, "n_cell_types", minimum=_N_CELL_TYPES[0], maximum=_N_CELL_TYPES[1])
+    check_positive(he_mpp, "he_mpp")
+    if not _HE_MPP[0] <= he_mpp <= _HE_MPP[1]:
+        msg = f"he_mpp must be at least {_HE_MPP[0]} and at most {_HE_MPP[1]} µm per pixel, found {he_mpp}."
+        raise ValueError(msg)
     truth = path.parent / f"{path.name}_truth.parquet"
     _check_target(path, truth, overwrite)
 
@@ -132,9 +137,16 @@ def simulate_xenium(
         bundle.mkdir()
         scratch.mkdir()
         write_bundle(
-            bundle, new_truth, scratch, n_cells=n_cells, seed=seed, xoa_version=xoa_version, n_niches=n_niches,
-            n_cell_types=n_cell_types, he_mpp=float(he_mpp),
-        )  # fmt: skip
+            bundle,
+            new_truth,
+            scratch,
+            n_cells=int(n_cells),
+            seed=int(seed),
+            xoa_version=xoa_version,
+            n_niches=int(n_niches),
+            n_cell_types=int(n_cell_types),
+            he_mpp=float(he_mpp),
+        )
         if path.exists():
             shutil.rmtree(path)
         new_truth.replace(truth)
@@ -142,35 +154,18 @@ def simulate_xenium(
     return path
 
 
-def _whole(name: str, value: SupportsIndex, low: int, high: int | None) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"`{name}` is {value!r}, but must be a whole number.") from None
-    if number < low or (high is not None and number > high):
-        limits = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise ValueError(f"`{name}` is {number}, but must be {limits}.")
-    return number
-
-
 def _check_target(path: Path, truth: Path, overwrite: bool) -> None:
     """Refuse to lose what is there, and to delete anything but a simulated bundle."""
+    from stdistill.datasets._simulation.writing.experiment import is_simulated
+
     if not overwrite:
         for existing in (path, truth):
             if existing.exists():
-                raise FileExistsError(f"{existing} exists already; pass another path, or `overwrite=True`.")
-    elif path.exists() and not _is_simulated(path):
-        raise FileExistsError(
-            f"{path} is not a bundle written by `simulate_xenium`, and `overwrite=True` replaces only those; "
-            "pass another path."
+                msg = f"{existing} exists already: name a path that is new, or replace what is there by overwrite=True."
+                raise FileExistsError(msg)
+    elif path.exists() and not is_simulated(path):
+        msg = (
+            f"{path} is no bundle that simulate_xenium wrote, and overwrite=True replaces nothing else: name a path "
+            "that is new."
         )
-
-
-def _is_simulated(path: Path) -> bool:
-    from stdistill.datasets._simulation.writing.bundle import RUN_NAME
-
-    try:
-        specs = json.loads((path / "experiment.xenium").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(specs, dict) and specs.get("run_name") == RUN_NAME
+        raise FileExistsError(msg)

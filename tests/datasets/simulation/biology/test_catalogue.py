@@ -13,7 +13,6 @@ from stdistill.datasets._simulation.biology import templates
 from stdistill.datasets._simulation.biology.cell_types import (
     ALWAYS_PRESENT,
     ARCHETYPES,
-    COLORS,
     COMMON_GENES,
     LOOKS,
     draw_cell_types,
@@ -30,6 +29,7 @@ from stdistill.datasets._simulation.biology.niches import (
     draw_niches,
 )
 from stdistill.datasets._simulation.writing import pathology as regions
+from stdistill.datasets._simulation.writing.tables import COLORS
 
 SEEDS = range(12)
 
@@ -40,8 +40,8 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 class TestCatalogue:
     def test_limits_of_the_arguments_are_those_of_the_catalogue(self) -> None:
-        assert (ALWAYS_PRESENT, len(ARCHETYPES)) == _simulate._CELL_TYPES
-        assert _simulate._NICHES[1] == 2 * len(templates.TEMPLATES)
+        assert (ALWAYS_PRESENT, len(ARCHETYPES)) == _simulate._N_CELL_TYPES
+        assert _simulate._N_NICHES[1] == 2 * len(templates.TEMPLATES)
 
     def test_types_of_templates_exist(self) -> None:
         for template in templates.TEMPLATES.values():

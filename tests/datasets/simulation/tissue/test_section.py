@@ -208,7 +208,7 @@ class TestSection:
         monkeypatch.setattr(section_module, "draw_anatomy", lambda *_: None)
         monkeypatch.setattr(section_module, "place_cells", place)
         with pytest.raises(
-            RuntimeError, match=f"No slide for 300 cells found in 20 tries.*holds {crowd}.*another seed"
+            RuntimeError, match=f"No slide for 300 cells was found in 20 tries.*holds {crowd}.*another seed"
         ):
             draw_section(np.random.SeedSequence(0), 300, niches, types, one_nucleus=True)
         assert len(areas) == 20

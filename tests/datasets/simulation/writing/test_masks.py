@@ -30,9 +30,9 @@ def measured(section: Section) -> Measured:
 
 @pytest.fixture(scope="module")
 def root(measured: Measured, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zarr.Group]:
-    path = tmp_path_factory.mktemp("masks") / "cells.zarr.zip"
-    write_cells_zarr(path, measured)
-    with zarr.storage.ZipStore(path, read_only=True) as store:
+    folder = tmp_path_factory.mktemp("masks")
+    write_cells_zarr(folder, measured)
+    with zarr.storage.ZipStore(folder / "cells.zarr.zip", read_only=True) as store:
         yield zarr.open(store, mode="r")
 
 
@@ -89,7 +89,7 @@ class TestLabels:
         self, labels: dict[str, np.ndarray], measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(masks, "_CHUNK", 389)
-        write_cells_zarr(tmp_path / "cells.zarr.zip", measured)
+        write_cells_zarr(tmp_path, measured)
         with zarr.storage.ZipStore(tmp_path / "cells.zarr.zip", read_only=True) as store:
             for name, image in labels.items():
                 array = zarr.open(store, mode="r")["masks"][name]
@@ -120,7 +120,7 @@ class TestLookups:
 
     @pytest.mark.parametrize("version", ["1.0.2", "1.7.6"])
     def test_old_layouts_count_cells(self, section: Section, tmp_path: Path, version: str) -> None:
-        write_cells_zarr(tmp_path / "cells.zarr.zip", measure(section, version))
+        write_cells_zarr(tmp_path, measure(section, version))
         with zarr.storage.ZipStore(tmp_path / "cells.zarr.zip", read_only=True) as store:
             root = zarr.open(store, mode="r")
             assert "polygon_sets" not in root

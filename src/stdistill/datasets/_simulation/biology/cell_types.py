@@ -51,6 +51,13 @@ LOOKS = {
     "endothelial": Look(24, 3.00, 0.03, 1.10, 0.40, 0.00, 0.00, 0.9, 0.36, 0.02, 0.00, 0.22),
     "adipocyte": Look(16, 3.60, 0.03, 1.25, 0.20, 0.00, 0.00, 0.8, 0.26, 0.00, 0.00, 0.20),
 }
+"""Looks before a seed has varied them, by name."""
+
+LOOK_FIELDS = tuple(field.name for field in fields(Look))
+"""The columns of a table of looks."""
+_BOUNDED = [LOOK_FIELDS.index(name) for name in ("chromatin", "vesicular", "eccentricity")]
+"""Columns that are shares."""
+_ASPECT = LOOK_FIELDS.index("aspect")
 
 
 @dataclass(frozen=True)
@@ -58,16 +65,17 @@ class Archetype:
     """A cell type before a seed has varied it."""
 
     look: str
+    """Name in :data:`LOOKS`."""
     molecules: float
     """Mean number of molecules relative to the other types."""
     markers: tuple[str, ...]
 
 
 def _archetype(look: str, molecules: float, markers: str) -> Archetype:
+    """Split the markers, which are easier to read in one string."""
     return Archetype(look, molecules, tuple(markers.split()))
 
 
-# In order of how sure a tissue is to have them; the first six are always there.
 ARCHETYPES = {
     "Tumor A": _archetype("tumour", 1.6, "EPCAM KRT8 KRT18 KRT19 CDH1 CLDN4 MUC1 ERBB2 TACSTD2 ELF3"),
     "Fibroblast": _archetype("fibroblast", 0.9, "COL1A1 COL1A2 COL3A1 DCN LUM PDGFRA FBLN1 MMP2 SFRP2 C7"),
@@ -92,7 +100,9 @@ ARCHETYPES = {
     "Cycling tumor": _archetype("tumour", 1.9, "EPCAM KRT8 MKI67 TOP2A CENPF UBE2C BIRC5 CDK1 PCNA"),
     "Schwann cell": _archetype("fibroblast", 0.8, "S100B PLP1 MPZ SOX10 CDH19 NGFR"),
 }
+"""Cell types by name, in order of how sure a tissue is to have them."""
 ALWAYS_PRESENT = 6
+"""Every tissue has the first so many cell types."""
 
 _COMMON_GENES = (
     "ACTB ANXA1 AREG ATF3 BCL2 CCND1 CD44 CD47 CD74 CD9 CDKN1A CEBPB CLU CTNNB1 CXCL12 CXCL14 CXCR4 DDIT4 DUSP1 "
@@ -102,15 +112,12 @@ _COMMON_GENES = (
     "TNFAIP3 TP53 TXNIP VEGFA VIM WNT5A YAP1 ZEB1 ZEB2 ZFP36"
 )
 COMMON_GENES = tuple(_COMMON_GENES.split())
-
-# A qualitative palette for `cell_groups.csv`, cycled when there are more types.
-_COLORS = (
-    "#1F77B4 #FF7F0E #2CA02C #D62728 #9467BD #8C564B #E377C2 #7F7F7F #BCBD22 #17BECF #AEC7E8 #FFBB78 #98DF8A "
-    "#FF9896 #C5B0D5 #C49C94 #F7B6D2 #C7C7C7 #DBDB8D #9EDAE5 #393B79 #637939"
-)
-COLORS = tuple(_COLORS.split())
+"""Genes that mark no type."""
 
 _MARKERS_PER_TYPE = 7
+"""How many of the markers of a type a panel measures."""
+_COMMON_PER_PANEL = 75
+"""How many of the common genes a panel measures."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,7 @@ class CellTypes:
     looks: npt.NDArray[np.float32]
     """One row a type, the columns are the fields of :class:`Look`."""
     molecules: npt.NDArray[np.float64]
+    """Mean number relative to the other types, one value a type."""
     genes: tuple[str, ...]
     markers: npt.NDArray[np.bool_]
     """Type by gene: whether the gene is a marker of the type."""
@@ -128,11 +136,6 @@ class CellTypes:
     def look(self, field: str) -> npt.NDArray[np.float32]:
         """Return one property of the looks, one value a type."""
         return self.looks[:, LOOK_FIELDS.index(field)]
-
-
-LOOK_FIELDS = tuple(field.name for field in fields(Look))
-_BOUNDED = [LOOK_FIELDS.index(name) for name in ("chromatin", "vesicular", "eccentricity")]
-_ASPECT = LOOK_FIELDS.index("aspect")
 
 
 def draw_cell_types(rng: np.random.Generator, n_cell_types: int) -> CellTypes:
@@ -151,7 +154,7 @@ def draw_cell_types(rng: np.random.Generator, n_cell_types: int) -> CellTypes:
         n_markers = min(_MARKERS_PER_TYPE, len(archetype.markers))
         chosen.append(set(rng.choice(archetype.markers, n_markers, replace=False).tolist()))
         panel |= chosen[-1]
-    panel |= set(rng.choice(COMMON_GENES, 75, replace=False).tolist())
+    panel |= set(rng.choice(COMMON_GENES, _COMMON_PER_PANEL, replace=False).tolist())
     genes = tuple(sorted(panel))
     of_type = dict(zip(ARCHETYPES, chosen, strict=True))
     markers = np.array([[gene in of_type[name] for gene in genes] for name in names])
@@ -160,6 +163,7 @@ def draw_cell_types(rng: np.random.Generator, n_cell_types: int) -> CellTypes:
 
 
 def _vary(rng: np.random.Generator, look: str) -> npt.NDArray[np.float64]:
+    """Draw how a look appears in one tissue; tumours vary most."""
     values = np.array([getattr(LOOKS[look], name) for name in LOOK_FIELDS], dtype=float)
     spread = 0.20 if look == "tumour" else 0.10
     values *= np.exp(spread * rng.standard_normal(len(values)))

@@ -11,11 +11,14 @@ from scipy import sparse
 from stdistill.datasets._simulation.biology.cell_types import CellTypes
 from stdistill.datasets._simulation.biology.niches import Niches
 
-Floats = npt.NDArray[np.float64]
-
 _MEAN_MOLECULES = 150.0
+"""In a cell of average size and type."""
 _AMBIENT_SHARE = 0.05
+"""Of the molecules of a cell, those that come from elsewhere."""
 _CONTROL_RATE = 0.004
+"""Molecules of one control feature in a cell."""
+GENE_EXPRESSION = "Gene Expression"
+"""Feature type of the genes."""
 CONTROLS = {
     "Negative Control Probe": tuple(f"NegControlProbe_{i:05d}" for i in range(1, 11)),
     "Negative Control Codeword": tuple(f"NegControlCodeword_{i:04d}" for i in range(500, 512)),
@@ -28,15 +31,15 @@ CONTROLS = {
 class Expression:
     """Negative-binomial counts: a mean for every cell type, shifted by the niche, with ambient molecules on top."""
 
-    type_mean: Floats
+    type_mean: npt.NDArray[np.float64]
     """Cell type by gene, molecules in a cell of average size."""
-    niche_fold: Floats
+    niche_fold: npt.NDArray[np.float64]
     """Niche by gene, fold change."""
-    dispersion: Floats
+    dispersion: npt.NDArray[np.float64]
     """Shape of the gamma by gene: small for bursty genes."""
-    ambient: Floats
+    ambient: npt.NDArray[np.float64]
     """Mean by gene, the same for every cell."""
-    control: Floats
+    control: npt.NDArray[np.float64]
     """Mean by control feature."""
 
 
@@ -71,7 +74,7 @@ def draw_counts(
     expression: Expression,
     cell_type: npt.NDArray[np.uint8],
     niche: npt.NDArray[np.uint8],
-    relative_size: Floats,
+    relative_size: npt.NDArray[np.float64],
 ) -> sparse.csr_matrix:
     """Draw the counts of some cells: genes first, control features after them."""
     size = (relative_size**0.7 * rng.lognormal(0, 0.3, len(cell_type)))[:, None]

@@ -10,14 +10,16 @@ import numpy.typing as npt
 from stdistill.datasets._simulation.biology.cell_types import CellTypes
 from stdistill.datasets._simulation.biology.templates import ALWAYS_PRESENT, TEMPLATES
 
-# Where in the microanatomy a place lies.
 VOID, STROMA, WALL, BLOOD, NEST, GLAND, APICAL = range(7)
-"""Empty slide, connective tissue, vessel wall, vessel lumen, solid epithelium, nuclei of a gland, gland cytoplasm."""
+"""Zones: empty slide, connective tissue, vessel wall, vessel lumen, solid epithelium, gland nuclei, gland cytoplasm."""
 N_ZONES = 7
 
 _WALL_CELLS = {"Endothelial": 6.0, "Pericyte": 2.0, "Smooth muscle": 2.0}
+"""Weights of the cell types in a vessel wall."""
 _WALL_DENSITY = 16000.0
+"""Cells per mm² of vessel wall."""
 _PERTURBED = ("gland_radius", "lumen", "eosin", "fibre", "coarseness", "grain", "loose", "haze")
+"""Properties of a template that a seed varies."""
 
 TEXTURE_FIELDS = ("eosin", "fibre", "coarseness", "grain", "loose", "haze")
 """Properties of the stroma that are blended where niches grade into each other."""
@@ -29,9 +31,11 @@ class Niches:
 
     names: tuple[str, ...]
     regions: tuple[str, ...]
+    """What a pathologist would call them; several niches may share a name."""
     share: npt.NDArray[np.float64]
     """Share of the tissue area."""
     size: npt.NDArray[np.float64]
+    """Extent of a domain relative to the others."""
     density: npt.NDArray[np.float64]
     """Niche by zone, cells per mm² before crowding."""
     composition: npt.NDArray[np.float64]
@@ -90,6 +94,7 @@ def draw_niches(rng: np.random.Generator, n_niches: int, cell_types: CellTypes) 
 def _mixture(
     rng: np.random.Generator, weights: dict[str, float], cell_types: tuple[str, ...]
 ) -> npt.NDArray[np.float64]:
+    """Draw shares of the cell types about the weights of a template."""
     base = np.array([weights.get(name, 0.0) for name in cell_types])
     # Templates name more types than a small catalogue holds; immune and stromal cells wander everywhere.
     if base.sum() == 0:

@@ -43,14 +43,16 @@ class Template:
     """Extent of a domain relative to the others."""
 
 
-TUMOR = {"Tumor A": 6.0, "Tumor B": 6.0, "Cycling tumor": 1.0, "CD8 T cell": 0.15, "Macrophage": 0.25}
-STROMAL = {"Fibroblast": 5.0, "Macrophage": 1.0, "CD4 T cell": 0.5, "Mast cell": 0.2, "Schwann cell": 0.25}
+_TUMOR = {"Tumor A": 6.0, "Tumor B": 6.0, "Cycling tumor": 1.0, "CD8 T cell": 0.15, "Macrophage": 0.25}
+"""Cell types of a tumour, with the few that wander into it."""
+_STROMAL = {"Fibroblast": 5.0, "Macrophage": 1.0, "CD4 T cell": 0.5, "Mast cell": 0.2, "Schwann cell": 0.25}
+"""Cell types of connective tissue."""
 
 TEMPLATES = {
     "solid tumor": Template(
         "Tumor",
-        TUMOR,
-        {**STROMAL, "Myofibroblast": 3.0, "CD8 T cell": 0.5},
+        _TUMOR,
+        {**_STROMAL, "Myofibroblast": 3.0, "CD8 T cell": 0.5},
         density_parenchyma=16000,
         density_stroma=4200,
         nests=0.8,
@@ -60,7 +62,7 @@ TEMPLATES = {
     "fibrous stroma": Template(
         "Stroma",
         {"Fibroblast": 1.0},
-        {**STROMAL, "Pericyte": 0.3},
+        {**_STROMAL, "Pericyte": 0.3},
         density_parenchyma=2500,
         density_stroma=2700,
         vessels=0.6,
@@ -86,8 +88,8 @@ TEMPLATES = {
     ),
     "glandular tumor": Template(
         "Tumor",
-        TUMOR,
-        {**STROMAL, "Myofibroblast": 4.0, "Neutrophil": 0.4},
+        _TUMOR,
+        {**_STROMAL, "Myofibroblast": 4.0, "Neutrophil": 0.4},
         density_parenchyma=22000,
         density_stroma=3600,
         glands=0.95,
@@ -121,7 +123,7 @@ TEMPLATES = {
     "glands": Template(
         "Benign glands",
         {"Epithelial": 9.0, "Basal": 1.0},
-        {**STROMAL, "Plasma cell": 3.0, "CD4 T cell": 1.5, "Mast cell": 0.4},
+        {**_STROMAL, "Plasma cell": 3.0, "CD4 T cell": 1.5, "Mast cell": 0.4},
         density_parenchyma=30000,
         density_stroma=5200,
         glands=1.0,
@@ -215,7 +217,7 @@ TEMPLATES = {
     "squamous nests": Template(
         "Squamous epithelium",
         {"Basal": 8.0, "Tumor B": 1.0, "Dendritic cell": 0.2},
-        {**STROMAL, "CD4 T cell": 1.5},
+        {**_STROMAL, "CD4 T cell": 1.5},
         density_parenchyma=18000,
         density_stroma=4000,
         nests=0.65,
@@ -223,4 +225,6 @@ TEMPLATES = {
         eosin=0.44,
     ),
 }
+"""Kinds of niches by name."""
 ALWAYS_PRESENT = 3
+"""Every tissue has the first so many kinds."""

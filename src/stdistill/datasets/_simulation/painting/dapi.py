@@ -54,6 +54,7 @@ def _glow(
     starts: npt.NDArray[np.int64],
     columns: int,
 ) -> None:
+    """Add the light of all nuclei that reach into a tile."""
     rows = (len(starts) - 1) // columns
     low_x, low_y = origin[0] * pixel_size - MAX_REACH_UM, origin[1] * pixel_size - MAX_REACH_UM
     high_x = (origin[0] + light.shape[1]) * pixel_size + MAX_REACH_UM
@@ -90,6 +91,7 @@ def _expose(
     clearance: npt.NDArray[np.int8],
     sensor: FloatImage,
 ) -> None:
+    """Add the glow of the tissue, the dark level and the noise of the camera."""
     mask = TEXTURE_SIZE - 1
     for row in range(pixels.shape[0]):
         for column in range(pixels.shape[1]):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 PIXEL_SIZE_UM = 0.2125
-"""Of the morphology image; every Xenium instrument has this one."""
+"""µm per pixel of the morphology image of every Xenium instrument."""
 
 
 @dataclass(frozen=True)

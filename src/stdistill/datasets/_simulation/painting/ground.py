@@ -90,6 +90,7 @@ def _share_of(zone: npt.NDArray[np.uint8], first: int, last: int, x: float, y: f
 
 @njit(nogil=True, cache=True, inline="always")
 def _interpolate(values: npt.NDArray[np.float32], fields: FloatImage, x: float, y: float) -> None:
+    """Fill ``values`` with all channels of a place between raster pixels."""
     gx = min(max(x - 0.5, 0.0), fields.shape[1] - 1.001)
     gy = min(max(y - 0.5, 0.0), fields.shape[0] - 1.001)
     j, i = int(gx), int(gy)

@@ -52,12 +52,18 @@ class HePainter:
         vary[:, SOFTNESS] = 0.35 + rng.gamma(2.0, 0.12, n)
         vary[:, [NUCLEOLUS_X, NUCLEOLUS_Y]] = rng.uniform(-0.45, 0.45, (n, 2))
         vary[:, SEEN_NUCLEOLUS] = rng.random(n) < 0.7
-        order, starts, columns = spatial_bins(cells.x, cells.y)
-        first_nucleus = np.concatenate([[0], np.cumsum(cells.n_nuclei, dtype=np.int64)])
         self._cells = (
-            cells.x, cells.y, cells.outline, section.cell_types.looks[cells.cell_type], vary, first_nucleus,
-            cells.nuclei.x, cells.nuclei.y, cells.nuclei.outline, order, starts, columns,
-        )  # fmt: skip
+            cells.x,
+            cells.y,
+            cells.outline,
+            section.cell_types.looks[cells.cell_type],
+            vary,
+            cells.first_nucleus,
+            cells.nuclei.x,
+            cells.nuclei.y,
+            cells.nuclei.outline,
+            *spatial_bins(cells.x, cells.y),
+        )
 
     def paint(self, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """Return the RGB pixels of a tile whose top left pixel is ``x``, ``y``."""

@@ -11,6 +11,7 @@ from stdistill.datasets._simulation.painting.stain import E, H, R
 from stdistill.datasets._simulation.tissue.cells import BIN_UM, MAX_REACH_UM, outline_radius
 from stdistill.datasets._simulation.tissue.noise import FloatImage, sample_texture, smoothstep
 
+# Columns of the looks.
 _HAEMATOXYLIN = LOOK_FIELDS.index("haematoxylin")
 _CHROMATIN = LOOK_FIELDS.index("chromatin")
 _VESICULAR = LOOK_FIELDS.index("vesicular")
@@ -41,6 +42,7 @@ def paint_cells(
     starts: npt.NDArray[np.int64],
     columns: int,
 ) -> None:
+    """Lay all cytoplasm over the ground, then all nuclei over that."""
     rows = (len(starts) - 1) // columns
     low_x, high_x, low_y, high_y = 1e18, -1e18, 1e18, -1e18
     for py in (origin[1], origin[1] + stains.shape[0]):
@@ -61,9 +63,16 @@ def paint_cells(
             cell = order[k]
             for n in range(first_nucleus[cell], first_nucleus[cell + 1]):
                 _paint_nucleus(
-                    stains, origin, to_um, grain, nucleus_x[n], nucleus_y[n], nucleus_outline[n], looks[cell],
+                    stains,
+                    origin,
+                    to_um,
+                    grain,
+                    nucleus_x[n],
+                    nucleus_y[n],
+                    nucleus_outline[n],
+                    looks[cell],
                     vary[cell],
-                )  # fmt: skip
+                )
 
 
 @njit(nogil=True, cache=True, fastmath=True)
@@ -77,6 +86,7 @@ def _paint_cytoplasm(
     outline: npt.NDArray[np.float32],
     look: npt.NDArray[np.float32],
 ) -> None:
+    """Mix the stain of a cell into what lies under it."""
     reach = outline.max() + 0.5
     first_row, last_row, first_column, last_column = _window(stains, origin, to_um, x, y, reach)
     for row in range(first_row, last_row):
@@ -111,6 +121,7 @@ def _paint_nucleus(
     look: npt.NDArray[np.float32],
     vary: npt.NDArray[np.float32],
 ) -> None:
+    """Mix chromatin, rim and nucleolus of a nucleus into what lies under it."""
     softness = vary[SOFTNESS]
     reach = outline.max() + softness
     short = outline.min()

@@ -13,6 +13,7 @@ from stdistill.datasets._simulation.tissue.noise import FloatImage, periodic_tex
 from stdistill.datasets._simulation.tissue.tissue import NEST_LEVEL, Tissue
 
 STEP_UM = 2.0
+"""Between the pixels of the rasters."""
 CLEARANCE_UNIT_UM = 0.25
 """Clearances are stored in quarters of a µm, and saturate."""
 _MAX_CLEARANCE_UM = 31.0
@@ -29,6 +30,7 @@ class Anatomy:
     """Rasters with :data:`STEP_UM` between pixels, starting at the origin of the slide."""
 
     zone: npt.NDArray[np.uint8]
+    """One of the zones of :mod:`~stdistill.datasets._simulation.biology.niches`."""
     clearance: npt.NDArray[np.int8]
     """Distance to the nearest hole or edge of the tissue, negative inside of it."""
 
@@ -58,9 +60,17 @@ def draw_anatomy(rng: np.random.Generator, tissue: Tissue, niches: Niches) -> An
     vessels[0][..., _RIM] = 2.5 + 0.3 * vessels[0][..., _RADIUS]
 
     _draw(
-        anatomy.zone, anatomy.clearance, tissue.fields, tissue.step_um, glands, fat, vessels,
-        periodic_texture(rng, 10, 40), rng.uniform(3.5, 5.5), rng.uniform(1.7, 2.3),
-    )  # fmt: skip
+        anatomy.zone,
+        anatomy.clearance,
+        tissue.fields,
+        tissue.step_um,
+        glands,
+        fat,
+        vessels,
+        periodic_texture(rng, 10, 40),
+        rng.uniform(3.5, 5.5),
+        rng.uniform(1.7, 2.3),
+    )
     return anatomy
 
 
@@ -155,6 +165,7 @@ def _draw(
     nest_um: float,
     tear_level: float,
 ) -> None:
+    """Fill both rasters: nests, then glands, fat and vessels over them, then tears."""
     nest_level = fields[:, :, NEST_LEVEL]
     for row in range(zone.shape[0]):
         for column in range(zone.shape[1]):
@@ -214,6 +225,7 @@ def _cut(
     step: float,
     level: float,
 ) -> None:
+    """Empty what lies outside, and let the clearance end at the edge."""
     for row in range(zone.shape[0]):
         for column in range(zone.shape[1]):
             x, y = (column + 0.5) * STEP_UM / step, (row + 0.5) * STEP_UM / step

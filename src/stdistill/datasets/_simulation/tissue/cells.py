@@ -17,7 +17,9 @@ BIN_UM = 16.0
 """Side of the squares in which neighbours are looked up."""
 
 Floats = npt.NDArray[np.float64]
+"""One value a cell or nucleus."""
 Outlines = npt.NDArray[np.float32]
+"""Cell or nucleus by angle, µm."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,16 @@ class Cells:
     niche: npt.NDArray[np.uint8]
     cell_type: npt.NDArray[np.uint8]
     outline: Outlines
-    """Cell by angle, µm."""
     n_nuclei: npt.NDArray[np.uint8]
     nuclei: Nuclei
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def first_nucleus(self) -> npt.NDArray[np.int64]:
+        """Where the nuclei of each cell start, and where those of the last one end."""
+        return np.concatenate([[0], np.cumsum(self.n_nuclei, dtype=np.int64)])
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Nuclei:
     """The nuclei of all cells, in the order of their cells."""
 
     cell: npt.NDArray[np.int64]
+    """Index of the cell."""
     x: Floats
     y: Floats
     outline: Outlines

@@ -10,6 +10,7 @@ from stdistill._jit import njit
 FloatImage = npt.NDArray[np.float32]
 
 TEXTURE_SIZE = 1024
+"""Rows and columns of a texture: a power of two, so that sampling wraps round by a mask."""
 
 
 def random_field(
@@ -52,10 +53,12 @@ def periodic_texture(rng: np.random.Generator, low_px: float, high_px: float) ->
 
 
 def _even(n: int) -> int:
+    """Round up to an even number."""
     return n + n % 2
 
 
 def _unit(field: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Scale a field to zero mean and unit variance."""
     centred = field - field.mean()
     return np.asarray(centred / max(float(centred.std()), 1e-12))
 
@@ -101,6 +104,7 @@ def _sample_many(
     x: npt.NDArray[np.float64],
     y: npt.NDArray[np.float64],
 ) -> None:
+    """Fill ``values`` with the raster at every place."""
     for i in range(len(values)):
         values[i] = sample_raster(raster, x[i], y[i])
 

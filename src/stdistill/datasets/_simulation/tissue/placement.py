@@ -20,9 +20,12 @@ Placed = npt.NDArray[np.float64]
 """One row a cell."""
 
 _PITCH_UM = 10.0
+"""Side of the squares into each of which one cell is thrown in every pass."""
 _PASSES = 24
 _SLOTS = 24
+"""Cells that a bin has room for."""
 _GAP_UM = 0.3
+"""Between two cores."""
 _MAX_CORE_UM = (BIN_UM - _GAP_UM) / 2
 """Neighbours are looked up in adjacent bins only, so two cores must not reach farther than one bin."""
 
@@ -46,9 +49,20 @@ def place_cells(
             [placed, np.empty((int(uniform[..., 2].size * min(1, chance.max()) * 1.3) + 100, len(COLUMNS)))]
         )
         n_placed = _throw(
-            offered, len(placed), bins, uniform, normal, anatomy.zone, anatomy.clearance, tissue.domains,
-            tissue.step_um, chance, types, core, core_cv,
-        )  # fmt: skip
+            offered,
+            len(placed),
+            bins,
+            uniform,
+            normal,
+            anatomy.zone,
+            anatomy.clearance,
+            tissue.domains,
+            tissue.step_um,
+            chance,
+            types,
+            core,
+            core_cv,
+        )
         placed = offered[:n_placed]
     return placed
 
@@ -69,6 +83,7 @@ def _throw(
     core: npt.NDArray[np.float64],
     core_cv: npt.NDArray[np.float64],
 ) -> int:
+    """Throw one cell at every square; append those that find room, and return how many there are then."""
     n_niches = domains.shape[2]
     for row in range(uniform.shape[0]):
         for column in range(uniform.shape[1]):
@@ -105,6 +120,7 @@ def _throw(
 
 @njit(nogil=True, cache=True)
 def _is_free(placed: npt.NDArray[np.float64], bins: npt.NDArray[np.int32], x: float, y: float, radius: float) -> bool:
+    """Return whether a core at a place keeps its gap to all others."""
     row, column = int(y / BIN_UM), int(x / BIN_UM)
     for i in range(max(row - 1, 0), min(row + 2, bins.shape[0])):
         for j in range(max(column - 1, 0), min(column + 2, bins.shape[1])):

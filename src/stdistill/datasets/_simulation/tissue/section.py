@@ -53,10 +53,11 @@ def draw_section(
             break
         area *= min(max(fill / _AIMED_FILL, 0.3), 3.0)
     else:
-        raise RuntimeError(
-            f"No slide for {n_cells} cells found in {_MAX_TRIES} tries: the last one holds {len(placed)}. "
-            "Please try another seed."
+        msg = (
+            f"No slide for {n_cells} cells was found in {_MAX_TRIES} tries; the last one holds {len(placed)}. "
+            "Try another seed, or another number of cells."
         )
+        raise RuntimeError(msg)
     height = sample_many(tissue.outline, placed[:, X] / tissue.step_um, placed[:, Y] / tissue.step_um)
     # Cutting along a contour of the outline is what makes the number of cells exact.
     order = np.argsort(-height, kind="stable")[:n_cells]

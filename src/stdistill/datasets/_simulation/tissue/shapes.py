@@ -94,6 +94,7 @@ def _long_axis(
 def _nuclei(
     x: Floats, y: Floats, angle: Floats, outline: Outlines, nucleus: Outlines, n_nuclei: npt.NDArray[np.uint8]
 ) -> Nuclei:
+    """Give every cell its nuclei: one in its middle, or two along its axis."""
     cell = np.repeat(np.arange(len(x)), n_nuclei)
     nuclei = Nuclei(cell, x[cell], y[cell], nucleus[cell])
     second = np.flatnonzero(np.diff(cell) == 0) + 1

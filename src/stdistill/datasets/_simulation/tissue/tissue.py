@@ -15,6 +15,7 @@ EOSIN, FIBRE, COARSENESS, GRAIN, LOOSE, HAZE, NEST_LEVEL, ALONG, ACROSS = range(
 """Channels of :attr:`Tissue.fields`."""
 
 _MAX_RASTER = 1400
+"""Pixels along the longer side of the raster, so that memory stays bounded on large slides."""
 _MIN_STEP_UM = 4.0
 
 
@@ -30,6 +31,7 @@ class Tissue:
     domains: npt.NDArray[np.uint8]
     """Rows, columns, niches: cumulative probability of the niches, 255 for certainty."""
     fibre_angle: FloatImage
+    """Radians from the x axis."""
     outline: FloatImage
     """Tissue lies where this is above a level, which is set by the number of cells."""
 

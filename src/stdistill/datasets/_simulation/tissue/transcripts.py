@@ -10,6 +10,7 @@ from stdistill._jit import njit
 from stdistill.datasets._simulation.tissue.cells import N_ANGLES, Cells
 
 _NUCLEAR_SHARE = 0.4
+"""Of the molecules of a cell, those thrown at its nuclei; more lie there by chance."""
 
 
 def place_molecules(
@@ -21,12 +22,21 @@ def place_molecules(
     feature = np.repeat(counts.indices, per_entry)
     n = len(cell)
     x, y, in_nucleus = np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.uint8)
-    first_nucleus = np.concatenate([[0], np.cumsum(cells.n_nuclei, dtype=np.int64)])
     nuclei = cells.nuclei
     _place(
-        x, y, in_nucleus, cell, rng.random((n, 4), dtype=np.float32), cells.x, cells.y, cells.outline, first_nucleus,
-        nuclei.x, nuclei.y, nuclei.outline,
-    )  # fmt: skip
+        x,
+        y,
+        in_nucleus,
+        cell,
+        rng.random((n, 4), dtype=np.float32),
+        cells.x,
+        cells.y,
+        cells.outline,
+        cells.first_nucleus,
+        nuclei.x,
+        nuclei.y,
+        nuclei.outline,
+    )
     # Decoding is sure of most molecules: quality saturates at 40, and none below 20 is counted.
     quality = np.minimum(20 + rng.gamma(4.0, 6.0, n), 40).astype(np.float32)
     return {
@@ -55,6 +65,7 @@ def _place(
     nucleus_y: npt.NDArray[np.float64],
     nucleus_outline: npt.NDArray[np.float32],
 ) -> None:
+    """Throw every molecule at a nucleus or at the cell, and note whether it lies in a nucleus."""
     for i in range(len(x)):
         c = cell[i]
         first, last = first_nucleus[c], first_nucleus[c + 1]

@@ -13,6 +13,7 @@ import tifffile
 from stdistill.datasets._simulation.writing.parallel import N_WORKERS, ordered_map
 
 TILE = 512
+"""Side of the tiles, pixels; a strip is a row of them."""
 
 Paint = Callable[[int, int, int, int], npt.NDArray[Any]]
 """Paints the tile with the given left, top, width and height."""
@@ -82,6 +83,8 @@ def write_pyramid(
 
 
 def _painted(paint: Paint, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
+    """Yield the strips of the largest level, whose tiles are painted side by side."""
+
     def tile(corner: tuple[int, int]) -> npt.NDArray[Any]:
         top, left = corner
         return paint(left, top, min(TILE, shape[1] - left), min(TILE, shape[0] - top))
@@ -96,6 +99,7 @@ def _painted(paint: Paint, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iter
 
 
 def _stored(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Iterator[npt.NDArray[Any]]:
+    """Yield the strips of a level that was stored while the larger one was written."""
     with path.open("rb") as file:
         for top in range(0, shape[0], TILE):
             height = min(TILE, shape[0] - top)
@@ -117,6 +121,7 @@ def _keeping_half(strips: Iterator[npt.NDArray[Any]], path: Path | None) -> Iter
 
 
 def _tiles(strips: Iterator[npt.NDArray[Any]]) -> Iterator[npt.NDArray[Any]]:
+    """Yield strips tile by tile."""
     for strip in strips:
         for left in range(0, strip.shape[1], TILE):
             yield strip[:, left : left + TILE]

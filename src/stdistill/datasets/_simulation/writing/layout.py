@@ -14,15 +14,18 @@ class Layout:
     major_version: int
     """Of the format of ``experiment.xenium`` and ``cells.zarr.zip``."""
     string_ids: bool = True
+    """Whether cells are called ``aaaaficg-1``, or 1, 2, …"""
     has_seg_mask_value: bool = False
+    """Whether ``cells.zarr.zip`` lists the labels."""
     has_polygon_sets: bool = False
     """Since then a cell may have no nucleus or several, and boundaries have a ``label_id``."""
     dapi: tuple[str, ...] = ("morphology_mip.ome.tif", "morphology_focus.ome.tif")
+    """Files of the DAPI image, the one in focus last."""
     n_vertices: int = 24
+    """Of a polygon in the tables of boundaries."""
 
 
 _ONE_FOCUS = ("morphology_focus/morphology_focus_0000.ome.tif",)
-
 LAYOUTS = {
     "1.0.2": Layout("xenium-1.0.2", 2, string_ids=False, n_vertices=12),
     "1.7.6": Layout("xenium-1.7.6.0", 4, has_seg_mask_value=True, n_vertices=12),

@@ -15,17 +15,19 @@ from stdistill.datasets._simulation.tissue.cells import BIN_UM, MAX_REACH_UM, N_
 from stdistill.datasets._simulation.writing.parallel import ordered_map
 from stdistill.datasets._simulation.writing.tables import Measured, vertices
 
+CELLS_ZARR = "cells.zarr.zip"
 _CHUNK = 1024
+"""Side of the chunks of a label image, pixels."""
 # As in the zarr v2 arrays of real bundles.
 _COMPRESSOR: Any = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}
 _SEPARATOR: Any = {"name": "v2", "separator": "."}
 
 
-def write_cells_zarr(path: Path, measured: Measured) -> None:
+def write_cells_zarr(folder: Path, measured: Measured) -> None:
     """Write the label images and what maps their labels to cells, in the layout of the XOA version."""
     cells, nuclei = measured.section.cells, measured.section.cells.nuclei
     layout = measured.layout
-    store = zarr.storage.ZipStore(path, mode="w")
+    store = zarr.storage.ZipStore(folder / CELLS_ZARR, mode="w")
     attributes = {"major_version": layout.major_version, "minor_version": 0, "number_cells": len(cells)}
     root = zarr.create_group(store, zarr_format=2, attributes=attributes)
     if layout.string_ids:
@@ -51,10 +53,16 @@ def write_cells_zarr(path: Path, measured: Measured) -> None:
 
 
 def _array(group: zarr.Group, name: str, data: npt.NDArray[Any], attributes: dict[str, Any] | None = None) -> None:
+    """Write a table, in chunks of many rows."""
     array = group.create_array(
-        name, shape=data.shape, chunks=(min(len(data), 1 << 18), *data.shape[1:]), dtype=data.dtype,
-        compressors=_COMPRESSOR, attributes=attributes, chunk_key_encoding=_SEPARATOR,
-    )  # fmt: skip
+        name,
+        shape=data.shape,
+        chunks=(min(len(data), 1 << 18), *data.shape[1:]),
+        dtype=data.dtype,
+        compressors=_COMPRESSOR,
+        attributes=attributes,
+        chunk_key_encoding=_SEPARATOR,
+    )
     array[...] = data
 
 
@@ -66,11 +74,16 @@ def _write_labels(
     y: npt.NDArray[np.float64],
     outline: npt.NDArray[np.float32],
 ) -> None:
+    """Draw and write a label image, chunk by chunk; empty chunks are left out."""
     rows, columns = measured.image_shape
     labels = group.create_array(
-        name, shape=(rows, columns), chunks=(_CHUNK, _CHUNK), dtype="uint32", compressors=_COMPRESSOR,
+        name,
+        shape=(rows, columns),
+        chunks=(_CHUNK, _CHUNK),
+        dtype="uint32",
+        compressors=_COMPRESSOR,
         chunk_key_encoding=_SEPARATOR,
-    )  # fmt: skip
+    )
     bins = spatial_bins(x, y)
 
     def draw(corner: tuple[int, int]) -> npt.NDArray[np.uint32]:

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import sparse
 
-from stdistill.datasets._simulation.biology.expression import CONTROLS, Expression, draw_counts
+from stdistill.datasets._simulation.biology.expression import CONTROLS, GENE_EXPRESSION, Expression, draw_counts
 from stdistill.datasets._simulation.tissue.transcripts import place_molecules
 from stdistill.datasets._simulation.writing.parallel import ordered_map
 from stdistill.datasets._simulation.writing.tables import Measured
 
 _CELLS_PER_BLOCK = 10_000
+"""Cells whose molecules are drawn and written at once."""
 
 
 def write_molecules(
@@ -43,7 +44,7 @@ def write_molecules(
         counts = draw_counts(rng, expression, cells.cell_type[part], cells.niche[part], relative_size[part])
         return counts, place_molecules(rng, cells, start, counts)
 
-    totals = {kind: np.zeros(n_cells, np.int64) for kind in ("Gene Expression", *CONTROLS)}
+    totals = {kind: np.zeros(n_cells, np.int64) for kind in (GENE_EXPRESSION, *CONTROLS)}
     n_molecules = 0
     schema = _transcript_schema(measured)
     # Without the Arrow schema, what is a dictionary here is read as plain strings.
@@ -65,8 +66,9 @@ def write_molecules(
 
 
 def _features(genes: tuple[str, ...]) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.str_]]:
+    """Return names and types of all features, genes first."""
     names = [*genes, *(name for controls in CONTROLS.values() for name in controls)]
-    kinds = ["Gene Expression"] * len(genes) + [kind for kind, controls in CONTROLS.items() for _ in controls]
+    kinds = [GENE_EXPRESSION] * len(genes) + [kind for kind, controls in CONTROLS.items() for _ in controls]
     return np.array(names), np.array(kinds)
 
 
@@ -107,6 +109,7 @@ class _MatrixWriter:
 
 
 def _transcript_schema(measured: Measured) -> pa.Schema:
+    """Return the columns of the table of transcripts, in the layout of the XOA version."""
     ids = pa.dictionary(pa.int32(), pa.string()) if measured.layout.string_ids else pa.int32()
     fields = [
         ("transcript_id", pa.uint64()),
@@ -131,13 +134,14 @@ def _transcript_table(
     first_id: int,
     schema: pa.Schema,
 ) -> pa.Table:
+    """Make the table of the transcripts of a block, numbered from ``first_id``."""
     cell, feature = molecules["cell"], molecules["feature"]
     columns = {
         **molecules,
         "transcript_id": np.arange(first_id, first_id + len(cell), dtype=np.uint64) + (1 << 48),
         "feature_name": pa.DictionaryArray.from_arrays(feature.astype(np.int32), names),
         "codeword_index": feature.astype(np.int32),
-        "is_gene": (kinds == "Gene Expression")[feature],
+        "is_gene": (kinds == GENE_EXPRESSION)[feature],
     }
     if measured.layout.string_ids:
         first = int(cell[0])

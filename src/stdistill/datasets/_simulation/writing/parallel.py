@@ -10,6 +10,7 @@ from typing import TypeVar
 from stdistill._cpus import n_cpus
 
 N_WORKERS = min(8, n_cpus())
+"""Threads, and about as many results that wait in memory."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

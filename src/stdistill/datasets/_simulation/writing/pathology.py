@@ -27,8 +27,13 @@ _COLORS = {
     "Necrosis": [50, 50, 50],
     "Squamous epithelium": [100, 170, 220],
 }
+"""RGB of each region."""
 _RASTER = 400
+"""Regions are traced on a raster of one to two times as many pixels along its longer side, or fewer."""
+_BORDER_UM = 20.0
+"""Nobody follows a border more closely."""
 _SMALLEST_UM2 = 4000.0
+"""Smaller regions are not worth an outline."""
 
 
 def write_pathology(path: Path, section: Section, alignment: Alignment) -> None:
@@ -42,8 +47,7 @@ def write_pathology(path: Path, section: Section, alignment: Alignment) -> None:
     step = tissue.step_um * thin
     features: list[dict[str, Any]] = []
     for index, name in enumerate(names):
-        # Nobody follows a border more closely than some 20 µm.
-        share = ndimage.gaussian_filter(((code == index) & inside).astype(np.float32), 20 / step)
+        share = ndimage.gaussian_filter(((code == index) & inside).astype(np.float32), _BORDER_UM / step)
         for polygon in _polygons(np.pad(share, 1)):
             # The padding shifts indices by one, and the samples are centres of pixels of the full raster.
             in_um = shapely.transform(polygon, lambda points: (points - 1) * step + tissue.step_um / 2)

@@ -13,17 +13,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stdistill.datasets._simulation.biology.cell_types import COLORS
-from stdistill.datasets._simulation.biology.expression import CONTROLS
+from stdistill.datasets._simulation.biology.expression import CONTROLS, GENE_EXPRESSION
 from stdistill.datasets._simulation.painting.frames import PIXEL_SIZE_UM
-from stdistill.datasets._simulation.tissue.cells import N_ANGLES
+from stdistill.datasets._simulation.tissue.cells import N_ANGLES, Floats, Outlines
 from stdistill.datasets._simulation.tissue.section import Section
 from stdistill.datasets._simulation.writing.layout import Layout
 
-Floats = npt.NDArray[np.float64]
-
+_COLORS = (
+    "#1F77B4 #FF7F0E #2CA02C #D62728 #9467BD #8C564B #E377C2 #7F7F7F #BCBD22 #17BECF #AEC7E8 #FFBB78 #98DF8A "
+    "#FF9896 #C5B0D5 #C49C94 #F7B6D2 #C7C7C7 #DBDB8D #9EDAE5 #393B79 #637939"
+)
+COLORS = tuple(_COLORS.split())
+"""Of the cell types, in the order of their codes."""
 _UNLABELLED_SHARE = 0.01
+"""Of the cells, those that the annotation of cell types leaves out."""
 _BLOCK = 100_000
+"""Polygons that are written at once."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class Measured:
         return pd.DataFrame(columns)
 
 
-def polygon_centroids(x: Floats, y: Floats, outline: npt.NDArray[np.float32]) -> tuple[Floats, Floats, Floats]:
+def polygon_centroids(x: Floats, y: Floats, outline: Outlines) -> tuple[Floats, Floats, Floats]:
     """Return the centroids and areas of the polygons through the radii of outlines."""
     theta = np.arange(N_ANGLES) * (2 * np.pi / N_ANGLES)
     dx, dy = outline * np.cos(theta), outline * np.sin(theta)
@@ -91,9 +96,7 @@ def polygon_centroids(x: Floats, y: Floats, outline: npt.NDArray[np.float32]) ->
     return x + np.where(inside, cx, 0), y + np.where(inside, cy, 0), double / 2
 
 
-def vertices(
-    x: Floats, y: Floats, outline: npt.NDArray[np.float32], n_vertices: int = N_ANGLES
-) -> npt.NDArray[np.float32]:
+def vertices(x: Floats, y: Floats, outline: Outlines, n_vertices: int = N_ANGLES) -> npt.NDArray[np.float32]:
     """Return closed polygons: outline by vertex by (x, y), the last vertex is the first again."""
     angles = np.arange(n_vertices + 1) % n_vertices * (N_ANGLES // n_vertices)
     theta = angles * (2 * np.pi / N_ANGLES)
@@ -115,8 +118,9 @@ def _write_polygons(
     owner: npt.NDArray[np.int64],
     x: Floats,
     y: Floats,
-    outline: npt.NDArray[np.float32],
+    outline: Outlines,
 ) -> None:
+    """Write polygons as one row a vertex, block by block."""
     layout = measured.layout
     writer = None
     for start in range(0, len(owner), _BLOCK):
@@ -147,7 +151,7 @@ def write_cells(folder: Path, measured: Measured, counts: dict[str, npt.NDArray[
             "cell_id": measured.cell_id,
             "x_centroid": summary["cell_centroid_x"],
             "y_centroid": summary["cell_centroid_y"],
-            "transcript_counts": counts["Gene Expression"],
+            "transcript_counts": counts[GENE_EXPRESSION],
             **{column: counts[kind] for kind, column in controls.items()},
             "total_counts": sum(counts.values()),
             "cell_area": summary["cell_area"],
@@ -166,7 +170,7 @@ def write_cell_groups(path: Path, rng: np.random.Generator, measured: Measured) 
     section = measured.section
     labelled = rng.random(len(section.cells)) >= _UNLABELLED_SHARE
     code = section.cells.cell_type[labelled]
-    names, colors = np.array(section.cell_types.names), np.resize(COLORS, len(section.cell_types.names))
+    names, colors = np.array(section.cell_types.names), np.array(COLORS)
     pd.DataFrame({"cell_id": measured.cell_id[labelled], "group": names[code], "color": colors[code]}).to_csv(
         path, index=False
     )
