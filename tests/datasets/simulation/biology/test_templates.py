@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pytest
 
+from stdistill.datasets._simulation.biology.cell_types import ARCHETYPES
 from stdistill.datasets._simulation.biology.templates import ALWAYS_PRESENT, TEMPLATES, Template
 
 NUMBERS = [field.name for field in fields(Template) if field.type == "float"]
@@ -59,3 +60,8 @@ def test_architectures_are_all_there() -> None:
 def test_is_frozen() -> None:
     with pytest.raises(AttributeError):
         TEMPLATES["fat"].fat = 0.0  # type: ignore[misc]
+
+
+def test_types_of_templates_exist() -> None:
+    for template in TEMPLATES.values():
+        assert set(template.parenchyma) | set(template.stroma) <= set(ARCHETYPES)

@@ -130,3 +130,26 @@ def test_no_thread_is_left_behind() -> None:
     before = threading.active_count()
     list(ordered_map(lambda i: i, range(20)))
     assert threading.active_count() == before
+
+
+def test_keeps_the_order() -> None:
+    def slow(i: int) -> int:
+        time.sleep(0.002 * (i % 3))
+        return i * i
+
+    assert list(ordered_map(slow, range(40))) == [i * i for i in range(40)]
+
+
+def test_runs_only_a_little_ahead() -> None:
+    started: list[int] = []
+    results = ordered_map(lambda i: started.append(i), range(1000))
+    next(results)
+    time.sleep(0.05)
+    assert len(started) <= N_WORKERS + 2
+    results.close()
+
+
+def test_uses_other_threads_and_passes_errors_on() -> None:
+    assert threading.get_ident() not in set(ordered_map(lambda _: threading.get_ident(), range(4)))
+    with pytest.raises(ZeroDivisionError):
+        list(ordered_map(lambda i: 1 // i, [2, 1, 0, 1]))
