@@ -135,6 +135,10 @@ def test_a_failure_leaves_the_old_bundle(
         ({"he_mpp": 2.5}, ValueError, "he_mpp must be at least 0.1 and at most 2.0 µm per pixel, found 2.5"),
         ({"he_mpp": float("nan")}, ValueError, "he_mpp must be positive and finite, found nan"),
         ({"he_mpp": "0.5"}, TypeError, "he_mpp must be a number, found '0.5'"),
+        ({"stain_seed": -1}, ValueError, "stain_seed must be at least 0, found -1"),
+        ({"stain_seed": "pale"}, TypeError, "stain_seed must be an integer, found 'pale'"),
+        ({"scanner_seed": -1}, ValueError, "scanner_seed must be at least 0, found -1"),
+        ({"scanner_seed": 1.0}, TypeError, "scanner_seed must be an integer, found 1.0"),
         ({"xoa_version": "5.0.0"}, ValueError, r"1\.0\.2', '1\.7\.6', '2\.0\.0', '3\.0\.0', '4\.0\.0'\].*'5.0.0'"),
     ],
 )

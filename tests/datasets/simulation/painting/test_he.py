@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 
 from stdistill.datasets._simulation.painting.he import HePainter
+from stdistill.datasets._simulation.painting.scanner import Scanner, usual_scanner
 from stdistill.datasets._simulation.painting.stain import Stain, draw_stain
 from stdistill.datasets._simulation.tissue.section import Section
 
 MPP = 0.4
 STAIN = draw_stain(np.random.default_rng(1))
+SCANNER = usual_scanner(np.random.default_rng(1))
 
 
-def painter_of(section: Section, mpp: float = MPP, seed: int = 0, stain: Stain = STAIN) -> HePainter:
-    return HePainter(np.random.default_rng(seed), section, stain, np.array([[mpp, 0, 0], [0, mpp, 0.0]]))
+def painter_of(
+    section: Section, mpp: float = MPP, seed: int = 0, stain: Stain = STAIN, scanner: Scanner = SCANNER
+) -> HePainter:
+    return HePainter(np.random.default_rng(seed), section, stain, scanner, np.array([[mpp, 0, 0], [0, mpp, 0.0]]))
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +84,11 @@ def test_a_coarser_scan_shows_the_same_field(section: Section, corner: tuple[int
 
 
 def test_a_stronger_stain_is_darker(section: Section, corner: tuple[int, int], field: np.ndarray) -> None:
-    strong = Stain(1.3 * STAIN.optical_density, STAIN.white)
+    strong = Stain(1.3 * STAIN.optical_density)
     darker = painter_of(section, stain=strong).paint(*corner, 300, 300)
     # In tissue the density of every channel grows by 1.3, after Beer and Lambert.
     tissue = field.mean(axis=2) < 200
-    density, stronger = (-np.log(image[tissue] / STAIN.white).mean() for image in (field, darker))
+    density, stronger = (-np.log(image[tissue] / SCANNER.white).mean() for image in (field, darker))
     assert stronger / density == pytest.approx(1.3, abs=0.03)
 
 
@@ -124,13 +128,8 @@ def test_darker_types_are_darker(section: Section, painter: HePainter) -> None:
     assert red["CD4 T cell"] < min(red["Smooth muscle"], red["Macrophage"]) - 10
 
 
-def fine_painter(section: Section, mpp: float = 0.274) -> HePainter:
-    to_um = np.array([[mpp, 0, 0], [0, mpp, 0.0]])
-    return HePainter(np.random.default_rng(0), section, draw_stain(np.random.default_rng(1)), to_um)
-
-
 def test_two_by_two_tiles_fit_together(section: Section) -> None:
-    painter = fine_painter(section)
+    painter = painter_of(section, 0.274)
     x, y = int(section.cells.x[700] / 0.274), int(section.cells.y[700] / 0.274)
     whole = painter.paint(x, y, 210, 160)
     assert whole.min() < 100
@@ -141,7 +140,7 @@ def test_two_by_two_tiles_fit_together(section: Section) -> None:
 
 
 def test_off_the_slide_is_white(section: Section) -> None:
-    tile = fine_painter(section).paint(-500, -500, 60, 60).astype(float)
+    tile = painter_of(section, 0.274).paint(-500, -500, 60, 60).astype(float)
     assert tile.mean() > 225
     assert 0.3 < tile.std(axis=(0, 1)).mean() < 4
 
@@ -150,11 +149,11 @@ def test_frame_does_not_move_the_tissue(section: Section) -> None:
     """The same place looks alike in a frame turned by a quarter."""
     cell = 700
     um = np.array([section.cells.x[cell], section.cells.y[cell]])
-    straight = fine_painter(section)
+    straight = painter_of(section, 0.274)
     column, row = (um / 0.274).astype(int)
     first = straight.paint(column - 60, row - 60, 121, 121)
     turned_frame = 0.274 * np.array([[0.0, -1, 0], [1, 0, 0]])
-    turned = HePainter(np.random.default_rng(0), section, draw_stain(np.random.default_rng(1)), turned_frame)
+    turned = HePainter(np.random.default_rng(0), section, STAIN, SCANNER, turned_frame)
     # x of the slide is -y of the frame, y of the slide is its x.
     second = turned.paint(row - 60, -column - 61, 121, 121)
     back = np.rot90(second, -1)
@@ -163,7 +162,7 @@ def test_frame_does_not_move_the_tissue(section: Section) -> None:
 
 def test_types_that_share_a_look_are_painted_alike(section: Section) -> None:
     """Nuclei of two lymphocyte types have one colour, those of fibroblasts another."""
-    painter, cells, types = fine_painter(section), section.cells, section.cell_types
+    painter, cells, types = painter_of(section, 0.274), section.cells, section.cell_types
     nuclei = cells.nuclei
 
     def colours(name: str) -> np.ndarray:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import gaussian_filter
 
 from stdistill.datasets._simulation.painting.ground import paint_ground
+from stdistill.datasets._simulation.painting.scanner import Scanner
 from stdistill.datasets._simulation.painting.stain import HALO, Stain, develop
 from stdistill.datasets._simulation.painting.stained_cells import (
     DARKNESS,
@@ -19,6 +21,9 @@ from stdistill.datasets._simulation.tissue.cells import spatial_bins
 from stdistill.datasets._simulation.tissue.noise import TEXTURE_SIZE, periodic_texture
 from stdistill.datasets._simulation.tissue.section import Section
 
+_BLUR_REACH = 3.0
+"""Standard deviations at which a blur ends."""
+
 
 class HePainter:
     """Paints any tile of the H&E of a section.
@@ -31,14 +36,24 @@ class HePainter:
         The section to paint.
     stain
         The colours.
+    scanner
+        The light, and what is made of it.
     to_um
         2×3 affine matrix from pixels of the H&E to µm of the slide.
     """
 
     def __init__(
-        self, rng: np.random.Generator, section: Section, stain: Stain, to_um: npt.NDArray[np.float64]
+        self,
+        rng: np.random.Generator,
+        section: Section,
+        stain: Stain,
+        scanner: Scanner,
+        to_um: npt.NDArray[np.float64],
     ) -> None:
-        self._section, self._stain, self._to_um = section, stain, to_um
+        self._section, self._to_um, self._white = section, to_um, scanner.white
+        # A power of the light that passes is a multiple of the density that stops it.
+        self._density = stain.optical_density * scanner.gamma
+        self._blur_px = scanner.blur_um / np.sqrt(abs(np.linalg.det(to_um[:, :2])))
         self._textures = (
             periodic_texture(rng, 4, 14),
             periodic_texture(rng, 4, 12),
@@ -67,8 +82,10 @@ class HePainter:
 
     def paint(self, x: int, y: int, width: int, height: int) -> npt.NDArray[np.uint8]:
         """Return the RGB pixels of a tile whose top left pixel is ``x``, ``y``."""
-        stains = np.zeros((height + 2 * HALO, width + 2 * HALO, 3), np.float32)
-        origin = (x - HALO, y - HALO)
+        reach = int(np.ceil(_BLUR_REACH * self._blur_px))
+        margin = HALO + reach
+        stains = np.zeros((height + 2 * margin, width + 2 * margin, 3), np.float32)
+        origin = (x - margin, y - margin)
         fibre, grain, sensor = self._textures
         tissue, anatomy = self._section.tissue, self._section.anatomy
         touched = paint_ground(
@@ -76,6 +93,9 @@ class HePainter:
         )
         if touched:
             paint_cells(stains, origin, self._to_um, grain, *self._cells)
+        if reach:
+            blurred = gaussian_filter(stains, self._blur_px, radius=reach, axes=(0, 1))
+            stains = np.ascontiguousarray(blurred[reach:-reach, reach:-reach])
         pixels = np.empty((height, width, 3), np.uint8)
-        develop(pixels, stains, origin, self._stain.optical_density, self._stain.white, sensor)
+        develop(pixels, stains, (x - HALO, y - HALO), self._density, self._white, sensor)
         return pixels

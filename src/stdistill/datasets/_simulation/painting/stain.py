@@ -1,4 +1,4 @@
-"""Colours of a stain, and the light that passes through it."""
+"""Dyes, and the light that passes through them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,16 @@ class Stain:
 
     optical_density: npt.NDArray[np.float32]
     """Stain by RGB channel: haematoxylin, eosin, red blood cells."""
-    white: npt.NDArray[np.float32]
-    """RGB of empty slide, 0 to 255."""
 
 
 def draw_stain(rng: np.random.Generator) -> Stain:
-    """Draw the colours of one laboratory: hue, strength and balance of the stains, and the slide's white."""
+    """Draw the colours of one laboratory: hue, strength and balance of the stains."""
     base = np.array([[0.68, 0.66, 0.32], [0.16, 0.90, 0.40], [0.08, 0.86, 0.74]])
     spread = np.array([[0.05, 0.03, 0.05], [0.04, 0.03, 0.07], [0.03, 0.03, 0.08]])
     vectors = base + spread * rng.standard_normal((3, 3))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     strength = np.array([1.25, 1.0, 1.0]) * rng.lognormal(0, [0.14, 0.18, 0.1])
-    white = np.array([243.0, 241.0, 244.0]) + rng.normal(0, 1.8, 3)
-    return Stain((vectors * strength[:, None]).astype(np.float32), np.clip(white, 230, 252).astype(np.float32))
+    return Stain((vectors * strength[:, None]).astype(np.float32))
 
 
 @njit(nogil=True, cache=True, fastmath=True)
