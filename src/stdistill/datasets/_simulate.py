@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import operator
 import shutil
 import tempfile
 from pathlib import Path
-from typing import SupportsIndex
 
-_XOA_VERSIONS = ("1.0.2", "1.7.6", "2.0.0", "3.0.0", "4.0.0")
+from stdistill.datasets._simulation.writing.layout import LAYOUTS
+
 _MIN_CELLS = 100
-_NICHES = (2, 26)
-_CELL_TYPES = (6, 22)
-_MPP = (0.1, 2.0)
+_N_NICHES = (2, 26)
+"""Fewest and most niches: the kinds that there are, and a variant of each."""
+_N_CELL_TYPES = (6, 22)
+"""Fewest and most cell types: those that every tissue has, and all that there are."""
+_HE_MPP = (0.1, 2.0)
+"""Finest and coarsest H&E, µm per pixel."""
 
 
 def simulate_xenium(
@@ -25,6 +26,8 @@ def simulate_xenium(
     n_niches: int = 8,
     n_cell_types: int = 16,
     he_mpp: float = 0.274,
+    stain_seed: int | None = None,
+    scanner_seed: int | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a simulated Xenium output bundle with a matching H&E.
@@ -43,8 +46,8 @@ def simulate_xenium(
         Number of cells, met exactly; at least 100. Some 4,500 lie on a mm² of tissue.
     seed
         Another seed is another tissue: other domains, mixtures of cell types, marker genes, shapes and sizes of
-        nuclei, stain colours, orientation of the H&E. The same seed gives the same arrays.
-        With another `n_cells` it gives another section of the same tissue.
+        nuclei, stain colours, orientation of the H&E. The same seed gives the same arrays. The notes say how to get
+        several slides of one tissue.
     xoa_version
         Layout of the bundle: ``"1.0.2"``, ``"1.7.6"``, ``"2.0.0"``, ``"3.0.0"`` or ``"4.0.0"``. Before 2.0.0 every
         cell has one nucleus, since then some have none and some have two.
@@ -54,6 +57,12 @@ def simulate_xenium(
         Number of cell types, 6 to 22. Some of them look the same in H&E and differ in expression only.
     he_mpp
         µm per pixel of the H&E, 0.1 to 2. The default is that of the public 10x Genomics slides.
+    stain_seed
+        Stains the tissue in another laboratory: other colours, strengths and balance of haematoxylin and eosin, those
+        that a slide of this `seed` has. ``None``: those of `seed`.
+    scanner_seed
+        Scans it with another scanner: brightness and tint of the light, contrast, sharpness, quality of the JPEG.
+        ``None``: a sharp scanner, whose JPEG has quality 90.
     overwrite
         Replace a bundle that an earlier call wrote to ``path``. Nothing else is ever replaced.
 
@@ -90,7 +99,7 @@ def simulate_xenium(
     Raises
     ------
     TypeError
-        A number is not a number.
+        A parameter that must be a number is none.
     ValueError
         A parameter is out of its range.
     FileExistsError
@@ -102,28 +111,50 @@ def simulate_xenium(
     plausible. Molecules outside of cells are not simulated: every transcript belongs to a cell. Drawing and writing
     is done tile by tile, so memory grows slowly with ``n_cells``.
 
+    Several slides of one tissue have the same `seed`, `n_niches` and `n_cell_types`, and differ in
+
+    - the section: another `n_cells`, by a tenth or more (below some 2 % it may be the same section again). Cell types,
+      genes and their expression, niches and their mixtures, stain and scanner stay, places are others.
+    - the stain: another `stain_seed`.
+    - the scanner: another `scanner_seed`.
+    - the scale: another `he_mpp`.
+
+    The last three change the H&E alone; with `he_mpp` also its alignment and the pathologist's regions, which are in
+    its pixels. How far laboratories differ is our choice too. Between stains the mean hue of the tissue (0 to 1) has a
+    standard deviation of 0.02 to 0.03 and its brightness one of some 3 %, between scanners 0.01 and 4 %. A scanner has
+    a white of 219 to 246, multiplies optical densities by 0.73 to 1.38, blurs by a Gaussian of up to 0.45 µm, and
+    writes a JPEG of quality 70 to 95.
+
     Examples
     --------
     >>> import stdistill as sd
     >>> outs = sd.datasets.simulate_xenium("slide/outs", n_cells=500, seed=1)
     >>> sd.pp.read_xenium(outs)["table"].n_obs
     500
+    >>> other_laboratory = sd.datasets.simulate_xenium("other/outs", n_cells=400, seed=1, stain_seed=2, scanner_seed=2)
     """
+    from stdistill._support.checks import check_integer, check_positive
+
     path = Path(path)
-    n_cells = _whole("n_cells", n_cells, _MIN_CELLS, None)
-    seed = _whole("seed", seed, 0, None)
-    n_niches = _whole("n_niches", n_niches, *_NICHES)
-    n_cell_types = _whole("n_cell_types", n_cell_types, *_CELL_TYPES)
-    if xoa_version not in _XOA_VERSIONS:
-        raise ValueError(f"`xoa_version` is {xoa_version!r}, but must be one of {', '.join(_XOA_VERSIONS)}.")
-    if not isinstance(he_mpp, (int, float)):
-        raise TypeError(f"`he_mpp` is {he_mpp!r}, but must be a number of µm per pixel.")
-    if not _MPP[0] <= he_mpp <= _MPP[1]:
-        raise ValueError(f"`he_mpp` is {he_mpp}, but must be between {_MPP[0]} and {_MPP[1]} µm per pixel.")
+    check_integer(n_cells, "n_cells", minimum=_MIN_CELLS)
+    check_integer(seed, "seed", minimum=0)
+    versions = list(LAYOUTS)
+    if xoa_version not in versions:
+        msg = f"xoa_version must be one of {versions}, found {xoa_version!r}."
+        raise ValueError(msg)
+    check_integer(n_niches, "n_niches", minimum=_N_NICHES[0], maximum=_N_NICHES[1])
+    check_integer(n_cell_types, "n_cell_types", minimum=_N_CELL_TYPES[0], maximum=_N_CELL_TYPES[1])
+    check_positive(he_mpp, "he_mpp")
+    if not _HE_MPP[0] <= he_mpp <= _HE_MPP[1]:
+        msg = f"he_mpp must be at least {_HE_MPP[0]} and at most {_HE_MPP[1]} µm per pixel, found {he_mpp}."
+        raise ValueError(msg)
+    for name, value in (("stain_seed", stain_seed), ("scanner_seed", scanner_seed)):
+        if value is not None:
+            check_integer(value, name, minimum=0)
     truth = path.parent / f"{path.name}_truth.parquet"
     _check_target(path, truth, overwrite)
 
-    from stdistill.datasets._simulation.bundle import write_bundle
+    from stdistill.datasets._simulation.writing.bundle import write_bundle
 
     path.parent.mkdir(parents=True, exist_ok=True)
     # A sibling is on the same disk, so that the last step is a rename.
@@ -132,9 +163,18 @@ def simulate_xenium(
         bundle.mkdir()
         scratch.mkdir()
         write_bundle(
-            bundle, new_truth, scratch, n_cells=n_cells, seed=seed, xoa_version=xoa_version, n_niches=n_niches,
-            n_cell_types=n_cell_types, he_mpp=float(he_mpp),
-        )  # fmt: skip
+            bundle,
+            new_truth,
+            scratch,
+            n_cells=int(n_cells),
+            seed=int(seed),
+            xoa_version=xoa_version,
+            n_niches=int(n_niches),
+            n_cell_types=int(n_cell_types),
+            he_mpp=float(he_mpp),
+            stain_seed=None if stain_seed is None else int(stain_seed),
+            scanner_seed=None if scanner_seed is None else int(scanner_seed),
+        )
         if path.exists():
             shutil.rmtree(path)
         new_truth.replace(truth)
@@ -142,35 +182,18 @@ def simulate_xenium(
     return path
 
 
-def _whole(name: str, value: SupportsIndex, low: int, high: int | None) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"`{name}` is {value!r}, but must be a whole number.") from None
-    if number < low or (high is not None and number > high):
-        limits = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise ValueError(f"`{name}` is {number}, but must be {limits}.")
-    return number
-
-
 def _check_target(path: Path, truth: Path, overwrite: bool) -> None:
     """Refuse to lose what is there, and to delete anything but a simulated bundle."""
+    from stdistill.datasets._simulation.writing.experiment import is_simulated
+
     if not overwrite:
         for existing in (path, truth):
             if existing.exists():
-                raise FileExistsError(f"{existing} exists already; pass another path, or `overwrite=True`.")
-    elif path.exists() and not _is_simulated(path):
-        raise FileExistsError(
-            f"{path} is not a bundle written by `simulate_xenium`, and `overwrite=True` replaces only those; "
-            "pass another path."
+                msg = f"{existing} exists already: name a path that is new, or replace what is there by overwrite=True."
+                raise FileExistsError(msg)
+    elif path.exists() and not is_simulated(path):
+        msg = (
+            f"{path} is no bundle that simulate_xenium wrote, and overwrite=True replaces nothing else: name a path "
+            "that is new."
         )
-
-
-def _is_simulated(path: Path) -> bool:
-    from stdistill.datasets._simulation.bundle import RUN_NAME
-
-    try:
-        specs = json.loads((path / "experiment.xenium").read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(specs, dict) and specs.get("run_name") == RUN_NAME
+        raise FileExistsError(msg)

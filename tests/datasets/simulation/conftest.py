@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stdistill.datasets._simulation.niches import draw_niches
-from stdistill.datasets._simulation.panel import draw_cell_types
-from stdistill.datasets._simulation.section import Section, draw_section
+from stdistill.datasets._simulation.biology.cell_types import draw_cell_types
+from stdistill.datasets._simulation.biology.niches import draw_niches
+from stdistill.datasets._simulation.tissue.section import Section, draw_section
 
 
 @pytest.fixture(scope="session")
