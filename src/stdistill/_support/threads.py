@@ -20,7 +20,7 @@ from stdistill._support.cpus import cpus_of_process, n_cpus
 INTERVAL_S = 5.0
 """How often is looked."""
 SHORTEST_S = 0.2
-"""What the CPUs did in less time than this says little: it is waited for."""
+"""What the CPUs did in less time than this says little."""
 STAT = Path("/proc/stat")
 IDLE_FIELDS = (3, 4)
 """Of a line of that file: idle, and waiting for the disk."""
@@ -34,13 +34,16 @@ class FreeCpus:
     def __init__(self) -> None:
         self._time, self._busy = time.monotonic(), _busy_seconds()
 
-    def count(self) -> float:
-        """CPUs that this process may use, less those that others used since this was last asked."""
-        elapsed = time.monotonic() - self._time
+    def count(self) -> float | None:
+        """CPUs that this process may use, less those that others used since this was last asked.
+
+        `None` when that was a moment ago.
+        """
+        now = time.monotonic()
+        elapsed = now - self._time
         if elapsed < SHORTEST_S:
-            time.sleep(SHORTEST_S - elapsed)
-        before, self._busy = self._busy, _busy_seconds()
-        elapsed, self._time = time.monotonic() - self._time, time.monotonic()
+            return None
+        before, self._busy, self._time = self._busy, _busy_seconds(), now
         if before is None or self._busy is None:
             return float(n_cpus())
         return n_cpus() - (self._busy - before) / elapsed
@@ -71,7 +74,10 @@ class FreeThreads:
         """Look whether it is time to look, and take as many threads as there are free CPUs, at least one."""
         if self._most == 1 or time.monotonic() < self._next:
             return
-        threads = max(1, min(self._most, round(self._free.count())))
+        free = self._free.count()
+        if free is None:
+            return
+        threads = max(1, min(self._most, round(free)))
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
         self._next = time.monotonic() + INTERVAL_S
