@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stdistill._formats.geojson import label_by_polygons
+from stdistill._formats.annotations import label_by_polygons
 from stdistill._measures.labels import Labels
 from stdistill._table.annotations import FRAMES, points_of_cells
 from stdistill._table.he.placement import he_frames
