@@ -17,8 +17,7 @@ from stdistill._support.warn import warn
 
 MISSING = "file of cell groups"
 NOT_GROUPS = "is no table of cell groups (cell_id, group and perhaps color)"
-EXPLORER_POINTS = {"X", "Y"}
-"""Columns of a selection's outline."""
+SPELLINGS = {"cell id": "cell_id", "colour": "color"}
 
 
 def find_cell_groups(folder: Path, cell_groups: str | Path | None) -> Path | None:
@@ -50,7 +49,7 @@ def read_cell_groups(path: Path, cell_ids: pd.Index) -> CellGroups:
     groups = groups.rename(
         columns=lambda name: {"cell id": "cell_id", "colour": "color"}.get(name.lower(), name.lower())
     )
-    if set(groups.columns) >= EXPLORER_POINTS:
+    if {"x", "y"} <= set(groups.columns) and "cell_id" not in groups:
         msg = (
             f"{path.name} holds the outline of a selection in Xenium Explorer, in µm (columns {list(groups.columns)}), "
             'and not the groups of cells. sd.tl.pathology_probe takes it as polygons=, with polygons_unit="um".'
