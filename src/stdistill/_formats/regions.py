@@ -51,13 +51,14 @@ def merge_cells(centers: Float64s, codes: Rows, n: int) -> Geometries:
         corner = low + (np.array([box[1].start, box[0].start]) - 0.5) * step
         rings = find_contours(mask, 0.5)
         points = np.concatenate(rings)[:, ::-1] * step + corner
-        polygons = _nest(points, np.array([len(ring) for ring in rings]))
+        # One by one, and by less than what lies between two of them: none can come to overlap another.
+        polygons = shapely.simplify(_nest(points, np.array([len(ring) for ring in rings])), step / 4)
         regions[code] = polygons[0] if len(polygons) == 1 else shapely.multipolygons(polygons)
-    return mend(shapely.simplify(regions, step / 2))
+    return mend(regions)
 
 
 def _nest(points: Float64s, sizes: Rows) -> Geometries:
-    """Make polygons with holes of the borders of a mask, which turn one way around it and the other around its holes."""
+    """Make polygons with holes of the borders of a mask, which turn one way around it, the other in its holes."""
     rings = shapely.linearrings(points, indices=np.repeat(np.arange(len(sizes)), sizes))
     filled = shapely.polygons(rings)
     areas = shapely.area(filled)
