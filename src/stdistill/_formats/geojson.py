@@ -18,6 +18,7 @@ from stdistill._support.warn import warn
 
 NOT_GEOJSON = "is not GeoJSON with features"
 NO_CLASS = "without a class"
+NO_COORDINATES = "with coordinates that are missing or NaN"
 MAX_NAMED = 8
 """So many classes are named in a message."""
 
@@ -33,6 +34,8 @@ class Features(NamedTuple):
     """(n,) names, ``""`` without one."""
     ids: list[str | None]
     """(n,)"""
+    kinds: npt.NDArray[np.object_]
+    """(n,) QuPath's types of object, ``""`` without one."""
 
 
 class _Shape(NamedTuple):
@@ -75,10 +78,13 @@ def read_features(path: Path, *, missing: str = "GeoJSON file", nuclei: bool = F
     geometries, faults = _build([_shape_of(each, nuclei) for each in features])
     classes = np.array([_class_of(each) for each in features], dtype=object)
     ids = [str(each["id"]) if isinstance(each, dict) and each.get("id") is not None else None for each in features]
-    return Features(geometries, faults, classes, ids)
+    kinds = np.array([str(_properties(each).get("objectType") or "") for each in features], dtype=object)
+    return Features(geometries, faults, classes, ids, kinds)
 
 
-def warn_of_dropped(path: Path, faults: npt.NDArray[np.object_], classes: npt.NDArray[np.object_], kept: Mask) -> None:
+def warn_of_dropped(
+    path: str | Path, faults: npt.NDArray[np.object_], classes: npt.NDArray[np.object_], kept: Mask
+) -> None:
     """Warn of the features that are left out: how many, why, of which classes, and which classes vanish with them."""
     if kept.all():
         return
@@ -153,12 +159,12 @@ def _build(shapes: list[_Shape | None]) -> tuple[Geometries, npt.NDArray[np.obje
     faults = np.array([_fault(each) for each in shapes], dtype=object)
     broken = np.bincount(owner[shapely.is_missing(built)], minlength=n) > 0
     faults[shapely.is_missing(geometries) & (faults == "")] = "with polygons that have no area"
-    faults[shapely.is_missing(geometries) & broken] = "with coordinates that are missing or NaN"
+    faults[shapely.is_missing(geometries) & broken] = NO_COORDINATES
     at = [i for i, each in enumerate(shapes) if each is not None and each.point is not None]
     points = np.array([each.point for each in shapes if each is not None and each.point is not None]).reshape(-1, 2)
     finite = np.isfinite(points).all(axis=1)
     geometries[np.array(at, dtype=np.intp)[finite]] = shapely.points(points[finite])
-    faults[np.array(at, dtype=np.intp)] = np.where(finite, "", "with coordinates that are missing or NaN")
+    faults[np.array(at, dtype=np.intp)] = np.where(finite, "", NO_COORDINATES)
     faults[~shapely.is_missing(geometries)] = ""
     return geometries, faults
 
@@ -171,11 +177,14 @@ def _fault(found: _Shape | None) -> str:
     return f"that are no polygons but {found.kind}"
 
 
+def _properties(feature: Any) -> dict[str, Any]:
+    found = feature.get("properties") if isinstance(feature, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def _class_of(feature: Any) -> str:
     """Return the class that QuPath gives an object, else its name; the first may be JSON inside of a string."""
-    properties = feature.get("properties") if isinstance(feature, dict) else None
-    if not isinstance(properties, dict):
-        return ""
+    properties = _properties(feature)
     found = properties.get("classification") or properties.get("name")
     if isinstance(found, str) and found.startswith("{"):
         try:
