@@ -14,7 +14,9 @@ def build(*polygons: list[list[tuple[float, float]]]) -> list[Polygon | None]:
     rings = [ring for polygon in polygons for ring in polygon]
     points = np.array([point for ring in rings for point in ring], dtype=float).reshape(-1, 2)
     owner = np.repeat(np.arange(len(polygons)), [len(polygon) for polygon in polygons])
-    return build_polygons(points, np.array([len(ring) for ring in rings]), owner, len(polygons)).tolist()
+    return build_polygons(
+        points, np.array([len(ring) for ring in rings], dtype=np.intp), owner.astype(np.intp), len(polygons)
+    ).tolist()
 
 
 def test_rings_open_and_closed_with_holes() -> None:

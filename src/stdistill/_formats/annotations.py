@@ -74,7 +74,8 @@ def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, frame: 
 
 
 def _read_polygons(path: Path) -> tuple[Geometries, npt.NDArray[np.str_]]:
-    geometries, faults, classes, _ = read_features(path, missing=MISSING)
+    features = read_features(path, missing=MISSING)
+    geometries, faults, classes = features.geometries, features.faults, features.classes
     point = ~shapely.is_missing(geometries) & ~is_polygonal(geometries)
     faults = np.where(point, "that are no polygons but Point", faults)
     faults = np.where((faults == "") & (classes == ""), NO_CLASS, faults)
