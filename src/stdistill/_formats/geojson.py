@@ -183,9 +183,11 @@ def _properties(feature: Any) -> dict[str, Any]:
 
 
 def _class_of(feature: Any) -> str:
-    """Return the class that QuPath gives an object, else its name; the first may be JSON inside of a string."""
+    """Return the class that QuPath gives an object, else an annotation's name; the first may be JSON in a string."""
     properties = _properties(feature)
-    found = properties.get("classification") or properties.get("name")
+    found = properties.get("classification")
+    if not found and properties.get("objectType", "annotation") == "annotation":  # the name of a cell is its id
+        found = properties.get("name")
     if isinstance(found, str) and found.startswith("{"):
         try:
             found = json.loads(found)

@@ -12,8 +12,8 @@ from stdistill._support.arrays import Float64s, Rows
 
 REACH_UM = 20.0
 """A place farther than this from all cells is in no region: about twice the distance of neighbouring cells."""
-STEP_UM = 5.0
-"""Side of the pixels, half a cell."""
+STEP_UM = 2.5
+"""Side of the pixels, a quarter of a cell."""
 MAX_PIXELS = 50_000_000
 """Larger slides get larger pixels: this many take 1 GB."""
 
