@@ -59,7 +59,7 @@ def test_cells_of_no_xenium_run(make_table: Callable[[list[object]], ad.AnnData]
 
 def test_other_bad_input(make_table: Callable[[list[object]], ad.AnnData], tmp_path: Path) -> None:
     table = make_table(["aaaajfbk-1", "aaaajfbk-1", "ppppabcd-2"])
-    with pytest.raises(ValueError, match="1 ids .* are there twice: write the slides one by one"):
+    with pytest.raises(ValueError, match=r"1 ids .* are there twice: write the slides one by one"):
         sd.io.to_xenium_explorer(table, tmp_path / "a.csv", key="student_niche")
     with pytest.raises(ValueError, match=r"takes groups of cells as a \.csv"):
         sd.io.to_xenium_explorer(table, tmp_path / "a.geojson", key="student_niche")

@@ -97,9 +97,8 @@ def to_geojson(
     a class, a number that is missing is left out. ``": "`` in the name of a group, which would make two classes of it,
     becomes ``" - "``.
 
-    Regions (our choice): a place belongs to the group of the nearest cell, if one is within 20 µm, on a raster of 2.5 µm (up to
-    4 on the largest slides);
-    around cells without a group there is none.
+    Regions (our choice): a place belongs to the group of the nearest cell, if one is within 20 µm, on a raster of
+    2.5 µm (coarser on slides of more than 3 cm²); around cells without a group there is none.
 
     Examples
     --------
