@@ -195,7 +195,10 @@ def _of_frame(frame: GeoDataFrame, source: str, unit: Unit) -> Outlines:
         radius = np.where(points, frame["radius"].to_numpy(np.float64), 0.0)
         geometries = np.where(points, shapely.buffer(geometries, radius, quad_segs=4), geometries)
         points[:] = False
-    mended = np.where(points & np.isfinite(shapely.get_x(geometries)), geometries, mend(geometries))
+    mended = mend(np.where(points, None, geometries))
+    at = np.flatnonzero(points & ~shapely.is_empty(geometries))
+    at = at[np.isfinite(shapely.get_coordinates(geometries[at])).all(axis=1)]
+    mended[at] = geometries[at]
     return _collect(mended, frame.index.to_numpy(), source, unit)
 
 
