@@ -28,7 +28,7 @@ def test_areas_are_numbers_of_pixels(dtype: type) -> None:
     distance, (y, x) = ndimage.distance_transform_edt(seeds == 0, return_indices=True)
     labels = seeds[y, x] * (distance < 12)
     for each in np.unique(labels)[1:]:  # of each its largest piece
-        pieces, n = ndimage.label(labels == each)
+        pieces, _ = ndimage.label(labels == each)
         labels[(pieces > 0) & (pieces != 1 + np.bincount(pieces[pieces > 0])[1:].argmax())] = 0
     polygons, ids = outline_labels(labels, "test")
     assert ids.tolist() == sorted(set(labels.ravel()) - {0})
