@@ -123,5 +123,5 @@ def test_what_is_no_alignment(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a\.zip is no alignment \(it ends too early\): copy it again"):
         read_alignment(path)
     path.write_text("<html>Sign in</html>")
-    with pytest.raises(ValueError, match="The H&E alignment a.zip is no CSV of numbers"):
+    with pytest.raises(ValueError, match=r"The H&E alignment a\.zip is no CSV of numbers"):
         read_alignment(path)

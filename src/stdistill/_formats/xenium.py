@@ -26,6 +26,7 @@ SPECS = "experiment.xenium"
 MATRIX = "cell_feature_matrix.h5"
 MEX = "cell_feature_matrix"
 """The folder that holds the same as `MATRIX`, in three files of text."""
+MEX_FILE = "file compressed by gzip, as 10x writes it,"
 CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
 NO_MATRIX = "is no matrix in 10x's format, or not whole"
 MASKS = "cells.zarr.zip"
@@ -112,7 +113,7 @@ def read_matrix(bundle: XeniumBundle) -> AnnData:
     import scanpy as sc
 
     if bundle.matrix.is_dir():
-        with reading(_mex_file(bundle.matrix, "matrix.mtx"), NO_MATRIX):
+        with reading(bundle.matrix / "matrix.mtx.gz", NO_MATRIX, missing=MEX_FILE):
             return sc.read_10x_mtx(bundle.matrix, gex_only=True)
     with reading(bundle.matrix, NO_MATRIX):
         return sc.read_10x_h5(bundle.matrix, gex_only=True)
@@ -142,17 +143,11 @@ def check_tables(bundle: XeniumBundle, names: list[str]) -> None:
 
 def _read_barcodes(matrix: Path) -> pd.Index:
     if matrix.is_dir():
-        with open_text(_mex_file(matrix, "barcodes.tsv"), NO_MATRIX) as text:
+        with open_text(matrix / "barcodes.tsv.gz", NO_MATRIX, missing=MEX_FILE) as text:
             return pd.Index(text.read().split(), dtype=object)
     with reading(matrix, NO_MATRIX), h5py.File(matrix, "r") as file:
         barcodes = pd.Series(file["matrix/barcodes"][:])
     return _as_str(barcodes)
-
-
-def _mex_file(folder: Path, name: str) -> Path:
-    """Return a file of a folder in MEX format, compressed as 10x writes it, or not."""
-    compressed = folder / f"{name}.gz"
-    return compressed if compressed.is_file() else folder / name
 
 
 def _find(path: Path, *names: str) -> Path | None:

@@ -217,7 +217,7 @@ def _read_whole(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -
             raise ValueError(msg) from error
         warn(
             f"{bundle.path.name} cannot be read as a whole ({why}). The table, the circles and the H&E do not need "
-            "that and are read; only the columns z_level and nucleus_count are missing."
+            "that and are read; only the column z_level, which is taken from there, is missing."
         )
         return None
 
