@@ -136,8 +136,12 @@ def test_frames_and_geoparquet(tmp_path: Path) -> None:
     points = gpd.GeoDataFrame(geometry=[Point(0, 1), Point(), Point(2, 3)])
     with pytest.warns(UserWarning, match="1 of 3"):
         assert read_outlines(points, "um").centers.tolist() == [[0, 1], [2, 3]]
-    mixed = gpd.GeoDataFrame(geometry=[SQUARES[0], None, LineString([(0, 0), (1, 1)])])
-    with pytest.warns(UserWarning, match="2 of 3 features of the GeoDataFrame are left out: 2 without an area"):
+    nan = Polygon([(0, 0), (1, 1), (float("nan"), 2)])
+    mixed = gpd.GeoDataFrame(geometry=[SQUARES[0], None, LineString([(0, 0), (1, 1)]), nan])
+    left_out = (
+        "3 of 4 features of the GeoDataFrame are left out: 2 without an area; 1 with coordinates that are missing"
+    )
+    with pytest.warns(UserWarning, match=left_out):
         assert read_outlines(mixed, "um").ids.tolist() == [0]
 
 

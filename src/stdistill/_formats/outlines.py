@@ -189,17 +189,22 @@ def _read_parquet(path: Path, unit: Unit) -> Outlines:
 
 
 def _of_frame(frame: GeoDataFrame, source: str, unit: Unit) -> Outlines:
-    geometries = frame.geometry.to_numpy()
-    points = shapely.get_type_id(geometries) == shapely.GeometryType.POINT
-    if "radius" in frame and points.any():  # spatialdata's circles
-        radius = np.where(points, frame["radius"].to_numpy(np.float64), 0.0)
-        geometries = np.where(points, shapely.buffer(geometries, radius, quad_segs=4), geometries)
-        points[:] = False
-    mended = mend(np.where(points, None, geometries))
-    at = np.flatnonzero(points & ~shapely.is_empty(geometries))
-    at = at[np.isfinite(shapely.get_coordinates(geometries[at])).all(axis=1)]
-    mended[at] = geometries[at]
-    return _collect(mended, frame.index.to_numpy(), source, unit)
+    geometries: Geometries = np.array(frame.geometry.to_numpy(), dtype=object)
+    places, owner = shapely.get_coordinates(geometries, return_index=True)
+    is_placed = np.bincount(owner, ~np.isfinite(places).all(axis=1), minlength=len(geometries)) == 0
+    geometries[~is_placed] = None
+    is_point = (shapely.get_type_id(geometries) == shapely.GeometryType.POINT) & ~shapely.is_empty(geometries)
+    if "radius" in frame:  # spatialdata's circles
+        geometries[is_point] = shapely.buffer(
+            geometries[is_point], frame["radius"].to_numpy(np.float64)[is_point], quad_segs=4
+        )
+        is_point[:] = False
+    outlines = geometries.copy()
+    outlines[is_point] = None
+    mended = mend(outlines)
+    mended[is_point] = geometries[is_point]
+    faults = np.where(shapely.is_missing(mended), np.where(is_placed, NO_OUTLINE, NO_COORDINATES), "").astype(object)
+    return _collect(mended, frame.index.to_numpy(), source, unit, faults)
 
 
 def _of_rows(rows: pd.DataFrame, path: Path, unit: Unit) -> Outlines:
