@@ -4,7 +4,8 @@
     python benchmarks/exports.py --n-cells 2000000 --alone
 
 Both are given polygons, classes, colours and a confidence; ours also brings the polygons from µm to pixels. The peer,
-whose polygons are in pixels, writes the classes as JSON inside of a string, with two decimals as ours. Reading is ours beside ``geopandas.read_file``.
+whose polygons are in pixels, writes the classes as JSON inside of a string, with two decimals as ours.
+Reading is ours beside ``geopandas.read_file``.
 """
 
 from __future__ import annotations
