@@ -113,6 +113,14 @@ def test_one_odd_feature_does_not_spoil_the_others(tmp_path: Path) -> None:
     assert message.endswith("Nothing is left of the classes 'Duct', 'Nerve', 'Vessel'.")
 
 
+def test_parts_that_cannot_be_used_are_said(tmp_path: Path) -> None:
+    good, bad = (square(0, 10)["geometry"]["coordinates"] for _ in range(2))
+    bad[0][1] = [None, 0]
+    parts = with_geometry({"type": "MultiPolygon", "coordinates": [good, bad]}, "Tumor")
+    with pytest.warns(UserWarning, match="1 of 1 features of .* lose parts with coordinates that are missing.*'Tumor'"):
+        assert labels(tmp_path, [parts]) == ["Tumor", None, None, None]
+
+
 def test_what_make_valid_leaves(tmp_path: Path) -> None:
     """Polygons beside a line in a collection: the polygons are the annotation."""
     squares = [square(0, 10)["geometry"], square(20, 30)["geometry"]]

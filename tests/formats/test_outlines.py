@@ -38,6 +38,9 @@ def test_geojson_of_qupath(tmp_path: Path) -> None:
     assert found.bounds.tolist() == [0, 0, 26, 14]
     np.testing.assert_allclose(found.centers, [[2, 2], [12, 12], [23, 3]])
     assert found.median_diameter == pytest.approx(2 * np.sqrt(16 / np.pi))
+    moved = found.move(100, -5)
+    assert moved.bounds.tolist() == [100, -5, 126, 9]
+    assert (moved.ids.tolist(), moved.unit) == (found.ids.tolist(), "px")
 
 
 def test_cells_of_qupath_with_nuclei(tmp_path: Path) -> None:

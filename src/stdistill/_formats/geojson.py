@@ -75,10 +75,13 @@ def read_features(path: Path, *, missing: str = "GeoJSON file", nuclei: bool = F
     if not features:
         msg = f"{path} is GeoJSON without any features: it was exported empty."
         raise ValueError(msg)
-    geometries, faults = _build([_shape_of(each, nuclei) for each in features])
+    geometries, faults, is_partial = _build([_shape_of(each, nuclei) for each in features])
     classes = np.array([_class_of(each) for each in features], dtype=object)
     ids = [str(each["id"]) if isinstance(each, dict) and each.get("id") is not None else None for each in features]
     kinds = np.array([str(_properties(each).get("objectType") or "") for each in features], dtype=object)
+    if is_partial.any():
+        named = _count_names(Counter(name or "none" for name in classes[is_partial]))
+        warn(f"{is_partial.sum()} of {len(features)} features of {path} lose parts {NO_COORDINATES}: {named}.")
     return Features(geometries, faults, classes, ids, kinds)
 
 
@@ -142,8 +145,8 @@ def _shape_of(feature: Any, nuclei: bool) -> _Shape | None:
     return found if isinstance(found, _Shape) else None
 
 
-def _build(shapes: list[_Shape | None]) -> tuple[Geometries, npt.NDArray[np.object_]]:
-    """Return the geometries of features, `None` for what is none, and why it is none."""
+def _build(shapes: list[_Shape | None]) -> tuple[Geometries, npt.NDArray[np.object_], Mask]:
+    """Return the geometries of features, `None` for what is none, why it is none, and which have lost parts."""
     n = len(shapes)
     polygons = [(i, polygon) for i, each in enumerate(shapes) if each is not None for polygon in each.polygons]
     rings = [ring for _, polygon in polygons for ring in polygon]
@@ -165,8 +168,10 @@ def _build(shapes: list[_Shape | None]) -> tuple[Geometries, npt.NDArray[np.obje
     finite = np.isfinite(points).all(axis=1)
     geometries[np.array(at, dtype=np.intp)[finite]] = shapely.points(points[finite])
     faults[np.array(at, dtype=np.intp)] = np.where(finite, "", NO_COORDINATES)
-    faults[~shapely.is_missing(geometries)] = ""
-    return geometries, faults
+    there = ~shapely.is_missing(geometries)
+    is_partial = there & (broken | (faults != ""))
+    faults[there] = ""
+    return geometries, faults, is_partial
 
 
 def _fault(found: _Shape | None) -> str:

@@ -57,6 +57,11 @@ class Outlines(NamedTuple):
     """(n,) integers or strings, each once."""
     unit: Unit
 
+    def move(self, x: float, y: float) -> Outlines:
+        """Return them moved: from the corner of a slide's bounds, where QuPath counts from, to that of the image."""
+        by = np.array([x, y])
+        return self._replace(geometries=shapely.transform(self.geometries, lambda points: points + by))
+
     @property
     def centers(self) -> Float64s:
         """(n, 2) centroids."""
