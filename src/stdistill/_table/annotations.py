@@ -37,14 +37,19 @@ FRAMES = {
 
 
 def points_of_cells(
-    data: AnnData | SpatialData, unit: str, *, image_key: str = schema.HE_IMAGE, table_key: str = schema.TABLE
+    data: AnnData | SpatialData,
+    unit: str,
+    *,
+    image_key: str = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
+    table_key: str = schema.TABLE,
 ) -> npt.NDArray[np.float64]:
     """Return the cell centres (n, 2) in the frame of polygons of this unit; NaN for cells of no region."""
     centers = get_centers(get_table(data, table_key))
     if unit == "um":
         return centers
     try:
-        pixels = cell_pixels(data, image_key=image_key, table_key=table_key)
+        pixels = cell_pixels(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     except (KeyError, ValueError) as error:
         msg = (
             f"Polygons are taken to be in {FRAMES['px']}, and where the cells lie there is not known. {error.args[0]} "

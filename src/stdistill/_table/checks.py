@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from stdistill._support.checks import check_finite, check_key
 from stdistill._table import schema
-from stdistill._table.records import read_record
+from stdistill._table.records import records_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -81,15 +81,23 @@ def get_library_codes(adata: AnnData, library_key: str) -> npt.NDArray[np.intege
     return codes
 
 
+def find_split_key(adata: AnnData, split_key: str | None) -> str | None:
+    """Name the column of the split: the default one need not be there, or goes by the name it was written under."""
+    if split_key != schema.SPLIT or split_key in adata.obs:
+        return split_key
+    written = [record.get("key_added") for _, record in records_of(adata, ["split_strips"])]
+    found = [str(key) for key in written if key in adata.obs]
+    if len(found) > 1:
+        msg = f"There are several splits in .obs: {', '.join(map(repr, sorted(found)))}. Name one with split_key=."
+        raise ValueError(msg)
+    return found[0] if found else None
+
+
 def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
-    """Return the column of the split; the default one need not be there, or goes by the name it was written under."""
+    """Return the column of the split, as `find_split_key` names it; `None` without one."""
+    split_key = find_split_key(adata, split_key)
     if split_key is None:
         return None
-    if split_key == schema.SPLIT and split_key not in adata.obs:
-        written = read_record(adata, "split_strips").get("key_added")
-        if written not in adata.obs:
-            return None
-        split_key = str(written)
     check_key(
         split_key,
         adata.obs.columns,

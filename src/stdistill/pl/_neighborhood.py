@@ -29,6 +29,7 @@ def neighborhood(
     *,
     cell: str,
     image_key: str | None = None,
+    coordinate_system: str | None = None,
     size_um: float = CELL_UM,
     alpha: float = 1.0,
     title: str | None = None,
@@ -47,7 +48,7 @@ def neighborhood(
         Name of the cell in ``.obs_names``.
     size_um
         Diameter of the dots in µm.
-    image_key, alpha, title, ax, save, show, table_key
+    image_key, coordinate_system, alpha, title, ax, save, show, table_key
         As of :func:`stdistill.pl.niches`.
 
     Returns
@@ -90,7 +91,15 @@ def neighborhood(
     x, y = (float(value) for value in get_centers(adata)[row])
     reach = MARGIN * radius
     crop_um = x - reach, y - reach, x + reach, y + reach
-    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um, alpha=alpha)
+    view = make_view(
+        data,
+        table_key=table_key,
+        image_key=image_key,
+        coordinate_system=coordinate_system,
+        crop_um=crop_um,
+        size_um=size_um,
+        alpha=alpha,
+    )
     neighbors = graph[[row]].indices
     (text,) = make_titles(title, [f"{cell}: {len(neighbors)} neighbours within {radius:.1f} µm"])
 

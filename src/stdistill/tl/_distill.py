@@ -14,6 +14,7 @@ from stdistill._table.fitting.inputs import check_features, check_split, get_tab
 from stdistill._table.fitting.origin import common_origin
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
+from stdistill._table.provenance import check_features_unseen, check_teacher_radius, check_teachers
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import STUDENT_DEFAULTS, NetworkArguments, NicheArguments, network_size
 from stdistill.pp._neighborhoods import ensure_neighborhoods
@@ -144,14 +145,18 @@ def distill(
     check_features(tables, use_rep)
     origin = common_origin(tables, use_rep)
     check_split(tables, split_key)
+    for table in tables:
+        check_features_unseen(table, use_rep, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if not has_targets(tables, teacher_key):
         if teacher_key != schema.TEACHER:
             raise missing_targets(tables, teacher_key)
         _fit_teacher(data, k, keys, table_key, arguments)
     teacher = read_targets(tables, teacher_key, k)
-    ensure_neighborhoods(tables, **keys)
+    radius_um = check_teachers(tables, teacher_key, split_key)
+    ensure_neighborhoods(tables, **keys, radius_um=radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
+    check_teacher_radius(radius_um, inputs.radius_um, teacher_key)
 
     from stdistill.models.niche.fit_student import train_student
 
@@ -186,7 +191,7 @@ def distill(
         size=size,
         arguments=arguments,
         origin=origin,
-        keys=keys,
+        **keys,
         teacher=teacher_key,
         patience=patience,
     )

@@ -15,6 +15,7 @@ from stdistill._table.fitting.inputs import check_features, check_split, get_tab
 from stdistill._table.fitting.origin import common_origin
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.niches import default_colors
+from stdistill._table.provenance import check_features_unseen
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import TEACHER_DEFAULTS, NetworkArguments, NicheArguments, network_size
 from stdistill.pp._embed_expression import ensure_expression
@@ -152,6 +153,8 @@ def nolan(
     if use_rep == schema.EXPRESSION_LATENT:
         ensure_expression(tables, seed=arguments["seed"], **keys)
     check_features(tables, use_rep)
+    for table in tables:
+        check_features_unseen(table, use_rep, split_key)
     origin = common_origin(tables, use_rep)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
@@ -180,7 +183,7 @@ def nolan(
         size=size,
         arguments=arguments,
         origin=origin,
-        keys=keys,
+        **keys,
         centering=centering,
     )
     if not sizes.all():
