@@ -12,7 +12,7 @@ import pandas as pd
 from stdistill._slide.plan import CROP_PX
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_table
+from stdistill._table.checks import find_rows, get_centers, get_table
 from stdistill._table.he.placement import cell_pixels, he_frames, locate
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.niches import logit_prefixes, niche_names, read_logits
@@ -169,12 +169,7 @@ def he_crops(
     table = get_table(data, table_key)
     if use_rep != schema.HE_FEATURES:
         check_key(use_rep, table.obsm.keys(), "features in .obsm", argument="use_rep")
-    rows = table.obs_names.get_indexer(pd.Index(cells))
-    if (rows < 0).any():
-        missing = [str(cell) for cell, row in zip(cells, rows, strict=True) if row < 0]
-        known = ", ".join(map(repr, table.obs_names[:3]))
-        msg = f"{len(missing)} of the cells are not in the table, such as {missing[0]!r}; its cells are {known}, …"
-        raise KeyError(msg)
+    rows = find_rows(table, cells)
     frames = he_frames(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     check_placement(data, frames, table_key)
     on_image = locate(frames, get_centers(table))["on_image"].to_numpy()[rows]

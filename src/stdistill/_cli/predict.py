@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stdistill._cli.options import FOLDER, HE, with_options
+from stdistill._cli.options import FOLDER, HE, REMOTE_CODE, with_options
 
 
 @click.command()
@@ -18,6 +18,7 @@ from stdistill._cli.options import FOLDER, HE, with_options
     help="The student's encoder, where it has another name on this machine, such as a folder with a copy "
     "(local-dir:PATH).  [default: by its own name]",
 )
+@REMOTE_CODE
 @click.option("--out", type=FOLDER, default="prediction", show_default=True, help="Folder to write or to go on with.")
 def command(
     student: Path, data: Path, he_image: Path | None, he_alignment: Path | None, encoder: str | None, out: Path

@@ -62,7 +62,7 @@ def stands_on(adata: AnnData, use_rep: str, *, graph: bool, teacher_key: str | N
         "features": record.get("fingerprint"),
         "graph": graph_fingerprint(adata) if graph else None,
         "crop_um": record.get("crop_um"),
-        "teacher": None if teacher_key is None else result_of(adata, teacher_key)[2].get("fingerprint"),
+        **({} if teacher_key is None else {"teacher": result_of(adata, teacher_key)[2].get("fingerprint")}),
     }
 
 

@@ -13,7 +13,7 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._measures.labels import Labels
 from stdistill._support.checks import check_integer
 from stdistill._table import schema
-from stdistill._table.checks import get_table, is_spatialdata
+from stdistill._table.checks import find_rows, get_table, is_spatialdata
 from stdistill._table.labels import NICHE_SUFFIX, read_labels
 from stdistill.get import he_crops, he_pixels
 
@@ -116,7 +116,7 @@ def crops(
         coordinate_system=coordinate_system,
         table_key=table_key,
     )
-    rows = _arrange(table.obs_names.get_indexer(list(cells)), labels)
+    rows = _arrange(find_rows(table, cells), labels)
     if not rows:
         msg = "There is no cell to draw: none lies on the image, or none has a niche."
         raise ValueError(msg)

@@ -11,7 +11,7 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import MISSING
 from stdistill._drawing.view import CELL_UM, draw_cells, draw_view, make_view
 from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_table
+from stdistill._table.checks import find_rows, get_centers, get_table
 from stdistill._table.graph import graph_radius, read_graph
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ def neighborhood(
     if cell not in adata.obs_names:
         msg = f"cell={cell!r} is not in .obs_names; they are like {adata.obs_names[:3].tolist()}."
         raise KeyError(msg)
+    row = int(find_rows(adata, [cell])[0])
     radius = graph_radius(adata)
-    row = int(np.flatnonzero(adata.obs_names == cell)[0])
     x, y = (float(value) for value in get_centers(adata)[row])
     reach = MARGIN * radius
     crop_um = x - reach, y - reach, x + reach, y + reach

@@ -79,10 +79,12 @@ def distill(
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are trained on.
     library_key
-        Column of ``.obs`` that names each cell's slide, in a table of several.
+        Column of ``.obs`` that names each cell's slide, in a table of several. By default that of the neighbourhoods,
+        else the regions that the table annotates, when there are several.
     patience
         Stop after so many epochs in which the loss on held-out blocks of the training tissue did not fall, and keep the
-        best epoch. `None` trains to the end and holds nothing out; so does tissue too small for blocks.
+        best epoch. `None` trains to the end and holds nothing out; so do at most one epoch more than `patience`, of
+        which stopping could spare none (by default from some 31,000 training cells on), and tissue too small for blocks.
     table_key
         Name of the table of a SpatialData.
     **arguments
@@ -97,11 +99,14 @@ def distill(
         Categorical, the niche with the largest logit, under the teacher's names; missing without a prediction.
     ``.obs["{key_added}_confidence"]``
         float32, the largest softmax probability of the logits.
+    ``.obs["{key_added}_fitted"]``
+        Boolean, the cells that the student, or its teacher, was fitted on.
     ``.uns["{key_added}_niche_colors"]``
         The teacher's colours.
     ``.uns["stdistill"]["distill"]``
         The parameters, ``temperature``, ``radius_um``, ``n_training_cells``, ``n_validation_cells``, ``n_epochs``,
-        ``occupied_niches``.
+        ``occupied_niches``; fingerprints of the neighbourhoods (``graph``), the ``features``, the ``teacher``, the
+        model (``model_sha256``) and the logits (``fingerprint``).
 
     Raises
     ------
@@ -109,8 +114,9 @@ def distill(
         When the table, the features, `teacher_key`, `split_key` or `library_key` is not there.
     ValueError
         When the teacher has another number of niches, there are fewer training cells than niches, features are infinite
-        or of different dimensions or encoders, radii differ, the graph joins training and test cells, or a number is
-        out of range.
+        or of different dimensions or encoders, radii differ, the graph joins training and test cells or was made with
+        another split, the teacher was fitted on test cells, with neighbourhoods of another radius or to each table
+        anew, H&E crops are larger than those that the split keeps apart, or a number is out of range.
     TypeError
         When features are no dense floating point array, or the labels are floating point numbers.
 
@@ -172,6 +178,10 @@ def distill(
         raise ValueError(msg)
     if arguments["max_epochs"] is None:
         arguments["max_epochs"] = default_epochs(n_training, CELLS_SEEN, EPOCHS)
+    if patience is not None and arguments["max_epochs"] <= patience + 1:
+        n_epochs = arguments["max_epochs"]
+        logger.info("Stopping early could spare none of %d epochs: no training tissue is held out for it.", n_epochs)
+        patience = None
     fitted = train_student(
         neighborhoods,
         inputs.libraries,

@@ -78,7 +78,8 @@ def nolan(
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are trained on.
     library_key
-        Column of ``.obs`` that names each cell's slide, in a table of several.
+        Column of ``.obs`` that names each cell's slide, in a table of several. By default that of the neighbourhoods,
+        else the regions that the table annotates, when there are several.
     table_key
         Name of the table of a SpatialData.
     **arguments
@@ -95,10 +96,13 @@ def nolan(
         Categorical, the niche with the largest logit; missing without a prediction.
     ``.obs["{key_added}_confidence"]``
         float32, the largest softmax probability of the logits.
+    ``.obs["{key_added}_fitted"]``
+        Boolean, the cells that the teacher, or the latent it stands on, was fitted on.
     ``.uns["{key_added}_niche_colors"]``
         Their colours.
     ``.uns["stdistill"]["nolan"]``
-        The parameters, ``radius_um``, ``n_training_cells``, ``n_epochs``, ``occupied_niches``.
+        The parameters, ``radius_um``, ``n_training_cells``, ``n_epochs``, ``occupied_niches``; fingerprints of the
+        neighbourhoods (``graph``), the ``features``, the model (``model_sha256``) and the logits (``fingerprint``).
 
     Raises
     ------
@@ -106,8 +110,9 @@ def nolan(
         When the table, the features, `split_key` or `library_key` is not there, or several tables have no latent.
     ValueError
         When there are fewer training cells than niches, all have the same features, features are infinite or of
-        different dimensions, encoders or scVI models, radii differ, the graph joins training and test cells, or a
-        number is out of range.
+        different dimensions, encoders or scVI models, radii differ, the graph joins training and test cells or was made
+        with another split, the latent was fitted on test cells, H&E crops are larger than those that the split keeps
+        apart, or a number is out of range.
     TypeError
         When features are no dense floating point array.
     RuntimeError
@@ -116,7 +121,7 @@ def nolan(
     Warns
     -----
     UserWarning
-        When niches are empty.
+        When niches are empty, or the latent was fitted on all cells before there was a split.
 
     Notes
     -----

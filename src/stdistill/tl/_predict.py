@@ -61,7 +61,8 @@ def predict(
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; cells of the buffer or of no
         group get no prediction. `None` ignores it, which the neighbourhoods must have done as well.
     library_key
-        Column of ``.obs`` that names each cell's slide, in a table of several.
+        Column of ``.obs`` that names each cell's slide, in a table of several. By default that of the neighbourhoods,
+        else the regions that the table annotates, when there are several.
     batch_size
         Cells at once.
     device
@@ -81,6 +82,8 @@ def predict(
         Categorical, the niche with the largest logit, under the model's names; missing without a prediction.
     ``.obs["{key_added}_confidence"]``
         float32, the largest softmax probability of the logits.
+    ``.obs["{key_added}_fitted"]``
+        Boolean, the cells that the model was fitted on, where that was done on this table; else there is none.
     ``.uns["{key_added}_niche_colors"]``
         The model's colours.
     ``.uns["stdistill"]["predict"]``
@@ -93,7 +96,7 @@ def predict(
         When the table, the features, `split_key` or `library_key` is not there.
     ValueError
         When the features are of another encoder, scVI model, dimension or µm per pixel than the model's, or the
-        neighbourhoods of another radius.
+        neighbourhoods of another radius or split.
     TypeError
         When the features are no dense floating point array.
 
@@ -164,7 +167,8 @@ def predict(
         encoder=card.encoder,
         model_sha256=sha256,
         fingerprint=fingerprint,
-        **found | {"teacher": teacher},
+        **found,
+        teacher=teacher,
     )
     n_predicted = int(np.isfinite(logits[:, 0]).sum())
     logger.info('Wrote .obs["%s_niche"] of %d of %d cells.', key_added, n_predicted, len(logits))
