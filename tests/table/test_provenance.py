@@ -232,7 +232,9 @@ def test_a_latent_of_another_split() -> None:
     np.testing.assert_array_equal(cells.obs["X_scVI_fitted"], cells.obs["split"] == "train")
     prepare(cells, test_strip=2)
     for fit in (sd.tl.nolan, lambda data, **_: sd.tl.leiden(data, k=2, use_rep="X_scVI", n_neighbors=8)):
-        with pytest.raises(ValueError, match=r"fitting \.obsm\['X_scVI'\].*Run sd\.pp\.embed_expression again, or give"):
+        with pytest.raises(
+            ValueError, match=r"fitting \.obsm\['X_scVI'\].*Run sd\.pp\.embed_expression again, or give"
+        ):
             fit(cells, **FAST, k=2)
     assert "teacher_niche" not in cells.obs
     with pytest.raises(ValueError, match=r"fitting \.obsm\['X_scVI'\]"):
@@ -265,7 +267,9 @@ def test_a_latent_of_all_cells_is_warned_of() -> None:
     sd.pp.embed_expression(cells, max_epochs=1)
     assert cells.obs["X_scVI_fitted"].all()
     prepare(cells)
-    with pytest.warns(UserWarning, match=r"\.obsm\['X_scVI'\] was fitted on all cells before there was \.obs\['split'\]"):
+    with pytest.warns(
+        UserWarning, match=r"\.obsm\['X_scVI'\] was fitted on all cells before there was \.obs\['split'\]"
+    ):
         sd.tl.nolan(cells, k=2, **FAST)
     np.testing.assert_array_equal(cells.obs["teacher_fitted"], cells.obs["split"] == "train")
     with warnings.catch_warnings():

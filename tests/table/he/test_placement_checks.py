@@ -64,7 +64,9 @@ def test_an_image_without_alignment(slide: Callable[..., SpatialData], use: Call
         return made
 
     identity = r"'he' are taken for pixels of the morphology image \(0\.2125 µm\).*is the identity"
-    with pytest.warns(UserWarning, match=rf"{identity}.*100\.0% of the 300 cells.*Unless it was brought into that frame"):
+    with pytest.warns(
+        UserWarning, match=rf"{identity}.*100\.0% of the 300 cells.*Unless it was brought into that frame"
+    ):
         use(with_niches(None, tissue()))
     with pytest.raises(ValueError, match=rf"{identity}.*6\d\.\d% of the 300 cells.*not aligned.*sd\.pp\.read_xenium"):
         use(with_niches(None, tissue((290, 180))))
