@@ -291,7 +291,7 @@ def test_several_splits_and_none_of_the_default_name(make_cells: Callable) -> No
     sd.pp.neighborhoods(cells, n_neighbors=10)
     assert cells.uns["spatial_neighbors"]["params"]["split_key"] == "first"
     sd.pp.split_strips(cells, mpp=0.3, key_added="second", test_strip=2)
-    with pytest.raises(ValueError, match="several splits in .obs: 'first', 'second'. Name one with split_key="):
+    with pytest.raises(ValueError, match=r"several splits in \.obs: 'first', 'second'\. Name one with split_key="):
         sd.pp.neighborhoods(cells, n_neighbors=10)
     sd.pp.neighborhoods(cells, n_neighbors=10, split_key="second")
     del cells.obs["first"]

@@ -83,8 +83,8 @@ def distill(
         else the regions that the table annotates, when there are several.
     patience
         Stop after so many epochs in which the loss on held-out blocks of the training tissue did not fall, and keep the
-        best epoch. `None` trains to the end and holds nothing out; so do at most one epoch more than `patience`, of
-        which stopping could spare none (by default from some 31,000 training cells on), and tissue too small for blocks.
+        best epoch. `None` trains to the end and holds nothing out; so do at most ``patience + 1`` epochs, of which
+        stopping could spare none (by default from some 31,000 training cells on), and tissue too small for blocks.
     table_key
         Name of the table of a SpatialData.
     **arguments
@@ -176,10 +176,9 @@ def distill(
             f"{(inputs.training & teacher.known).sum()} a teacher. Expected at least one per niche."
         )
         raise ValueError(msg)
-    if arguments["max_epochs"] is None:
-        arguments["max_epochs"] = default_epochs(n_training, CELLS_SEEN, EPOCHS)
-    if patience is not None and arguments["max_epochs"] <= patience + 1:
-        n_epochs = arguments["max_epochs"]
+    n_epochs = arguments["max_epochs"] or default_epochs(n_training, CELLS_SEEN, EPOCHS)
+    arguments["max_epochs"] = n_epochs
+    if patience is not None and n_epochs <= patience + 1:
         logger.info("Stopping early could spare none of %d epochs: no training tissue is held out for it.", n_epochs)
         patience = None
     fitted = train_student(

@@ -51,7 +51,7 @@ def test_an_aligned_slide_is_not_talked_of(slide: Callable[..., SpatialData]) ->
 @pytest.mark.parametrize(
     "use",
     [
-        lambda slide: sd.pp.embed_he(slide, encoder="texture", crop_px=8),
+        lambda slide: sd.pp.embed_he(slide, encoder="texture", crop_px=32),
         lambda slide: sd.pp.split_strips(slide, crop_px=8),
         lambda slide: sd.pl.crops(slide, crop_px=8, n_crops=2, show=False),
         lambda slide: sd.pl.niches(slide, keys="x_niche", image_key="he", show=False),
@@ -64,9 +64,7 @@ def test_an_image_without_alignment(slide: Callable[..., SpatialData], use: Call
         return made
 
     identity = r"'he' are taken for pixels of the morphology image \(0\.2125 µm\).*is the identity"
-    with pytest.warns(
-        UserWarning, match=rf"{identity}.*100\.0% of the 300 cells.*Unless it was brought into that frame"
-    ):
+    with pytest.warns(UserWarning, match=rf"{identity}.*100\.0% of the 300 cells.*Unless it was brought into"):
         use(with_niches(None, tissue()))
     with pytest.raises(ValueError, match=rf"{identity}.*6\d\.\d% of the 300 cells.*not aligned.*sd\.pp\.read_xenium"):
         use(with_niches(None, tissue((290, 180))))
@@ -85,13 +83,13 @@ def test_a_slide_that_was_read_here_was_checked(bundle: Path, tmp_path: Path) ->
     """It stays as it was read; once it is moved, it is looked at again."""
     slide = sd.pp.read_xenium(bundle)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         sd.pp.split_strips(slide, crop_px=16)
         slide.write(tmp_path / "slide.zarr")
         sd.pp.split_strips(SpatialData.read(tmp_path / "slide.zarr"), crop_px=16)
     to_global = np.diag([1.0, 1.0, 1.0])
     set_transformation(slide["he"], Affine(to_global, ("x", "y"), ("x", "y")), "global")
-    with pytest.raises(ValueError, match="now has|not aligned"):
+    with pytest.raises(ValueError, match=r"now has|not aligned"):
         sd.pp.split_strips(slide, crop_px=16)
 
 
@@ -116,5 +114,5 @@ def test_spatialdata_io_without_the_alignment(own_bundle: Path) -> None:
         warnings.simplefilter("error", UserWarning)
         sd.pp.split_strips(aligned, crop_px=16)
     alignment.unlink()
-    with pytest.raises(ValueError, match="spatialdata_io.xenium finds no alignment of it.*It is not aligned"):
+    with pytest.raises(ValueError, match=r"spatialdata_io\.xenium finds no alignment of it.*It is not aligned"):
         sd.pp.split_strips(read(), crop_px=16)

@@ -95,7 +95,7 @@ class SelfDistillation(Objective):
         return loss, len(targets)
 
     def _clustered(self, batch: TokenBatch) -> Tensor:
-        means = neighborhood_means(batch, (batch.features.float() - self.teacher.mean) / self.teacher.std)
+        means = neighborhood_means(batch, self.teacher.standardize(batch.features))
         return functional.one_hot(torch.cdist(means, self.clusters).argmin(dim=1), len(self.clusters)).float()
 
     def _targets(self, cosines: Tensor) -> Tensor:
