@@ -14,6 +14,7 @@ from spatialdata.models import Image2DModel
 from spatialdata.transformations import Affine, Identity, set_transformation
 
 import stdistill as sd
+from stdistill._table.annotations import points_of_cells
 
 ALIGNED = np.array([[0, 1.29, 0], [-1.29, 0, 390], [0, 0, 1]])
 """Of an H&E of 0.274 µm per pixel that is turned by a quarter."""
@@ -55,6 +56,7 @@ def test_an_aligned_slide_is_not_talked_of(slide: Callable[..., SpatialData]) ->
         lambda slide: sd.pp.split_strips(slide, crop_px=8),
         lambda slide: sd.pl.crops(slide, crop_px=8, n_crops=2, show=False),
         lambda slide: sd.pl.niches(slide, keys="x_niche", image_key="he", show=False),
+        lambda slide: points_of_cells(slide, "px"),
     ],
 )
 def test_an_image_without_alignment(slide: Callable[..., SpatialData], use: Callable[[SpatialData], object]) -> None:
