@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -184,6 +185,30 @@ def test_wrong_radius(student: NicheModel) -> None:
     sd.pp.neighborhoods(slide, radius_um=30.0)
     with pytest.raises(ValueError, match=r"radius of 30.00 µm.*neighborhoods\(radius_um=model.radius_um\)"):
         sd.tl.predict(slide, student)
+
+
+def test_radii_that_look_the_same(student: NicheModel) -> None:
+    """With as many decimals as tell them apart."""
+    slide = make(1)
+    sd.pp.neighborhoods(slide, radius_um=student.radius_um * (1 + 1e-5))
+    with pytest.raises(ValueError, match="those of the model") as caught:
+        sd.tl.predict(slide, student)
+    found, expected = re.findall(r"\d+\.\d+", str(caught.value))
+    assert found != expected
+    assert float(found) == pytest.approx(student.radius_um * (1 + 1e-5), rel=1e-6)
+    assert float(expected) == pytest.approx(student.radius_um, rel=1e-6)
+    sd.pp.neighborhoods(slide, radius_um=round(student.radius_um, 8))
+    sd.tl.predict(slide, student)
+
+
+def test_a_feature_that_hardly_varied_in_training() -> None:
+    """On another slide it is 10,000 of its standard deviations away, and must not drown what tells the niches."""
+    cells, slide = make(0), make(1)
+    for table, level in ((cells, 0.0), (slide, 1.0)):
+        noise = np.random.default_rng(5).normal(level, 1e-4, (table.n_obs, 3))
+        table.obsm["X_he"] = np.column_stack([table.obsm["X_he"], noise]).astype(np.float32)
+    sd.tl.predict(slide, sd.tl.distill(cells, teacher_key="truth", **FAST))
+    assert (slide.obs["student_niche"] == slide.obs["truth"]).mean() > 0.9
 
 
 def test_graph_without_a_radius(student: NicheModel) -> None:

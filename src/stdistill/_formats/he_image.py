@@ -13,7 +13,7 @@ import numpy.typing as npt
 from stdistill._formats.alignment import Alignment, check_cells_on_image, read_alignment
 from stdistill._formats.tiff import RGB, SlideImage, read_slide_image
 from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, inside
-from stdistill._slide.glass import stained
+from stdistill._slide.glass import share_on_tissue
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
 from stdistill._support.warn import warn
 
@@ -169,11 +169,8 @@ def _share_on_tissue(image: SlideImage, px: FloatArray) -> float | None:
     if not small:
         return None
     overview: npt.NDArray[np.uint8] = small[0].compute()
-    scale = np.array(overview.shape[:0:-1]) / image.levels[0].shape[:0:-1]
-    tissue = stained(overview)
-    px = px * scale
-    x, y = px[inside(px, (tissue.shape[0], tissue.shape[1]))].astype(np.int64).T
-    share = float(tissue[y, x].mean())
+    height, width = image.levels[0].shape[1:]
+    share = share_on_tissue(overview, px[inside(px, (height, width))] / (width, height))
     if share < MIN_SHARE_ON_TISSUE:
         warn(f"Only {share:.1%} of the cells on the H&E lie on stained tissue: the alignment seems to be off.")
     return share

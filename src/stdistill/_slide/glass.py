@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._slide.affine import FloatArray
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._support.arrays import Mask
 
@@ -29,6 +30,21 @@ def background_color(levels: list[SlideLevel]) -> npt.NDArray[np.uint8]:
             color: npt.NDArray[np.uint8] = np.median(glass, axis=1).astype(np.uint8)
             return color
     return np.array(WHITE, dtype=np.uint8)
+
+
+def share_on_tissue(overview: npt.NDArray[np.uint8], places: FloatArray) -> float:
+    """Return the share of some places (n, 2), as (x, y) from 0 to 1 on the image, that lie on stained pixels.
+
+    Parameters
+    ----------
+    overview
+        The whole image, small: (3, height, width).
+    places
+        On the image, all of them.
+    """
+    tissue = stained(overview)
+    x, y = (places * overview.shape[:0:-1]).astype(np.int64).T
+    return float(tissue[y, x].mean())
 
 
 def stained(overview: npt.NDArray[np.uint8]) -> Mask:

@@ -14,6 +14,7 @@ from stdistill._table.fitting.inputs import check_features, check_split, get_tab
 from stdistill._table.fitting.origin import common_origin
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
+from stdistill._table.provenance import check_features_unseen, check_teacher_radius, check_teachers
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import STUDENT_DEFAULTS, NetworkArguments, NicheArguments, network_size
 from stdistill.pp._neighborhoods import ensure_neighborhoods
@@ -78,10 +79,12 @@ def distill(
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are trained on.
     library_key
-        Column of ``.obs`` that names each cell's slide, in a table of several.
+        Column of ``.obs`` that names each cell's slide, in a table of several. By default that of the neighbourhoods,
+        else the regions that the table annotates, when there are several.
     patience
         Stop after so many epochs in which the loss on held-out blocks of the training tissue did not fall, and keep the
-        best epoch. `None` trains to the end and holds nothing out; so does tissue too small for blocks.
+        best epoch. `None` trains to the end and holds nothing out; so do at most ``patience + 1`` epochs, of which
+        stopping could spare none (by default from some 31,000 training cells on), and tissue too small for blocks.
     table_key
         Name of the table of a SpatialData.
     **arguments
@@ -96,11 +99,14 @@ def distill(
         Categorical, the niche with the largest logit, under the teacher's names; missing without a prediction.
     ``.obs["{key_added}_confidence"]``
         float32, the largest softmax probability of the logits.
+    ``.obs["{key_added}_fitted"]``
+        Boolean, the cells that the student, or its teacher, was fitted on.
     ``.uns["{key_added}_niche_colors"]``
         The teacher's colours.
     ``.uns["stdistill"]["distill"]``
         The parameters, ``temperature``, ``radius_um``, ``n_training_cells``, ``n_validation_cells``, ``n_epochs``,
-        ``occupied_niches``.
+        ``occupied_niches``; fingerprints of the neighbourhoods (``graph``), the ``features``, the ``teacher``, the
+        model (``model_sha256``) and the logits (``fingerprint``).
 
     Raises
     ------
@@ -108,8 +114,9 @@ def distill(
         When the table, the features, `teacher_key`, `split_key` or `library_key` is not there.
     ValueError
         When the teacher has another number of niches, there are fewer training cells than niches, features are infinite
-        or of different dimensions or encoders, radii differ, the graph joins training and test cells, or a number is
-        out of range.
+        or of different dimensions or encoders, radii differ, the graph joins training and test cells or was made with
+        another split, the teacher was fitted on test cells, with neighbourhoods of another radius or to each table
+        anew, H&E crops are larger than those that the split keeps apart, or a number is out of range.
     TypeError
         When features are no dense floating point array, or the labels are floating point numbers.
 
@@ -144,14 +151,18 @@ def distill(
     check_features(tables, use_rep)
     origin = common_origin(tables, use_rep)
     check_split(tables, split_key)
+    for table in tables:
+        check_features_unseen(table, use_rep, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if not has_targets(tables, teacher_key):
         if teacher_key != schema.TEACHER:
             raise missing_targets(tables, teacher_key)
         _fit_teacher(data, k, keys, table_key, arguments)
     teacher = read_targets(tables, teacher_key, k)
-    ensure_neighborhoods(tables, **keys)
+    radius_um = check_teachers(tables, teacher_key, split_key)
+    ensure_neighborhoods(tables, **keys, radius_um=radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
+    check_teacher_radius(radius_um, inputs.radius_um, teacher_key)
 
     from stdistill.models.niche.fit_student import train_student
 
@@ -165,8 +176,11 @@ def distill(
             f"{(inputs.training & teacher.known).sum()} a teacher. Expected at least one per niche."
         )
         raise ValueError(msg)
-    if arguments["max_epochs"] is None:
-        arguments["max_epochs"] = default_epochs(n_training, CELLS_SEEN, EPOCHS)
+    n_epochs = arguments["max_epochs"] or default_epochs(n_training, CELLS_SEEN, EPOCHS)
+    arguments["max_epochs"] = n_epochs
+    if patience is not None and n_epochs <= patience + 1:
+        logger.info("Stopping early could spare none of %d epochs: no training tissue is held out for it.", n_epochs)
+        patience = None
     fitted = train_student(
         neighborhoods,
         inputs.libraries,
@@ -186,7 +200,7 @@ def distill(
         size=size,
         arguments=arguments,
         origin=origin,
-        keys=keys,
+        **keys,
         teacher=teacher_key,
         patience=patience,
     )

@@ -12,9 +12,12 @@ import numpy.typing as npt
 
 from stdistill._support.arrays import Floats
 from stdistill._support.checks import check_integer, check_name
+from stdistill._table.checks import find_split_key
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import Origin
+from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
+from stdistill._table.provenance import add_inherited, stands_on
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -60,7 +63,8 @@ def write_model(
     size: dict[str, Any],
     arguments: NicheArguments,
     origin: Origin,
-    keys: dict[str, Any],
+    split_key: str | None,
+    library_key: str | None,
     teacher: str | None = None,
     **settings: Any,
 ) -> tuple[NicheModel, npt.NDArray[np.integer[Any]]]:
@@ -76,8 +80,8 @@ def write_model(
         Arguments of the network, and those that it was trained by.
     origin
         Where its features come from.
-    keys
-        Columns of ``.obs`` that the cells were divided by, for the record.
+    split_key, library_key
+        Columns of ``.obs`` that the cells were divided by, as users give them, for the record.
     teacher
         What a student was taught by.
     settings
@@ -112,21 +116,30 @@ def write_model(
     model = NicheModel(fitted.network, card, fitted.history)
     logits = _predict_together(model, inputs, arguments)
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
-    for table, part in zip(inputs.tables, inputs.divide(logits), strict=True):
-        write_niches(table, naming.key_added, part, niches=card.niches, colors=card.colors)
+    sha256 = model.sha256
+    for table, part, cells in zip(inputs.tables, inputs.divide(logits), inputs.divide(training), strict=True):
+        found = stands_on(table, naming.use_rep, graph=True, teacher_key=teacher)
+        all_cells = add_inherited(table, cells, naming.use_rep, teacher)
+        fingerprint = write_niches(
+            table, naming.key_added, part, niches=card.niches, colors=card.colors, fitted=all_cells
+        )
         write_record(
             table,
             naming.step,
             k=k,
             use_rep=naming.use_rep,
             key_added=naming.key_added,
+            model_sha256=sha256,
+            fingerprint=fingerprint,
+            **found,
             teacher_key=teacher,
             radius_um=inputs.radius_um,
             temperature=fitted.temperature,
             occupied_niches=int((sizes > 0).sum()),
             **size,
             **record,
-            **keys,
+            split_key=find_split_key(table, split_key),
+            library_key=find_library_key(table, library_key),
         )
     logger.info(
         'Trained on %d cells; wrote .obs["%s_niche"], its logits and its confidence.',

@@ -10,13 +10,16 @@ from stdistill.models.niche.arguments import Head
 from stdistill.models.niche.batches import TokenBatch, TokenBlock
 from stdistill.models.niche.position import FrequencyEncoding
 
+FARTHEST = 10.0
+"""Features count as no further than this from their mean, in standard deviations (our choice)."""
+
 
 class NicheNetwork(nn.Module):
     """Map neighbourhoods of cells to niche logits.
 
     A token is a cell's projected features plus the encoding of its position relative to the centre; the centre itself
     is a token. A class token reads them, through transformer layers that normalise first (Xiong et al. 2020). Features
-    are standardised and projected once per cell of a batch, not once per token.
+    are standardised, clipped and projected once per cell of a batch, not once per token.
 
     Parameters
     ----------
@@ -66,6 +69,14 @@ class NicheNetwork(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > 0, std, 1.0))
 
+    def standardize(self, features: Tensor) -> Tensor:
+        """Bring features (n, n_features) to the mean and spread of the training cells, in float32.
+
+        A feature that hardly varies among these is divided by next to nothing: on another slide it could be thousands,
+        and drown all others.
+        """
+        return ((features.float() - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
+
     def forward(self, batch: TokenBatch) -> Tensor:
         """Niche logits (n_centers, k), in the order of ``batch.centers``."""
         logits: Tensor = self.head(self.embed(batch))
@@ -73,7 +84,7 @@ class NicheNetwork(nn.Module):
 
     def embed(self, batch: TokenBatch) -> Tensor:
         """Return what the class token has read: (n_centers, width), in the order of ``batch.centers``."""
-        cells = self.project((batch.features.float() - self.mean) / self.std)
+        cells = self.project(self.standardize(batch.features))
         read = torch.cat([self._read(cells, block) for block in batch.blocks])
         where = torch.cat([block.where for block in batch.blocks])
         return read[where.argsort()]
