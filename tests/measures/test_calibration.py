@@ -42,4 +42,4 @@ def test_scaling_never_changes_the_order() -> None:
 
 def test_a_model_that_is_always_right_stays_within_bounds() -> None:
     logits = np.eye(3)[np.arange(30) % 3]
-    assert 0.05 <= fit_temperature(logits, np.arange(30) % 3) < 0.1
+    assert 0.2 <= fit_temperature(logits, np.arange(30) % 3) < 0.21

@@ -63,21 +63,6 @@ def agreement(cells: ad.AnnData, where: Any = slice(None), key: str = "student")
     return float((cells.obs[f"{key}_niche"].astype(object) == cells.obs["truth"].astype(object))[where].mean())
 
 
-def test_no_tissue_is_held_out_when_stopping_could_spare_nothing(
-    tissue: ad.AnnData, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As by default on large slides: stopping after epoch 6 of 6, at the earliest, is no stopping."""
-    with caplog.at_level(logging.INFO, logger="stdistill"):
-        for n_epochs, patience in ((3, 2), (2, 5), (4, 2)):
-            sd.tl.distill(tissue, k=3, patience=patience, **FAST | {"max_epochs": n_epochs})
-            record = tissue.uns["stdistill"]["distill"]
-            n_training = (tissue.obs["split"] == "train").sum()
-            held_out = n_epochs > patience + 1
-            assert record["n_training_cells"] + record.get("n_validation_cells", 0) == n_training
-            assert (record.get("n_validation_cells", 0) > 0) == held_out == ("patience" in record)
-    assert sum("Stopping early could spare none" in each.message for each in caplog.records) == 2
-
-
 def test_student_finds_the_niches_on_the_test_strip(tissue: ad.AnnData) -> None:
     student = sd.tl.distill(tissue, k=3, **FAST | {"max_epochs": 8})
     test = (tissue.obs["split"] == "test").to_numpy()
@@ -92,10 +77,16 @@ def test_what_is_written(tissue: ad.AnnData, tmp_path: Path) -> None:
     before = set(tissue.obs.columns)
     student = sd.tl.distill(tissue, k=3, key_added="seen", **FAST)
     logits = [f"seen_logit_{niche}" for niche in range(3)]
-    assert set(tissue.obs.columns) - before == {*logits, "seen_niche", "seen_confidence", "seen_fitted"}
+    assert set(tissue.obs.columns) - before == {
+        *logits,
+        "seen_niche",
+        "seen_confidence",
+        "seen_ood",
+        "seen_fitted",
+    }
     none = (tissue.obs["split"] == "buffer").to_numpy()
     assert 0 < none.mean() < 0.3
-    for name in (*logits, "seen_niche", "seen_confidence"):
+    for name in (*logits, "seen_niche", "seen_confidence", "seen_ood"):
         assert (tissue.obs[name].isna() == none).all()
     record = tissue.uns["stdistill"]["distill_seen"]
     assert record["temperature"] == student.card.temperature

@@ -226,3 +226,72 @@ def test_the_encoder_of_each_key_is_known(student: NicheModel) -> None:
         sd.tl.predict(slide, student, use_rep="X_uni")
     sd.tl.predict(slide, student)
     assert slide.obs["student_niche"].notna().all()
+
+
+# How sure, and how unusual
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[ad.AnnData, NicheModel]:
+    """Enough tissue to hold blocks of it out."""
+    cells = make(3, n=3000)
+    sd.pp.split_strips(cells, crop_px=50, mpp=0.274)
+    sd.pp.neighborhoods(cells, radius_um=20)
+    return cells, sd.tl.distill(cells, teacher_key="truth", patience=50, **FAST)
+
+
+def test_confidence_is_calibrated_on_held_out_blocks(judged: tuple[ad.AnnData, NicheModel]) -> None:
+    cells, student = judged
+    calibration, record = student.card.calibration, cells.uns["stdistill"]["distill"]
+    assert calibration is not None
+    assert calibration["n_cells"] == record["n_validation_cells"]
+    assert calibration["ece_after"] <= calibration["ece_before"] + 0.01
+    assert {"ece_before", "ece_after"} <= set(record)
+    test = (cells.obs["split"] == "test").to_numpy()
+    right = (cells.obs["student_niche"] == cells.obs["truth"])[test].mean()
+    assert cells.obs["student_confidence"][test].mean() == pytest.approx(right, abs=0.05)
+    logits = sd.get.logits(cells, "student").to_numpy()
+    shares = torch.softmax(torch.from_numpy(logits) / calibration["temperature"], dim=1).numpy()
+    known = ~np.isnan(logits[:, 0])
+    np.testing.assert_allclose(cells.obs["student_confidence"][known], shares.max(axis=1)[known], rtol=1e-5)
+
+
+def test_a_saved_student_judges_as_before(judged: tuple[ad.AnnData, NicheModel], tmp_path: Path) -> None:
+    judged[1].save(tmp_path / "student")
+    loaded = NicheModel.load(tmp_path / "student")
+    assert loaded.card.calibration == judged[1].card.calibration
+    slides = make(4), make(4)
+    for slide, model in zip(slides, (judged[1], loaded), strict=True):
+        sd.tl.predict(slide, model)
+    for column in ("student_ood", "student_confidence"):
+        np.testing.assert_array_equal(slides[0].obs[column], slides[1].obs[column])
+
+
+def test_how_unusual_a_slide_is(judged: tuple[ad.AnnData, NicheModel]) -> None:
+    """Cells of the same tissue are usual, those of another stain are not, however sure the student is."""
+    student = judged[1]
+    same, other = make(5), make(5)
+    sd.tl.predict(same, student)
+    assert same.uns["stdistill"]["predict"]["ood_median"] == pytest.approx(1, abs=0.1)
+    assert same.uns["stdistill"]["predict"]["ood_share_rare"] < 0.03
+    other.obsm["X_he"] += np.float16(8)
+    other.obsm["X_he"][:10] = np.nan
+    with pytest.warns(UserWarning, match="unlike any"):
+        sd.tl.predict(other, student)
+    assert other.obs["student_ood"].isna().sum() == 10
+    assert other.uns["stdistill"]["predict"]["ood_share_rare"] == 1
+    sd.tl.predict(other, replace_usual(student), key_added="student")
+    assert "student_ood" not in other.obs
+
+
+def replace_usual(model: NicheModel) -> NicheModel:
+    """A student that does not know what is usual, as those saved by earlier versions."""
+    return NicheModel(model.network, model.card, model.history)
+
+
+def test_a_student_that_held_nothing_out_is_not_calibrated() -> None:
+    cells = make(6)
+    student = sd.tl.distill(cells, teacher_key="truth", patience=None, **FAST)
+    assert student.card.calibration is None
+    assert student.usual is None
+    assert "student_ood" not in cells.obs

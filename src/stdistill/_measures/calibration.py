@@ -8,8 +8,8 @@ from scipy.special import log_softmax, softmax
 
 from stdistill._support.arrays import Floats, Integers
 
-TEMPERATURES = (0.05, 20.0)
-"""Bounds of the search."""
+TEMPERATURES = (0.2, 20.0)
+"""Bounds of the search: a student that was right of a few hundred cells is not right for ever."""
 N_BINS = 15
 
 

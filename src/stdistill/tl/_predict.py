@@ -13,6 +13,7 @@ from stdistill._table import schema
 from stdistill._table.checks import copy_table, find_split_key, get_table
 from stdistill._table.fitting.inputs import check_features, niche_inputs
 from stdistill._table.fitting.origin import find_difference, origin_of, origin_of_card, show
+from stdistill._table.fitting.trust import measure_ood, summarise_ood
 from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
@@ -81,14 +82,19 @@ def predict(
     ``.obs["{key_added}_niche"]``
         Categorical, the niche with the largest logit, under the model's names; missing without a prediction.
     ``.obs["{key_added}_confidence"]``
-        float32, the largest softmax probability of the logits.
+        float32, the largest softmax probability of the logits, divided by the temperature that a student was calibrated
+        with. It says how sure the student is of tissue like that of its training, and nothing of other tissue.
+    ``.obs["{key_added}_ood"]``
+        float32, how unusual the cell's own features are for a student: their distance from those of its training, over
+        the median of cells it had not seen there. About 1 is usual; see `Notes`.
     ``.obs["{key_added}_fitted"]``
         Boolean, the cells that the model was fitted on, where that was done on this table; else there is none.
     ``.uns["{key_added}_niche_colors"]``
         The model's colours.
     ``.uns["stdistill"]["predict"]``
-        The parameters, and of the model its kind, radius, teacher, encoder and ``model_sha256``, the fingerprint of its
-        weights, which its saved ``card.json`` lists.
+        The parameters; ``ood_median``, the median of ``.obs["{key_added}_ood"]``, and ``ood_share_rare``, the share of
+        cells above what one cell of a hundred was in the training; and of the model its kind, radius, teacher, encoder
+        and ``model_sha256``, the fingerprint of its weights, which its saved ``card.json`` lists.
 
     Raises
     ------
@@ -100,10 +106,17 @@ def predict(
     TypeError
         When the features are no dense floating point array.
 
+    Warns
+    -----
+    UserWarning
+        When half of the cells are more unusual than a slide may be (median above √2; above √10 it says so more
+        strongly: our choice, by what became of a student on slides of another stain, focus and tissue).
+
     Notes
     -----
     At inference the student sees H&E alone, and the niche is the one with the largest logit: Hizmi et al. 2026,
-    sections 4 and 4.2.
+    sections 4 and 4.2. How unusual a cell is says more than how sure the model is: on a slide of another stain a
+    student may be wrong and sure. Features that are unusual need not be seen wrongly, though.
 
     Examples
     --------
@@ -153,7 +166,17 @@ def predict(
     sha256 = model.sha256
     fitted, teacher = fitted_here(table, sha256)
     found = stands_on(table, use_rep, graph=True)
-    fingerprint = write_niches(table, key_added, logits, niches=card.niches, colors=card.colors, fitted=fitted)
+    ood = None if model.usual is None else measure_ood(model.usual, inputs)
+    fingerprint = write_niches(
+        table,
+        key_added,
+        logits,
+        niches=card.niches,
+        colors=card.colors,
+        fitted=fitted,
+        temperature=card.confidence_temperature,
+        ood=ood,
+    )
     write_record(
         table,
         "predict",
@@ -169,6 +192,7 @@ def predict(
         fingerprint=fingerprint,
         **found,
         teacher=teacher,
+        **({} if ood is None or model.usual is None else summarise_ood(ood, model.usual)),
     )
     n_predicted = int(np.isfinite(logits[:, 0]).sum())
     logger.info('Wrote .obs["%s_niche"] of %d of %d cells.', key_added, n_predicted, len(logits))

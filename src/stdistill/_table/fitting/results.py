@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +16,8 @@ from stdistill._support.checks import check_integer, check_name
 from stdistill._table.checks import find_split_key
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import Origin
+from stdistill._table.fitting.targets import Targets
+from stdistill._table.fitting.trust import calibrate, describe_features, measure_calibration, measure_ood
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import add_inherited, stands_on
@@ -66,6 +69,7 @@ def write_model(
     split_key: str | None,
     library_key: str | None,
     teacher: str | None = None,
+    targets: Targets | None = None,
     **settings: Any,
 ) -> tuple[NicheModel, npt.NDArray[np.integer[Any]]]:
     """Give the network its card, and write what it says of all cells of the tables.
@@ -82,8 +86,8 @@ def write_model(
         Where its features come from.
     split_key, library_key
         Columns of ``.obs`` that the cells were divided by, as users give them, for the record.
-    teacher
-        What a student was taught by.
+    teacher, targets
+        What a student was taught by: its key, and what it says of each cell.
     settings
         Of the objective.
 
@@ -115,13 +119,24 @@ def write_model(
     )
     model = NicheModel(fitted.network, card, fitted.history)
     logits = _predict_together(model, inputs, arguments)
+    if targets is not None:
+        record |= _let_judge(model, fitted, inputs, logits, targets, arguments["seed"])
+    ood = [None] * len(inputs.tables) if model.usual is None else inputs.divide(measure_ood(model.usual, inputs))
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
     sha256 = model.sha256
-    for table, part, cells in zip(inputs.tables, inputs.divide(logits), inputs.divide(training), strict=True):
+    parts = zip(inputs.tables, inputs.divide(logits), inputs.divide(training), ood, strict=True)
+    for table, part, cells, unusual in parts:
         found = stands_on(table, naming.use_rep, graph=True, teacher_key=teacher)
         all_cells = add_inherited(table, cells, naming.use_rep, teacher)
         fingerprint = write_niches(
-            table, naming.key_added, part, niches=card.niches, colors=card.colors, fitted=all_cells
+            table,
+            naming.key_added,
+            part,
+            niches=card.niches,
+            colors=card.colors,
+            fitted=all_cells,
+            temperature=model.card.confidence_temperature,
+            ood=unusual,
         )
         write_record(
             table,
@@ -147,6 +162,21 @@ def write_model(
         naming.key_added,
     )
     return model, sizes
+
+
+def _let_judge(
+    model: NicheModel, fitted: Fitted, inputs: NicheInputs, logits: Floats, targets: Targets, seed: int
+) -> dict[str, float]:
+    """Give a student what its confidence and its slides are judged by; return what the test cells say of it."""
+    truth = targets.labels
+    calibration = calibrate(logits, truth, fitted.held_out)
+    model.card = replace(model.card, calibration=calibration)
+    predicted = ~np.isnan(logits[:, 0])
+    test = inputs.eligible & ~inputs.training & predicted
+    unseen = np.flatnonzero(test) if test.any() else fitted.held_out
+    if unseen is not None and fitted.fitting is not None:
+        model.usual = describe_features(inputs.features, fitted.fitting, unseen, seed)
+    return measure_calibration(logits, truth, test & targets.known, model.card.confidence_temperature)
 
 
 def _predict_together(model: NicheModel, inputs: NicheInputs, arguments: NicheArguments) -> Floats:
