@@ -47,6 +47,10 @@ class HEFrame:
     """Affine map (3 × 3) of cell centres in µm to pixels."""
     shape: tuple[int, int]
     """Height and width of the image in pixels."""
+    region: str | None = None
+    """The element that the table annotates; `None` for a table alone."""
+    element_to_px: FloatArray | None = None
+    """Affine map (3 × 3) of the element's own coordinates to pixels."""
 
     @property
     def mpp(self) -> float:
@@ -123,7 +127,7 @@ def he_frames(
         um_to_px = {name: matrix @ um_to_native for name, matrix in native_to_px.items()}
         matrix = _the_only_map(um_to_px, centers[cells], names=(region, key))
         check_affine(matrix, f"The map of the cells of {region!r} to the pixels of {key!r}")
-        frame = HEFrame(image_key=key, cells=cells, um_to_px=matrix, shape=image_shape(image))
+        frame = HEFrame(key, cells, matrix, image_shape(image), region=region, element_to_px=native_to_px)
         _check_against_record(frame, table)
         frames.append(frame)
     return frames
