@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -115,7 +116,8 @@ def test_a_run_with_code_from_a_hub(
 @pytest.mark.parametrize("command", ["run", "evaluate", "predict"])
 def test_who_may_run_code(command: str) -> None:
     """Only where an encoder is computed, and never by default."""
-    options = [each for each in main.commands[command].params if "--trust-remote-code" in each.opts]
+    found = main.get_command(click.Context(main), command)
+    options = [each for each in found.params if "--trust-remote-code" in each.opts]
     assert [each.default for each in options] == [False]
 
 

@@ -13,10 +13,11 @@ from stdistill.models.niche.network import FARTHEST, NicheNetwork
 
 
 def test_standardization_by_hand(make_network: Callable[..., NicheNetwork]) -> None:
-    network = make_network(3)
-    network.set_standardization(torch.tensor([1.0, 0.0, 7.0]), torch.tensor([2.0, 1e-6, 0.0]))
-    features = torch.tensor([[3.0, 0.0, 7.0], [-1.0, 5e-6, 8.0], [1e4, 1.0, -1e4]], dtype=torch.float64)
-    expected = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 5.0, 1.0], [FARTHEST, FARTHEST, -FARTHEST]])
+    """The last two features are constant, or nearly so: they are divided by the median of 2, 2, 4 and 1e-6."""
+    network = make_network(5)
+    network.set_standardization(torch.tensor([1.0, 0, 0, 7, 0]), torch.tensor([2.0, 2, 4, 0, 1e-6]))
+    features = torch.tensor([[3.0, 0, -4, 7, 1], [-1.0, 1, 1e4, 8, 1e-3], [1e4, 0, 0, -1e4, 0]], dtype=torch.float64)
+    expected = torch.tensor([[1.0, 0, -1, 0, 0.5], [-1, 0.5, FARTHEST, 0.5, 5e-4], [FARTHEST, 0, 0, -FARTHEST, 0]])
     torch.testing.assert_close(network.standardize(features), expected)
 
 

@@ -10,6 +10,8 @@ from stdistill.models.niche.arguments import Head
 from stdistill.models.niche.batches import TokenBatch, TokenBlock
 from stdistill.models.niche.position import FrequencyEncoding
 
+LEAST_SPREAD = 1e-3
+"""Features of a smaller part of the median standard deviation count as constant (our choice)."""
 FARTHEST = 10.0
 """Features count as no further than this from their mean, in standard deviations (our choice)."""
 
@@ -65,16 +67,17 @@ class NicheNetwork(nn.Module):
         self.head = nn.Linear(width, k) if head == "linear" else PrototypeHead(width, k)
 
     def set_standardization(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the statistics of the training cells; a feature that is constant among them is only centred."""
+        """Take over the statistics of the training cells.
+
+        A feature that is all but constant among these is divided by the spread of the others: by its own it could be
+        thousands on another slide, and drown them.
+        """
+        usual = std[std > 0].median()
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 0, std, 1.0))
+        self.std.copy_(torch.where(std > LEAST_SPREAD * usual, std, usual))
 
     def standardize(self, features: Tensor) -> Tensor:
-        """Bring features (n, n_features) to the mean and spread of the training cells, in float32.
-
-        A feature that hardly varies among these is divided by next to nothing: on another slide it could be thousands,
-        and drown all others.
-        """
+        """Bring features (n, n_features) to the mean and spread of the training cells, in float32; clip outliers."""
         return ((features.float() - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
 
     def forward(self, batch: TokenBatch) -> Tensor:
