@@ -56,3 +56,9 @@ def test_too_few_cells_describe_nothing() -> None:
     features = np.zeros((300, 2), dtype=np.float32)
     assert describe_features(features, np.arange(200), np.arange(200, 299), seed=0) is None
     assert describe_features(features, np.arange(99), np.arange(100, 300), seed=0) is None
+
+
+def test_one_niche_is_always_right() -> None:
+    logits, truth = np.zeros((500, 1)), np.zeros(500, dtype=int)
+    assert calibrate(logits, truth, np.arange(500)) is None
+    assert measure_calibration(logits, truth, np.ones(500, dtype=bool), 1.0) == {}

@@ -14,7 +14,7 @@ from stdistill._support.warn import warn
 from stdistill._table.fitting.inputs import NicheInputs
 
 if TYPE_CHECKING:
-    from stdistill.models.niche.usual import UsualFeatures
+    from stdistill.models.usual import UsualFeatures
 
 logger = logging.getLogger("stdistill")
 
@@ -27,6 +27,8 @@ which on they were wrong for most kinds of change that were tried."""
 
 def calibrate(logits: Floats, truth: Integers, held_out: Integers | None) -> dict[str, Any] | None:
     """Fit how sure a student may be on held-out cells, for its card; `None` when there are too few of them."""
+    if logits.shape[1] == 1:
+        return None
     if held_out is None or len(held_out) < FEWEST:
         logger.info("No held-out tissue to calibrate on: the confidence is that of the plain logits.")
         return None
@@ -42,7 +44,7 @@ def calibrate(logits: Floats, truth: Integers, held_out: Integers | None) -> dic
 
 def measure_calibration(logits: Floats, truth: Integers, test: Mask, temperature: float) -> dict[str, float]:
     """Calibration error on test cells before and after, for the record; nothing when there are none."""
-    if not test.any():
+    if not test.any() or logits.shape[1] == 1:
         return {}
     known, labels = logits[test], truth[test]
     return {
@@ -55,7 +57,7 @@ def describe_features(
     features: npt.NDArray[Any], fitting: Integers, unseen: Integers, seed: int
 ) -> UsualFeatures | None:
     """Describe the features that a student learned from, by what it had not seen; `None` when that is too little."""
-    from stdistill.models.niche.usual import UsualFeatures
+    from stdistill.models.usual import UsualFeatures
 
     if min(len(fitting), len(unseen)) < FEWEST:
         return None

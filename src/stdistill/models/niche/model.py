@@ -18,8 +18,8 @@ from stdistill._training.sampling import spatial_order
 from stdistill.models.niche.batches import Neighborhoods, known_rows
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.network import NicheNetwork
-from stdistill.models.niche.usual import PREFIX, UsualFeatures
 from stdistill.models.saved import SavedModel
+from stdistill.models.usual import PREFIX, UsualFeatures
 
 PREDICTION_BATCH = 512
 """Cells at once: neighbouring ones, whose neighbourhoods share most cells."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from stdistill._measures.feature_gaussian import FeatureGaussian
 from stdistill._support.arrays import Rows
-from stdistill.models.niche.batches import known_rows
 
 PREFIX = "usual."
 """Of its tensors among the weights of a model."""
@@ -33,11 +32,10 @@ class UsualFeatures(NamedTuple):
         return cls(gaussian, np.percentile(distances, PERCENTS).astype(np.float32))
 
     def ratios(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """How unusual each row of (n, d) features is: its distance over the median of the held-out cells; else NaN."""
-        found = np.full(len(features), np.nan, dtype=np.float32)
-        rows = np.flatnonzero(known_rows(features))
-        found[rows] = np.sqrt(self.gaussian.squared_distances(features, rows) / self.quantiles[0])
-        return found
+        """How unusual each row of (n, d) features is: its distance over the median of the held-out cells, or NaN."""
+        distances = self.gaussian.squared_distances(features, np.arange(len(features)))
+        ratios: npt.NDArray[np.float32] = np.sqrt(distances / self.quantiles[0])
+        return ratios
 
     @property
     def rare(self) -> float:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stdistill.models.niche.usual import UsualFeatures
+from stdistill.models.usual import UsualFeatures
 
 
 @pytest.fixture
