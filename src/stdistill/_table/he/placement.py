@@ -124,9 +124,14 @@ def he_frames(
         native_to_px = _to_pixels(element, image, coordinate_system, names=(region, key))
         instances = table.obs[instance_key].to_numpy()[cells]
         um_to_native = _um_to_native(element, instances, centers[cells], region)
+<<<<<<< HEAD
         um_to_px = {name: matrix @ um_to_native for name, matrix in native_to_px.items()}
         matrix = _the_only_map(um_to_px, centers[cells], names=(region, key))
         element_to_px = next(iter(native_to_px.values()))  # all map the cells to the same pixels
+=======
+        element_to_px = _the_only_map(native_to_px, um_to_native, centers[cells], names=(region, key))
+        matrix = element_to_px @ um_to_native
+>>>>>>> provenance
         check_affine(matrix, f"The map of the cells of {region!r} to the pixels of {key!r}")
         frame = HEFrame(key, cells, matrix, image_shape(image), region=region, element_to_px=element_to_px)
         _check_against_record(frame, table)
@@ -261,11 +266,14 @@ def _to_pixels(
     return matrices
 
 
-def _the_only_map(um_to_px: Mapping[str, FloatArray], centers: FloatArray, *, names: tuple[str, str]) -> FloatArray:
-    """Return the map of centres in µm to pixels, by whichever system; raise when they put cells at different places."""
-    (first, matrix), *others = um_to_px.items()
+def _the_only_map(
+    native_to_px: Mapping[str, FloatArray], um_to_native: FloatArray, centers: FloatArray, *, names: tuple[str, str]
+) -> FloatArray:
+    """Return the map of an element to pixels, by whichever system; raise when they put cells at different places."""
+    (first, matrix), *others = native_to_px.items()
     low, high = centers.min(axis=0), centers.max(axis=0)
     corners = np.array([(x, y) for x in (low[0], high[0]) for y in (low[1], high[1])])  # where affine maps differ most
+    corners = apply_affine(um_to_native, corners)
     for other, another in others:
         apart = np.linalg.norm(apply_affine(matrix, corners) - apply_affine(another, corners), axis=1).max()
         if apart > SAME_PX:
