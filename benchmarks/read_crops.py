@@ -40,7 +40,7 @@ import tifffile
 import torch
 
 from stdistill._features.embedder import BATCH_SIZE_CPU
-from stdistill._formats.tiff import read_slide_image
+from stdistill._formats.slides.open import open_slide
 from stdistill._slide.crops import CropCutter
 from stdistill._slide.plan import CropPlan, chunks_under, plan_crops
 from stdistill._slide.pyramid import SlideLevel
@@ -209,7 +209,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.ome.tif"
         write_slide(path, side, tifffile.imread(arguments.image, key=0))
-        level = SlideLevel(read_slide_image(path).levels[0], np.ones(2))
+        level = SlideLevel(open_slide(path).levels[0], np.ones(2))
         origins = np.random.default_rng(0).integers(0, side - CROP, (n_cells, 2))
         plan = plan_crops(level, np.arange(n_cells), origins, CROP)
         ways = [

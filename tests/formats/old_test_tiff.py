@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 import tifffile
 
-from stdistill._formats import tiff
-from stdistill._formats.tiff import read_slide_image
+from stdistill._formats.slides import tiff, tiff_level
+from stdistill._formats.slides.open import open_slide as read_slide_image
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -56,8 +56,8 @@ def test_a_window_decodes_only_the_tiles_under_it(
 ) -> None:
     image = read_slide_image(write([pixels], compression="deflate"))
     asked: list[Any] = []
-    get = tiff.TiffLevel.__getitem__
-    monkeypatch.setattr(tiff.TiffLevel, "__getitem__", lambda self, key: asked.append(key) or get(self, key))
+    get = tiff_level.TiffLevel.__getitem__
+    monkeypatch.setattr(tiff_level.TiffLevel, "__getitem__", lambda self, key: asked.append(key) or get(self, key))
     window = image.levels[0][:, 100:200, 300:350].compute()
     np.testing.assert_array_equal(window, pixels.transpose(2, 0, 1)[:, 100:200, 300:350])
     tiles = {(key[0].start // 128, key[1].start // 128) for key in asked}

@@ -1,0 +1,66 @@
+"""The door to all formats: a path in, a slide out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stdistill._formats.slides.content import check_content, sample
+from stdistill._formats.slides.image import SlideImage
+from stdistill._formats.slides.plain import open_plain, plain_format
+from stdistill._formats.slides.tiff import open_tiff
+from stdistill._formats.slides.with_openslide import SUFFIXES, open_with_openslide
+
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def open_slide(path: str | Path, *, scene: int | str | None = None) -> SlideImage:
+    """Open an RGB image of any kind; of its pixels a few tiles are decoded.
+
+    Parameters
+    ----------
+    path
+        The file: a TIFF of any scanner, a plain image, or what OpenSlide reads.
+    scene
+        Number or name of one of several slides in a file.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such file.
+    ImportError
+        When OpenSlide is needed and not installed.
+    ValueError
+        When it is not whole, no image, no H&E, or holds several slides of which none is chosen.
+
+    Warns
+    -----
+    UserWarning
+        Of what is odd about it: no glass, an orientation tag, no pyramid, statements that disagree.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        msg = f"There is no H&E image {path}" + (", which is a folder." if path.is_dir() else ".")
+        raise FileNotFoundError(msg)
+    image = _open(path, scene)
+    check_content(sample(image.stored[-1]), path.name)
+    return image
+
+
+def _open(path: Path, scene: int | str | None) -> SlideImage:
+    with path.open("rb") as file:
+        start = file.read(64)
+    by_openslide = path.suffix.lower() in SUFFIXES
+    if start.startswith(TIFF_MAGIC) and not by_openslide:
+        return open_tiff(path, scene)
+    if not (by_openslide or plain_format(start)):
+        msg = (
+            f"{path.name} is no TIFF, JPEG, PNG or BMP (it begins with {start[:24]!r}), and not named as what is read "
+            f"through OpenSlide ({', '.join(SUFFIXES)}). Convert it, for example with "
+            "`vips tiffsave in out.tif --tile --pyramid`."
+        )
+        raise ValueError(msg)
+    image = open_with_openslide(path) if by_openslide else open_plain(path)
+    if scene not in (None, 0):
+        msg = f"scene={scene!r} is not in {path.name}, which holds one image: leave scene= out."
+        raise ValueError(msg)
+    return image
