@@ -13,8 +13,8 @@ import numpy.typing as npt
 from stdistill._formats.alignment import Alignment, check_cells_on_image, read_alignment
 from stdistill._formats.slides.element import slide_element
 from stdistill._formats.slides.image import SlideImage
-from stdistill._formats.slides.lazy import OVERVIEW_PX
 from stdistill._formats.slides.open import open_slide
+from stdistill._formats.slides.reduced import OVERVIEW_PX
 from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, inside
 from stdistill._slide.glass import stained
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT

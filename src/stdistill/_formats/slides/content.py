@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from stdistill._formats.slides.lazy import Level, Pixels
+from stdistill._formats.slides.level import Level
 from stdistill._slide.glass import GLASS_BRIGHTNESS, MIN_GLASS_SHARE
+from stdistill._support.arrays import Mask, Pixels
 from stdistill._support.warn import warn
 
 SAMPLE_PX = 4_000_000
@@ -22,7 +22,7 @@ FLUORESCENCE = (0.001, 0.5, 0.005)
 
 
 def sample(level: Level) -> Pixels:
-    """Decode some tiles of a level, chosen at random, always the same ones: pixels (n, 3)."""
+    """Decode some tiles of a level, chosen at random, always the same ones: every second pixel (3, n) both ways."""
     height, width = (min(one, full) for one, full in zip(level.segment, level.shape[1:], strict=True))
     rows, columns = (-(-full // one) for full, one in zip(level.shape[1:], (height, width), strict=True))
     n = max(1, min(rows * columns, MAX_SEGMENTS, SAMPLE_PX // (height * width)))
@@ -30,8 +30,8 @@ def sample(level: Level) -> Pixels:
     parts = []
     for row, column in zip(*np.divmod(np.sort(chosen), columns), strict=True):
         top, left = int(row) * height, int(column) * width
-        parts.append(level[:, top : top + height, left : left + width].reshape(3, -1))
-    return np.concatenate(parts, axis=1).T
+        parts.append(level[:, top : top + height : 2, left : left + width : 2].reshape(3, -1))
+    return np.concatenate(parts, axis=1)
 
 
 def check_content(pixels: Pixels, name: str) -> None:
@@ -40,7 +40,7 @@ def check_content(pixels: Pixels, name: str) -> None:
     Parameters
     ----------
     pixels
-        Some of the image (n, 3).
+        Some of the image (3, n).
     name
         Of the file.
 
@@ -50,7 +50,7 @@ def check_content(pixels: Pixels, name: str) -> None:
         When the image is dark as fluorescence is.
     """
     glass = float(_is_glass(pixels).mean())
-    dark = float((pixels.max(axis=1) <= DARK).mean())
+    dark = float((pixels.max(axis=0) <= DARK).mean())
     most_glass, least_dark, least_signal = FLUORESCENCE
     if glass <= most_glass and dark >= least_dark and 1 - glass - dark >= least_signal:
         msg = (
@@ -65,7 +65,7 @@ def check_content(pixels: Pixels, name: str) -> None:
         )
 
 
-def _is_glass(pixels: Pixels) -> npt.NDArray[np.bool_]:
-    least, most = pixels.min(axis=1), pixels.max(axis=1)
-    flags: npt.NDArray[np.bool_] = (least >= GLASS_BRIGHTNESS) & (most - least <= MAX_TINT)
+def _is_glass(pixels: Pixels) -> Mask:
+    least, most = pixels.min(axis=0), pixels.max(axis=0)
+    flags: Mask = (least >= GLASS_BRIGHTNESS) & (most - least <= MAX_TINT)
     return flags

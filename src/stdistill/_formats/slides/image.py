@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from stdistill._formats.slides.lazy import Level, add_small_levels, as_dask
+from stdistill._formats.slides.lazy import as_dask
+from stdistill._formats.slides.level import Level
+from stdistill._formats.slides.reduced import with_small_levels
 from stdistill._formats.slides.resolution import StatedMpp
 
 RGB = ("r", "g", "b")
@@ -38,4 +40,4 @@ class SlideImage:
     @cached_property
     def levels(self) -> list[Any]:
         """Dask arrays (3, height, width) uint8: the stored levels, and smaller ones where none of these is small."""
-        return add_small_levels([as_dask(level) for level in self.stored])
+        return [as_dask(level) for level in with_small_levels(self.stored)]

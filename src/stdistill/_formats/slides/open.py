@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from stdistill._formats.slides.content import check_content, sample
 from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.plain import open_plain, plain_format
-from stdistill._formats.slides.tiff import open_tiff
+from stdistill._formats.slides.tiff.open import open_tiff
 from stdistill._formats.slides.with_openslide import SUFFIXES, open_with_openslide
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -25,6 +27,8 @@ def open_slide(path: str | Path, *, scene: int | str | None = None) -> SlideImag
 
     Raises
     ------
+    TypeError
+        When `scene` is neither a number nor a name.
     FileNotFoundError
         When there is no such file.
     ImportError
@@ -37,6 +41,9 @@ def open_slide(path: str | Path, *, scene: int | str | None = None) -> SlideImag
     UserWarning
         Of what is odd about it: no glass, an orientation tag, no pyramid, statements that disagree.
     """
+    if isinstance(scene, bool) or not isinstance(scene, int | np.integer | str | None):
+        msg = f"scene must be the number or the name of a scene, found {scene!r} ({type(scene).__name__})."
+        raise TypeError(msg)
     path = Path(path).absolute()
     if not path.is_file():
         msg = f"There is no H&E image {path}" + (", which is a folder." if path.is_dir() else ".")

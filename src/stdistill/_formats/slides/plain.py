@@ -7,11 +7,11 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 
-from stdistill._formats.slides.colors import Pixels
 from stdistill._formats.slides.image import SlideImage
-from stdistill._formats.slides.lazy import DecodedImage
+from stdistill._formats.slides.level import DecodedImage
 from stdistill._formats.slides.orientation import warn_of_orientation
 from stdistill._slide.glass import glass_color, over_glass
+from stdistill._support.arrays import Pixels
 from stdistill._support.files import digest_parts
 
 DECODERS = {"jpeg": imagecodecs.jpeg8_decode, "png": imagecodecs.png_decode, "bmp": imagecodecs.bmp_decode}

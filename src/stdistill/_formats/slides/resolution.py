@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT, MPP_TOLERANCE
@@ -43,6 +44,12 @@ class StatedMpp:
     def usable(self) -> float | None:
         """The µm per pixel, `None` when it cannot be believed."""
         return self.mean if self.is_possible and self.is_square else None
+
+
+def parse_number(text: str | None) -> float | None:
+    """Read a number with a decimal point or comma, and what may follow it; `None` when there is none."""
+    found = re.match(r"[\s\"']*([-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?|nan|inf)", text or "", re.IGNORECASE)
+    return None if found is None else float(found[1].replace(",", "."))
 
 
 def first_stated(statements: list[StatedMpp], name: str) -> StatedMpp | None:

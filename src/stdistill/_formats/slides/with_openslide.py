@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from stdistill._formats.slides.colors import Pixels
 from stdistill._formats.slides.image import SlideImage
-from stdistill._formats.slides.lazy import CHUNK_PX, Level
-from stdistill._formats.slides.resolution import StatedMpp
-from stdistill._formats.slides.statements import parse_number
+from stdistill._formats.slides.level import Level
+from stdistill._formats.slides.resolution import StatedMpp, parse_number
 from stdistill._slide.glass import Color, over_glass
+from stdistill._support.arrays import Pixels
 from stdistill._support.files import digest_parts
 
 SUFFIXES = (".mrxs", ".vms", ".vmu", ".scn", ".bif", ".svslide", ".dcm", ".czi")
@@ -37,7 +36,7 @@ class OpenSlideLevel(Level):
     factor: tuple[float, float]
     """Pixels of the full resolution per pixel of this level, along y and x."""
     background: Color
-    segment = (CHUNK_PX // 4, CHUNK_PX // 4)
+    segment = (256, 256)
 
     def read(self, top: int, bottom: int, left: int, right: int) -> Pixels:
         """Decode a rectangle."""

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from stdistill._formats.slides.resolution import StatedMpp
+from stdistill._formats.slides.resolution import StatedMpp, parse_number
 
 METRES = {"m": 1.0, "dm": 1e-1, "cm": 1e-2, "mm": 1e-3, "µm": 1e-6, "um": 1e-6, "nm": 1e-9, "pm": 1e-12}
 OME_UNITS_UM = {unit: 1e6 * metres for unit, metres in METRES.items()}
@@ -45,12 +45,6 @@ def statements(tiff: tifffile.TiffFile, page: tifffile.TiffPage, ome: ElementTre
         *_in_ventana(tiff.pages.first),
         *_in_tags(page),
     ]
-
-
-def parse_number(text: str | None) -> float | None:
-    """Read a number with a decimal point or comma, and what may follow it; `None` when there is none."""
-    found = re.match(r"[\s\"']*([-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?|nan|inf)", text or "", re.IGNORECASE)
-    return None if found is None else float(found[1].replace(",", "."))
 
 
 def _in_ome(pixels: ElementTree.Element | None) -> Iterator[StatedMpp]:

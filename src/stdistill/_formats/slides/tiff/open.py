@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,19 +14,21 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from stdistill._formats.slides.colors import Colors, Pixels, find_colors, gives_ycbcr
 from stdistill._formats.slides.content import sample
 from stdistill._formats.slides.image import SlideImage
-from stdistill._formats.slides.layout import Layout, planes
-from stdistill._formats.slides.lazy import DecodedImage, Level
+from stdistill._formats.slides.level import DecodedImage, Level
 from stdistill._formats.slides.orientation import warn_of_orientation
 from stdistill._formats.slides.resolution import first_stated
-from stdistill._formats.slides.scenes import Scene, choose_scene, find_scenes
-from stdistill._formats.slides.statements import statements, xmp
-from stdistill._formats.slides.tiff_level import Place, TiffLevel
-from stdistill._formats.slides.whole import check_is_master, check_whole
+from stdistill._formats.slides.tiff.colors import Colors, find_colors, gives_ycbcr
+from stdistill._formats.slides.tiff.layout import Layout, planes
+from stdistill._formats.slides.tiff.level import Place, TiffLevel
+from stdistill._formats.slides.tiff.log import silent
+from stdistill._formats.slides.tiff.scenes import Scene, choose_scene, find_scenes
+from stdistill._formats.slides.tiff.statements import statements, xmp
+from stdistill._formats.slides.tiff.whole import check_parts, check_whole, damaged
 from stdistill._formats.slides.with_openslide import open_with_openslide
 from stdistill._slide.glass import Color, glass_color
+from stdistill._support.arrays import Pixels
 from stdistill._support.files import digest_parts
 from stdistill._support.warn import warn
 
@@ -47,32 +51,36 @@ def open_tiff(path: Path, scene: int | str | None) -> SlideImage:
     ValueError
         When it is not whole, holds several slides of which none is chosen, or one that is no RGB of 8 bits.
     """
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            check_is_master(tiff, path)
-            return _open(tiff, path, choose_scene(_find_scenes(tiff, path), scene, path.name))
-    except tifffile.TiffFileError as error:
-        msg = f"{path.name} is a damaged TIFF ({error}). Copy it again."
-        raise ValueError(msg) from error
+    with _reading(path) as tiff:
+        return _open(tiff, path, choose_scene(find_scenes(tiff), scene, path.name))
 
 
 def list_scenes(path: Path) -> list[Scene]:
-    """List the slides in a TIFF."""
-    with tifffile.TiffFile(path) as tiff:
-        return _find_scenes(tiff, path)
+    """List the slides in a TIFF.
+
+    Raises
+    ------
+    ValueError
+        When it is not whole.
+    """
+    with _reading(path) as tiff:
+        return find_scenes(tiff)
 
 
-def _find_scenes(tiff: tifffile.TiffFile, path: Path) -> list[Scene]:
-    scenes = find_scenes(tiff)
-    if not scenes:
-        msg = f"{path.name} holds no image: copy it again, or export the H&E anew."
-        raise ValueError(msg)
-    return scenes
+@contextmanager
+def _reading(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF that is whole and holds images; what tifffile raises is said with the name of the file."""
+    try:
+        with silent(), tifffile.TiffFile(path) as tiff:
+            check_whole(tiff, path)
+            yield tiff
+    except (tifffile.TiffFileError, struct.error, ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        raise ValueError(damaged(path, error)) from error
 
 
 def _open(tiff: tifffile.TiffFile, path: Path, scene: Scene) -> SlideImage:
     series = tiff.series[scene.series]
-    check_whole(tiff, series, path)
+    check_parts(tiff, series, path)
     colors = find_colors(scene.layout, series.dtype, series.keyframe, path.name)
     page = planes(series, scene.image)[0].page.aspage()
     if OVERLAP.search(xmp(page)):
@@ -114,7 +122,7 @@ def _in_parts(place: Place, series: tifffile.TiffPageSeries, colors: Colors) -> 
     if colors.alpha is not None and not seen.any():
         warn(f"The fourth channel of {place.path.name} is 0 wherever it was looked at, and left out.")
         return _in_parts(place, series, replace(colors, alpha=None))
-    return [*_over_glass(levels, glass_color(seen.T))]
+    return [*_over_glass(levels, glass_color(seen))]
 
 
 def _over_glass(levels: Sequence[TiffLevel], glass: Color) -> list[TiffLevel]:
@@ -149,7 +157,7 @@ def _decoded(place: Place, series: tifffile.TiffPageSeries, colors: Colors) -> l
 
 
 def _decode(path: Path, *, place: Place, level: int, colors: Colors) -> Pixels:
-    with tifffile.TiffFile(path) as tiff:
+    with silent(), tifffile.TiffFile(path) as tiff:
         pages = [plane.page for plane in planes(tiff.series[place.series].levels[level], place.image)]
         page = pages[0]
         if len(pages) == 1 and page.is_memmappable and colors == Colors(alpha=None, is_ycbcr=False):

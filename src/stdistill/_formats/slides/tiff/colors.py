@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import tifffile
 
-from stdistill._formats.slides.layout import Layout
+from stdistill._formats.slides.tiff.layout import Layout
 from stdistill._slide.glass import Color, over_glass
+from stdistill._support.arrays import Pixels
 from stdistill._support.warn import warn
 
-Pixels = npt.NDArray[np.uint8]
 Alpha = Literal["unassociated", "associated"]
 
 PLAIN_COMPRESSIONS = (
@@ -107,7 +106,8 @@ def find_colors(layout: Layout, dtype: np.dtype[Any] | None, page: Any, name: st
     if photometric == tifffile.PHOTOMETRIC.MINISBLACK:
         warn(f"{name} does not say that its three channels are red, green and blue; they are taken to be.")
     elif photometric != tifffile.PHOTOMETRIC.RGB and not is_decoded:
-        msg = f"{name} stores its colours as {photometric.name}; an H&E is expected as RGB. Convert it."
+        stored = getattr(photometric, "name", photometric)
+        msg = f"{name} stores its colours as {stored}; an H&E is expected as RGB. Convert it."
         raise ValueError(msg)
     return Colors(_find_alpha(page, name) if has_alpha else None, gives_ycbcr(page))
 

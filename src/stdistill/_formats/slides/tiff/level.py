@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from stdistill._formats.slides.colors import Colors, Pixels
-from stdistill._formats.slides.layout import Plane, planes
-from stdistill._formats.slides.lazy import Level
+from stdistill._formats.slides.level import Level
+from stdistill._formats.slides.tiff.colors import Colors
+from stdistill._formats.slides.tiff.layout import Plane, planes
+from stdistill._formats.slides.tiff.log import silent
+from stdistill._formats.slides.tiff.whole import damaged
 from stdistill._slide.glass import Color
+from stdistill._support.arrays import Pixels
 
 Segment = tuple[int, Pixels | None]
 
 _opening = threading.Lock()
-"""tifffile looks for the series of a file when they are first asked for, which two threads must not do at once."""
+"""Two threads must not look for the series of one file at once, nor give it two locks."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def _decode(plane: Plane, numbers: list[int]) -> Iterator[Segment]:
         try:
             samples, *_ = keyframe.decode(data, number, jpegtables=page.jpegtables, jpegheader=keyframe.jpegheader)
         except Exception as error:  # noqa: BLE001: of any decoder
-            msg = f"{Path(handle.path).name} is damaged: its tile {number} cannot be decoded ({error}). Copy it again."
+            msg = damaged(Path(handle.path), f"its tile {number} cannot be decoded: {error}")
             raise ValueError(msg) from error
         yield number - plane.first_segment, samples[0]
 
@@ -121,14 +124,14 @@ def _decode(plane: Plane, numbers: list[int]) -> Iterator[Segment]:
 @lru_cache(maxsize=64)
 def _planes(place: Place, level: int, process: int) -> list[Plane]:
     """Find a level in the open file, for many threads."""
-    with _opening:
+    with _opening, silent():
         tiff = _open(place.path, place.modified_ns, process)
         found = planes(tiff.series[place.series].levels[level], place.image)
-    for plane in found:
-        handle = plane.page.parent.filehandle
-        handle.open()  # tifffile closes the other files of a series after looking
-        handle.set_lock(True)
-    return found
+        for plane in found:
+            handle = plane.page.parent.filehandle
+            handle.open()  # tifffile closes the other files of a series after looking
+            handle.set_lock(True)
+        return found
 
 
 @lru_cache(maxsize=16)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from stdistill._formats.slides.layout import Layout
+from stdistill._formats.slides.tiff.layout import Layout
 
 ASSOCIATED = re.compile(
     r"(?:^|[\s\-\[(_#:])(?:label|macro|thumbnail|overview|barcode|map)(?:[\s_]image)?[\])]?$", re.IGNORECASE
@@ -77,9 +77,6 @@ def choose_scene(scenes: list[Scene], scene: int | str | None, name: str) -> Sce
     """
     if scene is None and len(scenes) == 1:
         return scenes[0]
-    if isinstance(scene, bool) or not isinstance(scene, int | np.integer | str | None):
-        msg = f"scene must be the number or the name of a scene, found {scene!r} ({type(scene).__name__})."
-        raise TypeError(msg)
     named = [one for number, one in enumerate(scenes) if scene in (number, one.name)]
     if len(named) == 1:
         return named[0]
