@@ -9,6 +9,7 @@ import numpy as np
 from stdistill._formats.slides.content import check_content, sample
 from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.plain import open_plain, plain_format
+from stdistill._formats.slides.tiff.open import list_scenes as list_tiff_scenes
 from stdistill._formats.slides.tiff.open import open_tiff
 from stdistill._formats.slides.with_openslide import SUFFIXES, open_with_openslide
 
@@ -53,15 +54,22 @@ def open_slide(path: str | Path, *, scene: int | str | None = None) -> SlideImag
     return image
 
 
+def list_scenes(path: str | Path) -> list[tuple[str, int, int]]:
+    """List the slides in a file: name, height and width of each; none for a file that holds one image alone."""
+    path = Path(path).absolute()
+    if not _is_tiff(path):
+        return []
+    return [(one.name, *one.layout.size) for one in list_tiff_scenes(path)]
+
+
 def _open(path: Path, scene: int | str | None) -> SlideImage:
-    with path.open("rb") as file:
-        start = file.read(64)
-    by_openslide = path.suffix.lower() in SUFFIXES
-    if start.startswith(TIFF_MAGIC) and not by_openslide:
+    if _is_tiff(path):
         return open_tiff(path, scene)
+    start = _start(path)
+    by_openslide = _is_named_for_openslide(path)
     if not (by_openslide or plain_format(start)):
         msg = (
-            f"{path.name} is no TIFF, JPEG, PNG or BMP (it begins with {start[:24]!r}), and not named as what is read "
+            f"{path.name} is no TIFF, JPEG, PNG or BMP (it begins with {start!r}), and not named as what is read "
             f"through OpenSlide ({', '.join(SUFFIXES)}). Convert it, for example with "
             "`vips tiffsave in out.tif --tile --pyramid`."
         )
@@ -71,3 +79,16 @@ def _open(path: Path, scene: int | str | None) -> SlideImage:
         msg = f"scene={scene!r} is not in {path.name}, which holds one image: leave scene= out."
         raise ValueError(msg)
     return image
+
+
+def _is_tiff(path: Path) -> bool:
+    return _start(path).startswith(TIFF_MAGIC) and not _is_named_for_openslide(path)
+
+
+def _is_named_for_openslide(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(24)
