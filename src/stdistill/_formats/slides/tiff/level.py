@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +23,8 @@ from stdistill._support.arrays import Pixels
 
 Segment = tuple[int, Pixels | None]
 
-_opening = threading.Lock()
-"""Two threads must not look for the series of one file at once, nor give it two locks."""
+_opening = threading.RLock()
+"""Two threads must not look for the series of one file at once, nor silence a logger at once."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,26 @@ def _decode(plane: Plane, numbers: list[int]) -> Iterator[Segment]:
         yield number - plane.first_segment, samples[0]
 
 
+@contextmanager
+def opened(path: Path, modified_ns: int) -> Iterator[tifffile.TiffFile]:
+    """Give the open file of all levels, from which no other thread reads meanwhile.
+
+    It is opened once: tifffile's lists of a million strips take 100 MB. One that is not right is not kept.
+    """
+    with _opening, silent():
+        tiff = _open(path, modified_ns, os.getpid())
+        with tiff.filehandle.lock:
+            try:
+                yield tiff
+            except Exception:
+                _open.cache_clear()
+                raise
+
+
 @lru_cache(maxsize=64)
 def _planes(place: Place, level: int, process: int) -> list[Plane]:
     """Find a level in the open file, for many threads."""
-    with _opening, silent():
-        tiff = _open(place.path, place.modified_ns, process)
+    with opened(place.path, place.modified_ns) as tiff:
         found = planes(tiff.series[place.series].levels[level], place.image)
         for plane in found:
             handle = plane.page.parent.filehandle
@@ -136,8 +152,10 @@ def _planes(place: Place, level: int, process: int) -> list[Plane]:
 
 @lru_cache(maxsize=16)
 def _open(path: Path, modified_ns: int, process: int) -> tifffile.TiffFile:
-    """Open a file once for all of its levels.
+    """Open a file once.
 
     A forked process must not share the open file of its parent, whose reading position would be its own.
     """
-    return tifffile.TiffFile(path)
+    tiff = tifffile.TiffFile(path)
+    tiff.filehandle.set_lock(True)
+    return tiff

@@ -21,7 +21,7 @@ from stdistill._formats.slides.orientation import warn_of_orientation
 from stdistill._formats.slides.resolution import first_stated
 from stdistill._formats.slides.tiff.colors import Colors, find_colors, gives_ycbcr
 from stdistill._formats.slides.tiff.layout import Layout, planes
-from stdistill._formats.slides.tiff.level import Place, TiffLevel
+from stdistill._formats.slides.tiff.level import Place, TiffLevel, opened
 from stdistill._formats.slides.tiff.log import silent
 from stdistill._formats.slides.tiff.scenes import Scene, choose_scene, find_scenes
 from stdistill._formats.slides.tiff.statements import statements, xmp
@@ -71,7 +71,7 @@ def list_scenes(path: Path) -> list[Scene]:
 def _reading(path: Path) -> Iterator[tifffile.TiffFile]:
     """Open a TIFF that is whole and holds images; what tifffile raises is said with the name of the file."""
     try:
-        with silent(), tifffile.TiffFile(path) as tiff:
+        with opened(path, path.stat().st_mtime_ns) as tiff:
             check_whole(tiff, path)
             yield tiff
     except (tifffile.TiffFileError, struct.error, ArithmeticError, AttributeError, LookupError, TypeError) as error:
