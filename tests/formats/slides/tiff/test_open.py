@@ -179,9 +179,7 @@ def test_a_large_image_without_pyramid_and_tiles(
 
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
-def test_orientation_tags(
-    write: Callable, draw: Callable, recwarn: pytest.WarningsRecorder, orientation: int
-) -> None:
+def test_orientation_tags(write: Callable, draw: Callable, recwarn: pytest.WarningsRecorder, orientation: int) -> None:
     pixels = draw(200, 300)
     read = rgb(open_slide(write([pixels], extratags=[(274, 3, 1, orientation, True)])).levels[0])
     np.testing.assert_array_equal(read, pixels)  # as it is stored
