@@ -55,9 +55,7 @@ def test_no_slide_of_this_name(tmp_path: Path, name: str) -> None:
 def test_openslide_is_not_installed(mirax: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_openslide._open.cache_clear()
     monkeypatch.setitem(sys.modules, "openslide", None)
-    with pytest.raises(
-        ImportError, match=r"^slide\.mrxs is read through OpenSlide, .*pip install 'stdistill\[openslide\]'"
-    ):
+    with pytest.raises(ImportError, match=r"^slide\.mrxs is read through OpenSlide, .* 'stdistill\[openslide\]'"):
         open_slide(mirax)
 
 

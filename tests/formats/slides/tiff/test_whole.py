@@ -45,15 +45,16 @@ def test_pages_that_are_damaged(write: Callable, draw: Callable) -> None:
         data[start + int(rng.integers(0, 160))] ^= 1 << int(rng.integers(0, 8))
         path.write_bytes(data)
         try:
-            image = open_slide(path)
-            assert image.levels[0].compute().dtype == np.uint8
+            said = str(open_slide(path).levels[0].compute().dtype)
         except ValueError as error:
-            assert path.name in str(error), seed
+            said = str(error)
+        assert said == "uint8" or path.name in said, seed
 
 
-def write_parts(
-    folder: Path, draw: Callable, names: tuple[str, ...] = ("c0.ome.tif", "c1.ome.tif", "c2.ome.tif")
-) -> Path:
+PARTS = ("c0.ome.tif", "c1.ome.tif", "c2.ome.tif")
+
+
+def write_parts(folder: Path, draw: Callable, names: tuple[str, ...] = PARTS) -> Path:
     """Write an OME-TIFF whose channels are in a file each, as some converters do."""
     planes = np.ascontiguousarray(draw(300, 200).transpose(2, 0, 1))
     data = "".join(

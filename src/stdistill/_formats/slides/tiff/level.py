@@ -120,7 +120,7 @@ def _decode(plane: Plane, numbers: list[int]) -> Iterator[Segment]:
     for data, number in handle.read_segments(offsets, lengths, wanted, lock=handle.lock):
         try:
             samples, *_ = keyframe.decode(data, number, jpegtables=page.jpegtables, jpegheader=keyframe.jpegheader)
-        except Exception as error:  # noqa: BLE001: of any decoder
+        except Exception as error:  # of any decoder
             msg = damaged(Path(handle.path), f"its tile {number} cannot be decoded: {error}")
             raise ValueError(msg) from error
         yield number - plane.first_segment, samples[0]
