@@ -124,14 +124,8 @@ def he_frames(
         native_to_px = _to_pixels(element, image, coordinate_system, names=(region, key))
         instances = table.obs[instance_key].to_numpy()[cells]
         um_to_native = _um_to_native(element, instances, centers[cells], region)
-<<<<<<< HEAD
-        um_to_px = {name: matrix @ um_to_native for name, matrix in native_to_px.items()}
-        matrix = _the_only_map(um_to_px, centers[cells], names=(region, key))
-        element_to_px = next(iter(native_to_px.values()))  # all map the cells to the same pixels
-=======
         element_to_px = _the_only_map(native_to_px, um_to_native, centers[cells], names=(region, key))
         matrix = element_to_px @ um_to_native
->>>>>>> provenance
         check_affine(matrix, f"The map of the cells of {region!r} to the pixels of {key!r}")
         frame = HEFrame(key, cells, matrix, image_shape(image), region=region, element_to_px=element_to_px)
         _check_against_record(frame, table)
