@@ -225,9 +225,11 @@ def sections(make_slide: Callable) -> spatialdata.SpatialData:
 def test_an_empty_strip_is_called_empty(sections: spatialdata.SpatialData) -> None:
     """Of two sections the middle strips lie in the gap between them: smaller crops would not help."""
     with pytest.raises(
-        ValueError, match=r"strip 1 of 3 holds no cell, between rows \d+ and \d+\. If several sections.*library_key="
+        ValueError, match=r"strip 2 of 5 holds no cell, between rows \d+ and \d+\. If several sections.*library_key="
     ):
-        sd.pp.split_strips(sections, n_strips=3, crop_px=10)
+        sd.pp.split_strips(sections, n_strips=5, test_strip=2, crop_px=10)
+    with pytest.raises(ValueError, match=r"strips are \d+ pixels high and crops 10\..*several sections.*library_key="):
+        sd.pp.split_strips(sections, n_strips=3, crop_px=10)  # where the edge of one reaches into the strip, just so
     assert "split" not in sections["table"].obs
     lines = sections["table"].copy()
     lines.obsm["spatial"][:, 1] = 5.0

@@ -271,6 +271,7 @@ def _check_left(section: _Section, split: npt.NDArray[np.object_], n_strips: int
         if not (split == group).any():
             msg = (
                 f"No {group} cell is left{section.name}: strips are {height:.0f} pixels high and crops "
-                f"{section.crop_px}. Use fewer strips or smaller crops."
+                f"{section.crop_px}. Use fewer strips or smaller crops; of several sections on the slide, whose gaps "
+                "are cut into strips as well, name them in a column and give it as library_key=."
             )
             raise ValueError(msg)
