@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import constants
 from spatialdata import SpatialData
 
 # Tests run side by side: threads of torch that wait for each other slow training tenfold.
@@ -116,3 +119,37 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_bundle(bundle: Path, tmp_path: Path) -> Path:
     """A copy of `bundle` that a test may spoil; large files it does not touch are linked."""
     return Path(shutil.copytree(bundle, tmp_path / "outs", copy_function=os.link))
+
+
+@pytest.fixture
+def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A machine without token, weights and network, whose attempts to connect are listed."""
+    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub's client waits before it tries again
+    attempts: list[Any] = []
+
+    def refuse(*arguments: Any, **keywords: Any) -> None:
+        attempts.append(arguments)
+        msg = f"no network in tests: {arguments}"
+        raise OSError(msg)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return attempts
+
+
+@pytest.fixture
+def uni2_h_on_disk(attempts: list[Any], tmp_path: Path) -> str:
+    """UNI2-h's weights (some bytes) where the hub's client keeps what it downloaded; returns their revision."""
+    commit = "c0ffee" + 34 * "0"
+    folder = tmp_path / "hub" / "models--MahmoodLab--UNI2-h"
+    weights = folder / "snapshots" / commit / "pytorch_model.bin"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    return "sha256-9a129038d9a00aed"

@@ -285,25 +285,6 @@ def test_a_failure_leaves_no_half_figure(student: Path, table: Path, tmp_path: P
 # Resolution and weights
 
 
-@pytest.mark.parametrize(("native", "expected"), [(0.274, None), (0.2745, None), (0.25, 0.274), (0.5, 0.274)])
-def test_resolution(native: float, expected: float | None) -> None:
-    """An image of the student's resolution is not resampled; another is, to the student's."""
-    assert predict._find_mpp(native, 0.274) == expected
-
-
-def test_other_weights(student: Path, uni2_h_on_disk: str) -> None:
-    from dataclasses import replace
-
-    card = replace(NicheModel.load(student).card, encoder="uni2-h", encoder_revision="b1ab1a")
-    with pytest.raises(ValueError, match=rf"revision '{uni2_h_on_disk}'; the student was trained on .*'b1ab1a'"):
-        predict._find_encoders(card, None)
-    with pytest.raises(ValueError, match=r"The encoder is 'texture'; .* of 'uni2-h'"):
-        predict._find_encoders(card, "texture")
-    for known in (uni2_h_on_disk, "unknown", None):
-        (encoder,) = predict._find_encoders(replace(card, encoder_revision=known), None)
-        assert (encoder.name, encoder.revision) == ("uni2-h", uni2_h_on_disk)
-
-
 def test_weights_that_cannot_be_had(student: Path, attempts: list[Any], tmp_path: Path) -> None:
     """Known before the slide is read."""
     from dataclasses import replace

@@ -12,17 +12,12 @@ from stdistill import pl, pp, tl
 from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Source, read_slide
 from stdistill._runs.results import describe_inputs, describe_slide
-from stdistill._slide.scale import is_same_mpp
 from stdistill._support.checks import check_key
 from stdistill._support.files import replacing
 from stdistill._table import schema
-from stdistill._table.fitting.origin import find_difference, known_origin, origin_of_card
+from stdistill._table.fitting.like_model import embedding_arguments, find_encoders
 from stdistill._table.graph import NEIGHBORS
-from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.records import read_record
-from stdistill.encoders import Encoder
-from stdistill.encoders._encoder import UNKNOWN_REVISION
-from stdistill.encoders._registry import resolve
 from stdistill.models import NicheModel
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.model import PREDICTION_BATCH
@@ -40,7 +35,7 @@ def load_student(folder: Path) -> NicheModel:
 
 def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None, machine: Machine) -> AnnData:
     """Read a Xenium slide, and compute its H&E features as those of the student were."""
-    encoders = _find_encoders(card, encoder)
+    encoders = find_encoders(card, encoder)
     slide = read_slide(run, source)
     cells: AnnData = slide.tables[schema.TABLE]
     run.check_input(describe_slide(cells, counts=False))  # before features of another slide would be replaced
@@ -48,10 +43,7 @@ def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None, 
         card.feature_key,
         lambda: pp.embed_he(
             slide,
-            encoder=encoders,
-            crop_px=card.crop_px or 0,  # known, as is the next: `_find_encoders`
-            mpp=_find_mpp(_native_mpp(cells), card.mpp or 0),
-            key_added=card.feature_key,
+            **embedding_arguments(card, encoders, cells),
             store=None if run.kept is None else run.kept / "features",
             device=machine.device,
             devices=machine.devices,
@@ -109,51 +101,3 @@ def map_niches(run: Run, cells: AnnData, model: NicheModel, machine: Machine, ba
         with replacing(run.folder / "niches.h5ad") as new:
             niches.write_h5ad(new)
     return niches
-
-
-def _find_encoders(card: ModelCard, name: str | None) -> list[Encoder]:
-    """Return the encoder of the student's features; that it is at hand and the same is known before the slide is read.
-
-    Several encoders are joined by ``+`` in the card.
-    """
-    if card.encoder is None or card.crop_px is None or card.mpp is None:
-        msg = (
-            f"The student does not know how its features {card.feature_key!r} were computed (encoder {card.encoder}, "
-            f"crops of {card.crop_px} px, {card.mpp} µm per pixel). Compute those of the slide as you did then, and "
-            "give the h5ad."
-        )
-        raise ValueError(msg)
-    if card.stain_normalization is not None:
-        msg = (
-            "The student's H&E was stain-normalised: compute the features of the slide with "
-            "sd.pp.embed_he(stain_normalization=…) as you did then, and give the h5ad."
-        )
-        raise ValueError(msg)
-    try:
-        encoders = resolve((name or card.encoder).split("+"))
-    except KeyError as error:
-        msg = f"{error.args[0]} Give the name under which the student's features were computed with --encoder."
-        raise KeyError(msg) from error
-    found = "+".join(one.name for one in encoders)
-    revision = "+".join(one.revision or UNKNOWN_REVISION for one in encoders)
-    difference = find_difference(known_origin({"encoder": found, "encoder_revision": revision}), origin_of_card(card))
-    if difference == "encoder":
-        msg = f"The encoder is {found!r}; the student was trained on features of {card.encoder!r}."
-        raise ValueError(msg)
-    if difference == "encoder_revision":
-        msg = (
-            f"The weights of {found!r} are of revision {revision!r}; the student was trained on features of "
-            f"{card.encoder_revision!r}."
-        )
-        raise ValueError(msg)
-    return encoders
-
-
-def _native_mpp(cells: AnnData) -> float | None:
-    slide = read_slide_record(cells)
-    return None if slide is None else slide.mpp
-
-
-def _find_mpp(native: float | None, trained: float) -> float | None:
-    """Return the µm per pixel to resample to; `None`, the image's own pixels, where they are as large."""
-    return None if native is not None and is_same_mpp(native, trained) else trained

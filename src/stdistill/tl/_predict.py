@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from anndata import AnnData
 
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
-from stdistill._table.checks import copy_table, find_split_key, get_table
+from stdistill._table.checks import copy_table, find_split_key, get_table, is_spatialdata
 from stdistill._table.fitting.inputs import check_features, niche_inputs
 from stdistill._table.fitting.origin import find_difference, origin_of, origin_of_card, show
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
@@ -19,6 +20,8 @@ from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import fitted_here, stands_on
 from stdistill._table.records import write_record
+from stdistill.pp._detect_nuclei import detect_nuclei
+from stdistill.pp._embed_he import embed_he
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ logger = logging.getLogger("stdistill")
 
 def predict(
     data: AnnData | SpatialData,
-    model: NicheModel,
+    model: NicheModel | str | Path,
     *,
     use_rep: str | None = None,
     key_added: str = schema.STUDENT,
@@ -45,15 +48,18 @@ def predict(
 ) -> AnnData | SpatialData | None:
     """Say of every cell which niche it is in, by a trained model.
 
-    Only the model's features and the neighbourhoods are needed: of a student, that is H&E alone. Neighbourhoods that
-    are not there yet are made first, at the model's radius.
+    Only the model's features and the neighbourhoods are needed: of a student, that is H&E alone. What is not there yet
+    is made first, and said so in the log: of a SpatialData with an H&E the cells (:func:`stdistill.pp.detect_nuclei`)
+    and, as the student's were, their features (:func:`stdistill.pp.embed_he`); and the neighbourhoods, at the model's
+    radius.
 
     Parameters
     ----------
     data
-        Table, or SpatialData with a table, with the features that the model was trained on.
+        Table with the features that the model was trained on; or SpatialData with such a table or, for a student, with
+        an H&E, as :func:`stdistill.pp.read_slide` reads it.
     model
-        From :func:`stdistill.tl.distill`, :func:`stdistill.tl.nolan` or :meth:`stdistill.models.NicheModel.load`.
+        From :func:`stdistill.tl.distill` or :func:`stdistill.tl.nolan`, or the folder of a saved one.
     use_rep
         Key of ``.obsm`` of the features; by default the one that the model was trained on.
     key_added
@@ -137,10 +143,10 @@ def predict(
     """
     check_name(key_added, "key_added")
     check_integer(batch_size, "batch_size", minimum=1)
+    model = _load(model)
     card = model.card
     use_rep = card.feature_key if use_rep is None else use_rep
-    if copy:
-        data = copy_table(data, table_key)
+    data = _complete(data, card, use_rep, table_key, None if device == "auto" else device, copy=copy)
     tables = [get_table(data, table_key)]
     check_features(tables, use_rep)
     check_card(tables[0], use_rep, card)
@@ -197,6 +203,38 @@ def predict(
     n_predicted = int(np.isfinite(logits[:, 0]).sum())
     logger.info('Wrote .obs["%s_niche"] of %d of %d cells.', key_added, n_predicted, len(logits))
     return data if copy else None
+
+
+def _load(model: NicheModel | str | Path) -> NicheModel:
+    if not isinstance(model, str | Path):
+        return model
+    from stdistill.models import NicheModel
+
+    return NicheModel.load(model)
+
+
+def _complete(
+    data: AnnData | SpatialData, card: ModelCard, use_rep: str, table_key: str, device: str | None, *, copy: bool
+) -> AnnData | SpatialData:
+    """Find the cells and compute the features that an H&E lacks; return what was given, or a copy of it."""
+    if not is_spatialdata(data):
+        return copy_table(data, table_key) if copy else data
+    has_table = table_key in data.tables
+    is_made_here = card.kind == "distillation" and use_rep == card.feature_key
+    if not is_made_here or (has_table and use_rep in data.tables[table_key].obsm):
+        return copy_table(data, table_key) if copy else data
+    from stdistill._table.fitting.like_model import embedding_arguments, find_encoders
+
+    encoders = find_encoders(card)
+    if has_table:
+        data = copy_table(data, table_key) if copy else data
+    else:
+        logger.info("There is no table %r: finding the nuclei of the H&E (sd.pp.detect_nuclei).", table_key)
+        data = detect_nuclei(data, table_key=table_key, device=device, copy=copy) or data
+    cells = get_table(data, table_key)
+    logger.info('There is no .obsm["%s"]: computing it as the model\'s was (sd.pp.embed_he).', use_rep)
+    embed_he(data, **embedding_arguments(card, encoders, cells), table_key=table_key, device=device)
+    return data
 
 
 def check_card(table: AnnData, use_rep: str, card: ModelCard) -> None:

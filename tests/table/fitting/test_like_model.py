@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pytest
+
+from stdistill._table.fitting.like_model import embedding_arguments, find_encoders, find_mpp
+from stdistill._table.he.slide_record import SlideRecord, write_slide_record
+from stdistill.models import ModelCard
+
+
+def card(**changes: Any) -> ModelCard:
+    entries: dict[str, Any] = {
+        "kind": "distillation",
+        "k": 2,
+        "feature_key": "X_he",
+        "n_features": 276,
+        "radius_um": 40.0,
+        "niches": ["a", "b"],
+        "colors": ["#000000", "#ffffff"],
+        "network": {},
+        "encoder": "texture",
+        "crop_px": 64,
+        "mpp": 0.274,
+    }
+    return ModelCard(**entries | changes)
+
+
+@pytest.mark.parametrize(("native", "expected"), [(0.274, None), (0.2745, None), (0.25, 0.274), (0.5, 0.274)])
+def test_resolution(native: float, expected: float | None) -> None:
+    """An image of the model's resolution is not resampled; another is, to the model's."""
+    assert find_mpp(native, 0.274) == expected
+    cells = ad.AnnData(np.zeros((1, 1)))
+    write_slide_record(cells, SlideRecord("svs", mpp=native))
+    arguments = embedding_arguments(card(), find_encoders(card()), cells)
+    assert arguments == {"encoder": arguments["encoder"], "crop_px": 64, "mpp": expected, "key_added": "X_he"}
+
+
+def test_a_slide_whose_resolution_is_not_recorded_is_resampled() -> None:
+    assert embedding_arguments(card(), [], ad.AnnData(np.zeros((1, 1))))["mpp"] == 0.274
+
+
+def test_other_weights(uni2_h_on_disk: str) -> None:
+    student = card(encoder="uni2-h", encoder_revision="b1ab1a")
+    with pytest.raises(ValueError, match=rf"revision '{uni2_h_on_disk}'; the model was trained on .*'b1ab1a'"):
+        find_encoders(student)
+    with pytest.raises(ValueError, match=r"The encoder is 'texture'; .* of 'uni2-h'"):
+        find_encoders(student, "texture")
+    for known in (uni2_h_on_disk, "unknown", None):
+        (encoder,) = find_encoders(card(encoder="uni2-h", encoder_revision=known))
+        assert (encoder.name, encoder.revision) == ("uni2-h", uni2_h_on_disk)
+
+
+@pytest.mark.parametrize("entry", ["encoder", "crop_px", "mpp"])
+def test_a_model_that_does_not_know_its_features(entry: str) -> None:
+    with pytest.raises(ValueError, match=r"does not know how its features 'X_he' .*\.obsm\[\"X_he\"\]"):
+        find_encoders(card(**{entry: None}))
+
+
+def test_stain_normalised_features() -> None:
+    with pytest.raises(ValueError, match="stain_normalization="):
+        find_encoders(card(stain_normalization="Macenko"))
+    with pytest.raises(KeyError, match="nobody"):
+        find_encoders(card(encoder="nobody"))
