@@ -38,14 +38,14 @@ from skimage.morphology import remove_small_objects
 from skimage.segmentation import watershed
 from torch.nn import functional
 
-from stdistill._cpus import n_cpus
+from stdistill._measures.instances import Matches, match_overlaps, match_places
 from stdistill._nuclei import tiles
 from stdistill._nuclei.density import NUCLEUS_PX, resized_density
-from stdistill._nuclei.matching import Matches, match_overlaps, match_places
 from stdistill._nuclei.methods import Find, find_by_network, load_method
 from stdistill._nuclei.network import WEIGHTS, load_network
 from stdistill._nuclei.nuclei import Nuclei, join_nuclei
 from stdistill._nuclei.scale import estimate_diameter_px
+from stdistill._support.cpus import n_cpus
 
 Labels = npt.NDArray[np.integer]
 Segment = Callable[[Field], Labels]

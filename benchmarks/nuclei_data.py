@@ -75,9 +75,11 @@ def read_simulated(folder: Path, slides: dict[int, float], *, n_cells: int = 150
 
 
 def _simulate(folder: Path, seed: int, mpp: float, n_cells: int) -> Path:
+    """Simulate a slide; every other one is scanned by a scanner of its own, the others by a sharp one."""
     outs = folder / f"simulated_{seed}_{mpp}_{n_cells}"
     if not outs.exists():
-        sd.datasets.simulate_xenium(outs, n_cells=n_cells, seed=seed, he_mpp=mpp)
+        scanner = None if seed % 2 else seed
+        sd.datasets.simulate_xenium(outs, n_cells=n_cells, seed=seed, he_mpp=mpp, scanner_seed=scanner)
     return outs
 
 

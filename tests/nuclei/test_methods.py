@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from stdistill._measures.instances import match_overlaps
 from stdistill._nuclei.density import optical_density
-from stdistill._nuclei.matching import match_overlaps
 from stdistill._nuclei.methods import METHODS, load_method
 
 

@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from stdistill._nuclei.network import REACH_PX, STRIDE_PX, WEIGHTS, NucleusNetwork, load_network
 
-
 STORED = [[0.0] * 9, [0.0] * 9]
 """Both maps at every other pixel from 16 to 32 of the middle row of the disc."""
 

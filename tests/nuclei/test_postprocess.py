@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from stdistill._nuclei.matching import match_overlaps
+from stdistill._measures.instances import match_overlaps
 from stdistill._nuclei.postprocess import DEPTH, MIN_AREA_PX, separate_nuclei
 
 

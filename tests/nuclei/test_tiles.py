@@ -8,8 +8,8 @@ import pytest
 import shapely
 import torch
 
+from stdistill._measures.instances import match_places
 from stdistill._nuclei import tiles as module
-from stdistill._nuclei.matching import match_places
 from stdistill._nuclei.methods import METHODS, Find, load_method
 from stdistill._nuclei.nuclei import Nuclei, join_nuclei
 from stdistill._nuclei.tiles import BLOCK_PX, detect_nuclei, plan_tiles

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from stdistill._jit import njit
+from stdistill._support.jit import njit
 
 TOLERANCE_PX = 0.3
 """Vertices are left out that lie within this of the simpler outline (our choice)."""

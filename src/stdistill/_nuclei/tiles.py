@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from skimage.measure import label
 
-from stdistill._cpus import n_cpus
 from stdistill._nuclei.density import NUCLEUS_PX, resized_density
 from stdistill._nuclei.methods import Find
 from stdistill._nuclei.network import REACH_PX
 from stdistill._nuclei.nuclei import Nuclei, measure_nuclei
 from stdistill._nuclei.scale import typical_diameter_px
 from stdistill._nuclei.windows import Mask, Pixels, ReadWindow, Tile, cut_tiles, tissue_share
+from stdistill._support.cpus import n_cpus
 
 BLOCK_PX = REACH_PX
 """A slide is divided into blocks of so many pixels of the size that methods work at; tiles are made of whole blocks.

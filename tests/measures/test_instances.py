@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stdistill._nuclei.matching import Matches, match_overlaps, match_places
+from stdistill._measures.instances import Matches, match_overlaps, match_places
 
 
 def boxes(*corners: tuple[int, int, int, int]) -> np.ndarray:
