@@ -22,13 +22,16 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from nuclei_augmentation import Source
 from nuclei_data import N_FOLDS, SHARED_DATA, TEST_SLIDES, TYPICAL_UM, Field, fold_of, read_real, read_simulated
 from scipy import ndimage
 from skimage.color import rgb2hed
@@ -37,6 +40,7 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.morphology import remove_small_objects
 from skimage.segmentation import watershed
 from torch.nn import functional
+from train_nuclei import train
 
 from stdistill._measures.instances import Matches, match_overlaps, match_places
 from stdistill._nuclei import tiles
@@ -181,6 +185,18 @@ def score_tiles(pixels: npt.NDArray[np.uint8], mpp: float) -> None:
     tiles.TILE_BLOCKS = usual
 
 
+def check_repeats(fields: list[Field]) -> None:
+    """Train a few steps twice, the second time with a stop in between, and compare the bits."""
+    sources = [Source(field) for field in fields]
+    with tempfile.TemporaryDirectory() as folder:
+        once = train(sources, None, steps=4)
+        checkpoint = Path(folder) / "weights.checkpoint"
+        train(sources, checkpoint, steps=4, stop=2, every=2)
+        again = train(sources, checkpoint, steps=4, every=2)
+    pairs = zip(once.state_dict().values(), again.state_dict().values(), strict=True)
+    print(f"training repeats to the same bits: {all(torch.equal(a, b) for a, b in pairs)}")
+
+
 def time_slide(pixels: npt.NDArray[np.uint8], side: int) -> None:
     """Measure time and memory on a field repeated to a slide."""
     height, width = pixels.shape[:2]
@@ -216,12 +232,14 @@ def main() -> None:
         field = read_real(arguments.data / "nuclei_dsb2018")[0]
         pixels = np.tile(field.pixels, (4, 4, 1))
         score_tiles(pixels, TYPICAL_UM / field.diameter_px)
+        check_repeats([field, replace(field, group="simulated")])
         time_slide(pixels, 1500)
         return
     if not arguments.speed:
         score_real(arguments.data, arguments.folds)
         score_simulated(arguments.cache)
         score_tiles(read_simulated(arguments.cache, {11: 0.274})[0].pixels, 0.274)
+        check_repeats(read_real(arguments.data / "nuclei_dsb2018")[:4] + read_simulated(arguments.cache, {11: 0.274}))
     time_slide(read_simulated(arguments.cache, {11: 0.274})[0].pixels, SPEED_PX)
 
 

@@ -86,7 +86,7 @@ def augment(crop: Image, is_real: bool, rng: Rng) -> tuple[Image, Image]:
     if rng.random() < (0.4 if is_real else 0.15):
         density = _paint(density, targets[0], rng)
     density = _vary_stain(density, rng)
-    for spoil, probability in ((_bleed, 0.12), (_mark, 0.1), (_fold, 0.08), (_flake, 0.2)):
+    for spoil, probability in ((_bleed, 0.12), (_mark, 0.1), (_fold, 0.08), (_flake, 0.25)):
         if rng.random() < probability:
             density, targets = spoil(density, targets, rng)
     light = _photograph(np.exp(-density), rng)
@@ -181,7 +181,8 @@ def _flake(density: Image, targets: Image, rng: Rng) -> tuple[Image, Image]:
         strands = 1 / (1 + np.exp(np.clip(3 * np.min(edges[: rng.integers(1, 9)], axis=0), -30, 30)))
     else:
         strands = np.ones_like(clouds)
-    gaps = rng.uniform(0, 1)  # how much of the tissue between the strands is left
+    strands = strands * (_clouds(rng, finest=8) > rng.uniform(-0.5, 0.5))  # some are broken into flakes
+    gaps = rng.choice((0.05, 0.8))  # how much of the tissue between the strands is left: hardly any, or most
     share = rng.uniform(0.2, 1)
     colour = share * _colour(HAEMATOXYLIN, rng) + (1 - share) * _colour(EOSIN, rng)
     streaks = 1 - rng.uniform(0, 0.8) * _clouds(rng, stretch=stretch, finest=2)

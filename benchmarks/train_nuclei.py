@@ -27,7 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stdistill._nuclei.network import NucleusNetwork
 
-STEPS, BATCH = 4000, 8
+STEPS, BATCH = 3000, 8
 REAL_SHARE = 0.75
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 3e-3, 300, 1e-3
 AVERAGING = 0.998
@@ -96,9 +96,18 @@ def unpack(
 
 
 def train(
-    sources: list[Source], checkpoint: Path | None, *, steps: int = STEPS, seed: int = 0, every: int = 500
+    sources: list[Source],
+    checkpoint: Path | None,
+    *,
+    steps: int = STEPS,
+    stop: int | None = None,
+    every: int = 500,
+    seed: int = 0,
 ) -> NucleusNetwork:
-    """Train on crops of the sources, and return the averaged network without batch normalisation."""
+    """Train on crops of the sources, and return the averaged network without batch normalisation.
+
+    The state is kept in `checkpoint` `every` so many steps; with `stop` it ends early, as if it had been interrupted.
+    """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(seed)
@@ -111,7 +120,7 @@ def train(
         start = int(state.pop("step"))
         unpack(state, network, average, optimizer)
     losses, began = [], time.process_time()
-    for step in range(start, steps):
+    for step in range(start, steps if stop is None else stop):
         density, targets = batch_of(sources, seed, step)
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps)

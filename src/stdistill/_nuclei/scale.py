@@ -49,7 +49,7 @@ def estimate_mpp(
     Returns
     -------
     µm per pixel at which the nuclei have their usual size, or `None` where no nuclei were found. It is as uncertain
-    as that size: nuclei of lymphocytes are smaller by a fifth, those of tumours larger by half.
+    as that size, which differs between tissues.
     """
     windows = cut_tiles(shape, WINDOW_PX)
     if tissue is not None:
