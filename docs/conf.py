@@ -40,7 +40,8 @@ templates_path = ["_templates"]
 # Every reference to a public name of this package must be found. Those to other packages are not looked up: that would
 # need the network.
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!stdistill\.).*|stdistill\.\w+\._.*")]
+PRIVATE = r"stdistill\.(_|\w+\._|models\.(niche|saved|formats|expression)\.).*"
+nitpick_ignore_regex = [(r"py:.*", rf"(?!stdistill\.).*|{PRIVATE}")]
 
 autosummary_generate = True
 autodoc_member_order = "bysource"

@@ -18,7 +18,7 @@ COMMANDS = (
     "doctor",
 )
 """Each is the function `command` of the module of its name; they import click alone until they are run."""
-ERRORS = (ValueError, LookupError, TypeError, OSError, RuntimeError, ImportError)
+ERRORS = (ValueError, LookupError, TypeError, OSError, RuntimeError, ImportError, MemoryError)
 """What the library raises for input that it cannot work with."""
 
 

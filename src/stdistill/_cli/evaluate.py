@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stdistill._cli.options import FILE, FOLDER, SLIDE, TRAINING, SeveralNumbers, with_options
+from stdistill._cli.options import FILE, FOLDER, MACHINE, SLIDE, TRAINING, SeveralNumbers, with_options
 
 if TYPE_CHECKING:
     from stdistill._table.annotations import PolygonsUnit
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     help="What the annotations are drawn in: pixels of the H&E at full resolution, as QuPath exports them, or µm.",
 )
 @with_options(TRAINING)
+@with_options(MACHINE)
 @click.option("--out", type=FOLDER, default="evaluation", show_default=True, help="Folder to write or to go on with.")
 def command(
     bundle: Path,
@@ -45,7 +46,12 @@ def command(
     expression_epochs: int | None,
     teacher_epochs: int | None,
     student_epochs: int | None,
+    size: str | None,
+    batch_size: int | None,
+    precision: str | None,
     seed: int,
+    device: str | None,
+    devices: int,
     out: Path,
 ) -> None:
     """Compare a student with its teacher and two baselines.
@@ -61,21 +67,29 @@ def command(
     from stdistill._flows.evaluate import evaluate_slide
     from stdistill._runs.evaluation import Asked
     from stdistill._runs.folder import Run
-    from stdistill._runs.prepare import Source, Training, read_slide
+    from stdistill._runs.prepare import Machine, Source, Training, read_slide
     from stdistill._table import schema
 
     ks = tuple(dict.fromkeys(ks))
     source = Source(bundle, he_image, he_alignment, cell_types)
-    training = Training(expression_epochs, teacher_epochs, student_epochs, seed)
+    training = Training(expression_epochs, teacher_epochs, student_epochs, seed, size, batch_size, precision)
+    machine = Machine(device, devices)
     run = Run(
         out,
         command="evaluate",
-        parameters={"encoder": encoder, **training._asdict()},
-        asked={**source._asdict(), "ks": ks, "annotations": annotations, "polygons_unit": polygons_unit},
+        parameters={"encoder": encoder, **training.parameters},
+        asked={
+            **source._asdict(),
+            **machine._asdict(),
+            "ks": ks,
+            "annotations": annotations,
+            "polygons_unit": polygons_unit,
+        },
     )
-    slide = read_slide(run, source)
-    has_cell_types = schema.CELL_TYPE in slide.tables[schema.TABLE].obs
-    cell_type_key = schema.CELL_TYPE if has_cell_types else None
-    asked = Asked(ks, cell_type_key, polygons=annotations, polygons_unit=polygons_unit)
-    evaluation = evaluate_slide(run, slide, asked, training, encoder=encoder)
+    with run:
+        slide = read_slide(run, source)
+        has_cell_types = schema.CELL_TYPE in slide.tables[schema.TABLE].obs
+        cell_type_key = schema.CELL_TYPE if has_cell_types else None
+        asked = Asked(ks, cell_type_key, polygons=annotations, polygons_unit=polygons_unit)
+        evaluation = evaluate_slide(run, slide, asked, training, machine=machine, encoder=encoder)
     click.echo(f"\n{evaluation}\n\nWrote the tables, figures and models to {out}.")

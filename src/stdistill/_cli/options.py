@@ -38,12 +38,26 @@ SLIDE: Sequence[Decorator] = (
         "the built-in one.",
     ),
 )
+MACHINE: Sequence[Decorator] = (
+    click.option(
+        "--device", type=click.Choice(["cpu", "cuda", "mps"]), help="Where to compute.  [default: the fastest there is]"
+    ),
+    click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them."),
+)
+BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), help="Cells at once.  [default: its own]")
 TRAINING: Sequence[Decorator] = (
     click.option(
         "--expression-epochs", type=EPOCHS, help="Passes over the training cells of scVI.  [default: its own]"
     ),
     click.option("--teacher-epochs", type=EPOCHS, help="Of each teacher.  [default: by the number of cells, 3 to 200]"),
     click.option("--student-epochs", type=EPOCHS, help="Of each student.  [default: by the number of cells, 5 to 50]"),
+    click.option("--size", type=click.Choice(["small", "base"]), help="Of the niche networks.  [default: small]"),
+    BATCH_SIZE,
+    click.option(
+        "--precision",
+        type=click.Choice(["float32", "bfloat16", "float16"]),
+        help="Arithmetic of the niche models.  [default: float32]",
+    ),
     click.option(
         "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted."
     ),

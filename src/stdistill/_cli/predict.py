@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stdistill._cli.options import FOLDER, HE, with_options
+from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, with_options
 
 
 @click.command()
@@ -18,9 +18,19 @@ from stdistill._cli.options import FOLDER, HE, with_options
     help="The student's encoder, where it has another name on this machine, such as a folder with a copy "
     "(local-dir:PATH).  [default: by its own name]",
 )
+@with_options(MACHINE)
+@with_options([BATCH_SIZE])
 @click.option("--out", type=FOLDER, default="prediction", show_default=True, help="Folder to write or to go on with.")
 def command(
-    student: Path, data: Path, he_image: Path | None, he_alignment: Path | None, encoder: str | None, out: Path
+    student: Path,
+    data: Path,
+    he_image: Path | None,
+    he_alignment: Path | None,
+    encoder: str | None,
+    device: str | None,
+    devices: int,
+    batch_size: int | None,
+    out: Path,
 ) -> None:
     """Map the niches of a slide by a saved student.
 
@@ -39,7 +49,7 @@ def command(
         raise click.UsageError(msg)
     from stdistill._flows.predict import load_student, map_niches, read_bundle, read_table
     from stdistill._runs.folder import Run
-    from stdistill._runs.prepare import Source
+    from stdistill._runs.prepare import Machine, Source
     from stdistill._support.files import digest_file
     from stdistill.models.saved import CARD
 
@@ -54,13 +64,18 @@ def command(
             "he_image": he_image,
             "he_alignment": he_alignment,
             "encoder": encoder,
+            "device": device,
+            "devices": devices,
+            "batch_size": batch_size,
         },
     )
-    if data.is_dir():
-        cells = read_bundle(run, Source(data, he_image, he_alignment), model.card, encoder)
-    else:
-        cells = read_table(data, model.card)
-    niches = map_niches(run, cells, model)
+    with run:
+        machine = Machine(device, devices)
+        if data.is_dir():
+            cells = read_bundle(run, Source(data, he_image, he_alignment), model.card, encoder, machine)
+        else:
+            cells = read_table(data, model.card)
+        niches = map_niches(run, cells, model, machine, batch_size)
     confidence = niches.obs["student_confidence"].dropna()
     click.echo(
         f"\n{len(confidence):,} of {niches.n_obs:,} cells have a niche. Median confidence {confidence.median():.2f}; "

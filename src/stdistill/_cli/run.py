@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from stdistill._cli.options import FOLDER, SLIDE, TRAINING, with_options
+from stdistill._cli.options import FOLDER, MACHINE, SLIDE, TRAINING, with_options
 
 
 @click.command()
 @with_options(SLIDE)
 @click.option("--k", type=click.IntRange(min=2), default=20, show_default=True, help="Number of niches.")
 @with_options(TRAINING)
+@with_options(MACHINE)
 @click.option("--out", type=FOLDER, default="run", show_default=True, help="Folder to write or to go on with.")
 def command(
     bundle: Path,
@@ -24,7 +25,12 @@ def command(
     expression_epochs: int | None,
     teacher_epochs: int | None,
     student_epochs: int | None,
+    size: str | None,
+    batch_size: int | None,
+    precision: str | None,
     seed: int,
+    device: str | None,
+    devices: int,
     out: Path,
 ) -> None:
     """Fit a teacher and its student to a Xenium slide, and map its niches.
@@ -35,16 +41,18 @@ def command(
     """
     from stdistill._flows.run import map_niches
     from stdistill._runs.folder import Run
-    from stdistill._runs.prepare import Source, Training
+    from stdistill._runs.prepare import Machine, Source, Training
 
     source = Source(bundle, he_image, he_alignment, cell_types)
-    training = Training(expression_epochs, teacher_epochs, student_epochs, seed)
+    training = Training(expression_epochs, teacher_epochs, student_epochs, seed, size, batch_size, precision)
+    machine = Machine(device, devices)
     run = Run(
         out,
         command="run",
-        parameters={"k": k, "encoder": encoder, **training._asdict()},
-        asked=source._asdict(),
+        parameters={"k": k, "encoder": encoder, **training.parameters},
+        asked={**source._asdict(), **machine._asdict()},
     )
-    agreement = map_niches(run, source, k=k, encoder=encoder, training=training)
+    with run:
+        agreement = map_niches(run, source, k=k, encoder=encoder, training=training, machine=machine)
     click.echo(f"\nAgreement with the teacher:\n{agreement.to_string(index=False, float_format='%.3f')}\n")
     click.echo(f"Wrote cells.h5ad, the models and figures to {out}.")

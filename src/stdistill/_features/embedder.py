@@ -15,13 +15,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-from tqdm.auto import tqdm
 
 from stdistill._features.store import FeatureStore, Fingerprint, prepare_store
 from stdistill._slide.crops import CropCutter
 from stdistill._slide.plan import Slide, Window
 from stdistill._slide.windows import read_windows
+from stdistill._support.progress import Progress
 from stdistill._support.quiet import quiet
+from stdistill._support.threads import FreeThreads
+from stdistill._training.callbacks import AdjustThreads
+from stdistill._training.devices import environment
 from stdistill.encoders._encoder import Encoder, Precision
 
 BATCH_SIZE_CPU = 32
@@ -76,7 +79,7 @@ class Embedder(pl.LightningModule):
         self.run = run
         self.modules_of = nn.ModuleList(modules)
         self.tasks = run.tasks()
-        self.bar: tqdm[Any] | None = None
+        self.progress: Progress | None = None
 
     def setup(self, stage: str) -> None:
         """Open the store, which one process prepares, and take this process's part of what is left to do."""
@@ -98,7 +101,7 @@ class Embedder(pl.LightningModule):
         """Show the progress of this process."""
         rank = f" (process {self.trainer.global_rank})" if self.trainer.world_size > 1 else ""
         total = sum(task.n_crops for task in self.mine)
-        self.bar = tqdm(total=total, desc=f"H&E features{rank}", unit=" crops", smoothing=0.1)
+        self.progress = Progress(total, f"H&E features{rank}", "crops")
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Compute the features of one window."""
@@ -125,8 +128,8 @@ class Embedder(pl.LightningModule):
 
     def close(self) -> None:
         """Close the bar, also after a failure."""
-        if self.bar is not None:
-            self.bar.close()
+        if self.progress is not None:
+            self.progress.close()
 
     def _encode(self, cutter: CropCutter, part: slice) -> Tensor:
         crops = cutter.cut(part)
@@ -135,8 +138,8 @@ class Embedder(pl.LightningModule):
             side = prepared_px(encoder, self.run.crop_px)
             images = prepare(cutter.images(crops, part, side, encoder.interpolation), encoder)
             features.append(run_encoder(encoder, module, images, self._precision(encoder)))
-        if self.bar is not None:
-            self.bar.update(len(crops))
+        if self.progress is not None:
+            self.progress.advance(len(crops))
         return torch.cat(features, dim=1).half()
 
     def _parts(self, n_crops: int) -> list[slice]:
@@ -205,10 +208,10 @@ def run_encoder(encoder: Encoder, module: nn.Module, images: Tensor, precision: 
     return features.float()
 
 
-def embed(run: EmbeddingRun, *, accelerator: str, devices: Any, num_nodes: int, strategy: str) -> dict[str, Any]:
-    """Compute what the store lacks, and tell what was used."""
+def embed(run: EmbeddingRun, *, accelerator: str, devices: Any, num_nodes: int, strategy: str) -> None:
+    """Compute what the store lacks."""
     modules = [encoder.load() for encoder in run.encoders]
-    with quiet():
+    with quiet(), FreeThreads() as threads:
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
@@ -218,14 +221,14 @@ def embed(run: EmbeddingRun, *, accelerator: str, devices: Any, num_nodes: int, 
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
+            callbacks=[AdjustThreads(threads)],
+            plugins=environment(devices, num_nodes),
         )
         embedder = Embedder(run, modules)
         try:
             trainer.predict(embedder, return_predictions=False)
         finally:
             embedder.close()
-    device = trainer.strategy.root_device.type
-    return {"device": device, "torch_version": str(torch.__version__)}
 
 
 def _try(encoder: Encoder, module: nn.Module, crop_px: int) -> int:

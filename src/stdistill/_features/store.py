@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
+from lightning.pytorch.utilities import rank_zero_only
 
 from stdistill._support.files import describe_changes
+from stdistill._support.locks import hold
 from stdistill._support.warn import warn
 
 FEATURES = "features.npy"
@@ -24,6 +26,12 @@ FINGERPRINT = "fingerprint.json"
 FINISHED = "finished"
 
 Fingerprint = Mapping[str, Any]
+
+MADE_WITH = "made_with"
+NOT_COMPARED = {MADE_WITH, "device", "stdistill"}
+"""Where features were computed makes them no others; the last two are what earlier versions called it."""
+CODE = 1
+"""Version of our own part in the features: to be raised when crops, or those of "texture", come out different."""
 
 
 class FeatureStore:
@@ -34,7 +42,7 @@ class FeatureStore:
     ``cell_ids.txt``
         One id a line.
     ``fingerprint.json``
-        What the features were computed from, and how.
+        What the features were computed from, by which they are told from others; and, as ``made_with``, on what.
     ``finished``
         One byte for each window of the slide, 1 when all of its rows are written.
 
@@ -49,6 +57,11 @@ class FeatureStore:
         matrix = np.load(folder / FEATURES, mmap_mode="r")
         self.shape = matrix.shape
         self._offset = matrix.offset
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What the features were computed from, and on what."""
+        return _read_fingerprint(self.folder)
 
     def unfinished(self) -> npt.NDArray[np.int64]:
         """Numbers of the windows that are still to be computed."""
@@ -105,27 +118,87 @@ def reserve_folder(parent: Path, name: str) -> Iterator[Path]:
         yield folder
 
 
+@contextmanager
+def locked_store(folder: Path) -> Iterator[Path]:
+    """Hold a store that the user named: two runs that write to it at once would spoil it.
+
+    Of the processes of one run the first holds it for all.
+    """
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        yield folder
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    busy = f"Another process writes to the store {folder}: wait for it, or name another folder with store=."
+    with hold(folder.with_name(f".{folder.name}.lock"), busy):
+        yield folder
+
+
+def find_finished(folder: Path, fingerprint: Fingerprint) -> FeatureStore | None:
+    """Return a complete store of these features; `None` when something of it is still to be computed."""
+    if not (folder / FINGERPRINT).is_file() or describe_difference(folder, fingerprint):
+        return None
+    return FeatureStore(folder) if is_finished(folder) else None
+
+
 def prepare_store(
     folder: Path, fingerprint: Fingerprint, cell_ids: npt.NDArray[Any], dim: int, n_windows: int, *, resume: bool
 ) -> None:
-    """Create the folder, or find it as a run with the same fingerprint left it; another one starts afresh.
+    """Create the folder, or find it as a run with the same fingerprint left it; nothing is deleted with `resume`.
 
     Raises
     ------
     FileExistsError
         When the folder holds something else.
+    ValueError
+        When it is of a run with another fingerprint.
     """
     if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
         if not (folder / FINGERPRINT).is_file():
             msg = f"store={str(folder)!r} exists and is no store of features: name a folder that is new or empty."
             raise FileExistsError(msg)
-        changes = describe_changes(json.loads((folder / FINGERPRINT).read_text()), fingerprint)
-        if resume and not changes:
-            return
-        if changes:
-            warn(f"The store {folder} is of another run ({changes}): features are computed afresh.")
+        if resume:
+            changes = describe_difference(folder, fingerprint)
+            if not changes:
+                _warn_of_another_device(_read_fingerprint(folder), fingerprint)
+                return
+            msg = (
+                f"The store {folder} is of another run ({changes}). Name another folder with store=, or give "
+                "resume=False to delete it and compute the features afresh."
+            )
+            raise ValueError(msg)
         shutil.rmtree(folder)
     _create(folder, fingerprint, cell_ids, dim, n_windows)
+
+
+def _warn_of_another_device(before: Fingerprint, now: Fingerprint) -> None:
+    """Features are the same but for rounding; that of half precision on a GPU is coarser."""
+    devices = [found.get(MADE_WITH, found).get("device") for found in (before, now)]
+    if devices[0] != devices[1]:
+        warn(f"Features that were begun on {devices[0]} go on on {devices[1]}, whose rounding is another.")
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether there is a store with all of its features."""
+    return (folder / FINISHED).is_file() and not len(FeatureStore(folder).unfinished())
+
+
+def describe_difference(folder: Path, fingerprint: Fingerprint) -> str:
+    """Say in what the features of a store were computed from something else; nothing when they were not."""
+    before, now = _comparable(_read_fingerprint(folder)), _comparable(fingerprint)
+    for one, other in zip(before["encoders"], now["encoders"], strict=False):
+        if None in (one["revision"], other["revision"]):  # weights that do not say which they are
+            one["revision"] = other["revision"] = None
+    return describe_changes(before, now)
+
+
+def _comparable(fingerprint: Fingerprint) -> dict[str, Any]:
+    kept = {name: value for name, value in fingerprint.items() if name not in NOT_COMPARED}
+    return {"code": 1, **kept, "encoders": [dict(one) for one in kept.get("encoders", [])]}
+
+
+def _read_fingerprint(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / FINGERPRINT).read_text())
+    return found
 
 
 def _create(folder: Path, fingerprint: Fingerprint, cell_ids: npt.NDArray[Any], dim: int, n_windows: int) -> None:

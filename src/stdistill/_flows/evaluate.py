@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stdistill._flows.figures import draw_methods
 from stdistill._runs.evaluation import Asked, Evaluation
 from stdistill._runs.folder import Run
-from stdistill._runs.prepare import Training
+from stdistill._runs.prepare import Machine, Training
 from stdistill._table import schema
 from stdistill.tl._evaluate import NAMES, niche_column, run_protocol
 
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 
-def evaluate_slide(run: Run, slide: SpatialData, asked: Asked, training: Training, *, encoder: str) -> Evaluation:
+def evaluate_slide(
+    run: Run, slide: SpatialData, asked: Asked, training: Training, *, machine: Machine, encoder: str
+) -> Evaluation:
     """Run the protocol, and draw the niches of all methods for each number of them."""
-    evaluation = run_protocol(run, slide, asked, training, encoder=encoder)
+    evaluation = run_protocol(run, slide, asked, training, machine=machine, encoder=encoder)
     if run.folder is not None:
         for k in asked.ks:
             titles = {niche_column(prefix, k): name for prefix, name in NAMES.items()}

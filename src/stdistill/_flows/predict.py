@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from stdistill import pl, pp, tl
 from stdistill._runs.folder import Run
-from stdistill._runs.prepare import Source, read_slide
+from stdistill._runs.prepare import Machine, Source, read_slide
 from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._slide.scale import is_same_mpp
 from stdistill._support.checks import check_key
@@ -25,6 +25,7 @@ from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
 from stdistill.models import NicheModel
 from stdistill.models.niche.card import ModelCard
+from stdistill.models.niche.model import PREDICTION_BATCH
 from stdistill.tl._predict import check_card
 
 
@@ -32,12 +33,12 @@ def load_student(folder: Path) -> NicheModel:
     """Load a model, and raise unless it is a student."""
     model = NicheModel.load(folder)
     if model.card.kind != "distillation":
-        msg = f"{folder} holds a model of {model.card.kind}; expected a student, as tl.distill returns it."
+        msg = f"{folder} holds a model of {model.card.kind}; expected a student, as sd.tl.distill returns it."
         raise ValueError(msg)
     return model
 
 
-def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None) -> AnnData:
+def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None, machine: Machine) -> AnnData:
     """Read a Xenium slide, and compute its H&E features as those of the student were."""
     encoders = _find_encoders(card, encoder)
     slide = read_slide(run, source)
@@ -51,7 +52,9 @@ def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None) 
             crop_px=card.crop_px or 0,  # known, as is the next: `_find_encoders`
             mpp=_find_mpp(_native_mpp(cells), card.mpp or 0),
             key_added=card.feature_key,
-            store=None if run.folder is None else run.folder / "features",
+            store=None if run.kept is None else run.kept / "features",
+            device=machine.device,
+            devices=machine.devices,
         ),
     )
     return cells
@@ -79,19 +82,20 @@ def read_table(path: Path, card: ModelCard) -> AnnData:
     if "library_key" in read_record(cells, "neighborhoods"):
         msg = (
             f"{path} holds several slides, whose cells may overlap: give each in a file of its own, or use "
-            "tl.predict(library_key=…) in Python."
+            "sd.tl.predict(library_key=…) in Python."
         )
         raise ValueError(msg)
     check_card(cells, card.feature_key, card)
     return cells
 
 
-def map_niches(run: Run, cells: AnnData, model: NicheModel) -> AnnData:
+def map_niches(run: Run, cells: AnnData, model: NicheModel, machine: Machine, batch_size: int | None) -> AnnData:
     """Predict the niches of cells that have features, and write table and figures; the features are not among them."""
     key = model.card.feature_key
     run.step(NEIGHBORS, lambda: pp.neighborhoods(cells, radius_um=model.radius_um))
     run.check_input({**describe_slide(cells, counts=False), **describe_inputs(cells, [key])})
-    run.step(schema.STUDENT, lambda: tl.predict(cells, model))
+    at_once = PREDICTION_BATCH if batch_size is None else batch_size
+    run.step(schema.STUDENT, lambda: tl.predict(cells, model, device=machine.accelerator, batch_size=at_once))
     if cells.obs["student_niche"].isna().all():
         msg = f"No cell got a niche: .obsm[{key!r}] is NaN for all cells, or all are in the buffer of the split."
         raise ValueError(msg)
@@ -122,7 +126,7 @@ def _find_encoders(card: ModelCard, name: str | None) -> list[Encoder]:
     if card.stain_normalization is not None:
         msg = (
             "The student's H&E was stain-normalised: compute the features of the slide with "
-            "pp.embed_he(stain_normalization=…) as you did then, and give the h5ad."
+            "sd.pp.embed_he(stain_normalization=…) as you did then, and give the h5ad."
         )
         raise ValueError(msg)
     try:

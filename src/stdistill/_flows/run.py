@@ -11,19 +11,19 @@ from anndata import AnnData
 from stdistill import pl, tl
 from stdistill._flows.figures import draw_methods
 from stdistill._runs.folder import Run
-from stdistill._runs.prepare import Source, Training, fit_model, prepare, read_slide, split
+from stdistill._runs.prepare import Machine, Source, Training, fit_model, prepare, read_slide, split
 from stdistill._support.files import replacing
 from stdistill._table import schema
 from stdistill.models import NicheModel
 
 
-def map_niches(run: Run, source: Source, *, k: int, encoder: str, training: Training) -> pd.DataFrame:
+def map_niches(run: Run, source: Source, *, k: int, encoder: str, training: Training, machine: Machine) -> pd.DataFrame:
     """Fit teacher and student to a slide, write all to the folder of the run, and return their agreement."""
     slide = read_slide(run, source)
     split(run, slide)
-    cells = prepare(run, slide, training, encoder=encoder)
+    cells = prepare(run, slide, training, machine=machine, encoder=encoder)
     teacher, student = schema.TEACHER, schema.STUDENT
-    fit = partial(fit_model, run, cells, training=training, k=k)
+    fit = partial(fit_model, run, cells, training=training, machine=machine, k=k)
     fit(teacher, tl.nolan, max_epochs=training.teacher_epochs)
     fit(student, tl.distill, teacher_key=teacher, max_epochs=training.student_epochs)
     agreement = tl.agreement(cells, keys="student_niche")

@@ -12,13 +12,17 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import pandas as pd
 from anndata import AnnData
+from filelock import BaseFileLock
+from lightning.pytorch.utilities import rank_zero_only
 
 from stdistill._runs.results import load_results, save_results
 from stdistill._support.files import describe_changes, replacing
+from stdistill._support.locks import hold
 from stdistill._support.warn import warn
 
 logger = logging.getLogger("stdistill")
@@ -26,6 +30,7 @@ logger = logging.getLogger("stdistill")
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 STEPS = "steps"
 CHECKPOINTS = "checkpoints"
 PACKAGES = (
@@ -47,6 +52,8 @@ PACKAGES = (
 class Run:
     """The steps of a command, in a folder with ``manifest.json``, or, without a folder, in memory only.
 
+    As a context it keeps other processes out of the folder.
+
     Parameters
     ----------
     folder
@@ -67,7 +74,11 @@ class Run:
         parameters: Mapping[str, Any],
         asked: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self.kept = None if folder is None else Path(folder)
+        """Where finished steps are read from."""
+        self.folder = None if rank_zero_only.rank else self.kept  # type: ignore[attr-defined]
+        """Where to write; of several processes of one run the first alone does."""
+        self._lock: BaseFileLock | None = None
         new: dict[str, Any] = {
             "command": command,
             "parameters": dict(parameters),
@@ -79,13 +90,24 @@ class Run:
             "steps": [],
         }
         self._manifest: dict[str, Any] = json.loads(json.dumps(new, default=str))  # as it is read again
-        found = None if self.folder is None else _read_manifest(self.folder)
+        found = None if self.kept is None else _read_manifest(self.kept)
         if found is not None:
-            _check_same(found, self._manifest, self.folder)
+            _check_same(found, self._manifest, self.kept)
             changes = describe_changes(found["versions"], self._manifest["versions"])
             if changes:
                 warn(f"The run in {self.folder} goes on with other versions ({changes}).")
             self._manifest |= {name: found[name] for name in ("input", "started", "steps")}
+
+    def __enter__(self) -> Self:
+        if self.folder is not None and self.folder.exists():
+            self._hold()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def steps(self) -> pd.DataFrame:
@@ -132,14 +154,16 @@ class Run:
         `make` is called with a folder for its checkpoints, if there is a folder at all. What it `makes` besides must be
         there for the step to be finished.
         """
-        if self.folder is None:
+        if self.kept is None:
             self.step(key_added, lambda: make(None))
             return
-        checkpoints = self.folder / CHECKPOINTS / key_added
-        results = self.folder / STEPS / f"{key_added}.h5ad"
+        checkpoints = self.kept / CHECKPOINTS / key_added
+        results = self.kept / STEPS / f"{key_added}.h5ad"
 
         def make_and_save() -> None:
             make(checkpoints)
+            if self.folder is None:
+                return
             with replacing(results) as new:
                 save_results(adata, key_added, new)
             shutil.rmtree(checkpoints, ignore_errors=True)
@@ -152,8 +176,16 @@ class Run:
         there = results.is_file() and (makes is None or makes.exists())
         self.step(key_added, make_and_save, load if there else None)
 
+    def _hold(self) -> None:
+        """Keep other processes out of the folder."""
+        if self.folder is not None and self._lock is None:
+            busy = f"Another process writes to the folder {self.folder}: wait for it, or name another one."
+            self._lock = hold(self.folder / LOCK, busy)
+
     def _write(self) -> None:
         if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._hold()
             with replacing(self.folder / MANIFEST) as new:
                 new.write_text(json.dumps(self._manifest, indent=2, ensure_ascii=False), encoding="utf-8")
 

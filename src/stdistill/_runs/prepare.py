@@ -25,13 +25,43 @@ if TYPE_CHECKING:
     from stdistill.models.saved import SavedModel
 
 
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+"""What Lightning calls the arithmetic of the encoders."""
+
+
 class Training(NamedTuple):
-    """How long to train, `None` for as long as each function does by default; and the seed."""
+    """How to train: `None` for what each function does by default."""
 
     expression_epochs: int | None = None
     teacher_epochs: int | None = None
     student_epochs: int | None = None
     seed: int = 0
+    size: str | None = None
+    """Of the niche networks."""
+    batch_size: int | None = None
+    """Cells per step of the niche models."""
+    precision: str | None = None
+    """Of the niche models, one of `PRECISIONS`."""
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """By which a run is told from others: of the last three those that were chosen."""
+        chosen = {name: getattr(self, name) for name in ("size", "batch_size", "precision")}
+        kept = {name: value for name, value in self._asdict().items() if name not in chosen}
+        return kept | {name: value for name, value in chosen.items() if value is not None}
+
+
+class Machine(NamedTuple):
+    """Where to compute, which changes no result but by rounding."""
+
+    device: str | None = None
+    """``"cpu"``, ``"cuda"`` or ``"mps"``; `None`: the fastest there is."""
+    devices: int = 1
+
+    @property
+    def accelerator(self) -> str:
+        """The device in Lightning's words."""
+        return self.device or "auto"
 
 
 class Source(NamedTuple):
@@ -68,6 +98,7 @@ def prepare(
     data: AnnData | SpatialData,
     training: Training,
     *,
+    machine: Machine,
     encoder: str = "auto",
     table_key: str = schema.TABLE,
 ) -> AnnData:
@@ -78,27 +109,57 @@ def prepare(
         # Known and checked before anything is computed: the store of other features would be replaced.
         encoders = resolve(encoder)
         run.check_input({"encoder": "+".join(f"{one.name} {one.revision or UNKNOWN_REVISION}" for one in encoders)})
-        store = None if run.folder is None else run.folder / "features"  # from which the step goes on by itself
-        run.step(schema.HE_FEATURES, lambda: embed_he(data, encoder=encoders, store=store, table_key=table_key))
+        store = None if run.kept is None else run.kept / "features"  # from which the step goes on by itself
+        run.step(
+            schema.HE_FEATURES,
+            lambda: embed_he(
+                data,
+                encoder=encoders,
+                device=machine.device,
+                devices=machine.devices if store else 1,
+                store=store,
+                table_key=table_key,
+            ),
+        )
     if NEIGHBORS not in cells.uns:
         run.step(NEIGHBORS, lambda: neighborhoods(cells))
     if schema.EXPRESSION_LATENT not in cells.obsm:
         run.write_step(
             cells,
             schema.EXPRESSION_LATENT,
-            lambda _: embed_expression(cells, max_epochs=training.expression_epochs, seed=training.seed),
+            lambda _: embed_expression(
+                cells,
+                max_epochs=training.expression_epochs,
+                seed=training.seed,
+                accelerator=machine.accelerator,
+                devices=1,
+            ),
         )
     run.check_input(describe_inputs(cells))
     return cells
 
 
 def fit_model(
-    run: Run, cells: AnnData, key_added: str, fit: Callable[..., SavedModel], *, training: Training, **arguments: Any
+    run: Run,
+    cells: AnnData,
+    key_added: str,
+    fit: Callable[..., SavedModel],
+    *,
+    training: Training,
+    machine: Machine,
+    **arguments: Any,
 ) -> None:
-    """Fit a model with `fit`, a function such as :func:`stdistill.tl.nolan`, and keep it."""
+    """Fit a niche model with `fit`, a function such as :func:`stdistill.tl.nolan`, and keep it."""
+    chosen = {
+        "size": training.size,
+        "batch_size": training.batch_size,
+        "precision": None if training.precision is None else PRECISIONS[training.precision],
+    }
+    arguments |= {name: value for name, value in chosen.items() if value is not None}
+    arguments |= {"seed": training.seed, "accelerator": machine.accelerator, "devices": machine.devices}
 
     def fit_and_save(checkpoint_dir: Path | None) -> None:
-        model = fit(cells, key_added=key_added, seed=training.seed, checkpoint_dir=checkpoint_dir, **arguments)
+        model = fit(cells, key_added=key_added, checkpoint_dir=checkpoint_dir, **arguments)
         if run.folder is not None:
             model.save(run.folder / key_added, overwrite=True)
 

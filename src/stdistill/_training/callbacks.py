@@ -7,7 +7,9 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ProgressBar
 from torch import Tensor
-from tqdm.auto import tqdm
+
+from stdistill._support.progress import Progress
+from stdistill._support.threads import FreeThreads
 
 VALIDATION_LOSS = "validation_loss"
 
@@ -68,9 +70,11 @@ class ResumableStop(EarlyStopping):
 class OneBar(ProgressBar):
     """One bar over all epochs, with the losses of the last one."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "Training") -> None:
         super().__init__()
-        self.bar: tqdm[Any] | None = None
+        self.what = what
+        self.progress: Progress | None = None
+        self.losses: dict[str, float] = {}
         self.enabled = True
 
     def disable(self) -> None:
@@ -82,25 +86,61 @@ class OneBar(ProgressBar):
         self.enabled = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.bar = tqdm(
-            total=int(trainer.estimated_stepping_batches),
-            initial=trainer.global_step,
-            desc="Training",
-            unit="step",
-            disable=not self.enabled,
-        )
+        if self.enabled:
+            steps = int(trainer.estimated_stepping_batches)
+            self.progress = Progress(steps, self.what, "steps", done=trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
-        if self.bar is not None:
-            self.bar.update(trainer.global_step - self.bar.n)
+        if self.progress is not None:
+            self.progress.advance(trainer.global_step - self.progress.done, **self.losses)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.bar is not None:
-            metrics = trainer.callback_metrics
-            losses = {name: f"{float(value):.4f}" for name, value in metrics.items() if name.endswith("loss")}
-            self.bar.set_postfix(losses, refresh=False)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.losses = {name: value for name, value in metrics.items() if name.endswith("loss")}
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Close the bar, also when training failed."""
-        if self.bar is not None:
-            self.bar.close()
+        self._close()
+
+    def _close(self) -> None:
+        if self.progress is not None:
+            self.progress.close()
+            self.progress = None
+
+
+class Epochs(Callback):
+    """Shows how many epochs are done, of a training whose bar is not ours."""
+
+    def __init__(self, n_epochs: int, what: str) -> None:
+        self.n_epochs, self.what = n_epochs, what
+        self.progress: Progress | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self.progress = Progress(self.n_epochs, self.what, "epochs")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.progress is not None:
+            self.progress.advance()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.progress is not None:
+            self.progress.close()
+
+
+class AdjustThreads(Callback):
+    """Looks now and then how many threads torch may take."""
+
+    def __init__(self, threads: FreeThreads) -> None:
+        self.threads = threads
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.threads.adjust()
+
+    def on_validation_batch_start(self, *args: Any) -> None:
+        self.threads.adjust()
+
+    def on_predict_batch_start(self, *args: Any) -> None:
+        self.threads.adjust()

@@ -14,7 +14,9 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from stdistill._support.quiet import quiet
-from stdistill._training.callbacks import VALIDATION_LOSS, BestWeights, History, OneBar, ResumableStop
+from stdistill._support.threads import FreeThreads
+from stdistill._training.callbacks import VALIDATION_LOSS, AdjustThreads, BestWeights, History, OneBar, ResumableStop
+from stdistill._training.devices import environment, forked_rng
 from stdistill._training.objective import Objective
 
 logger = logging.getLogger("stdistill")
@@ -47,7 +49,8 @@ def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
         )
     if arguments["progress_bar"]:
         callbacks.append(OneBar())
-    with quiet(), _deterministic():
+    with quiet(), _deterministic(), FreeThreads() as threads:
+        callbacks.append(AdjustThreads(threads))
         trainer = pl.Trainer(
             max_epochs=arguments["max_epochs"],
             max_steps=arguments["max_steps"],
@@ -56,6 +59,7 @@ def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
             num_nodes=arguments["num_nodes"],
             strategy=arguments["strategy"],
             precision=arguments["precision"],  # type: ignore[arg-type]
+            plugins=environment(arguments["devices"], arguments["num_nodes"]),
             callbacks=callbacks,
             deterministic=True,
             use_distributed_sampler=False,  # our samplers share the cells out themselves
@@ -69,7 +73,14 @@ def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
         found = resume is not None and resume.is_file()
         if found:
             logger.info("Going on from %s.", resume)
-        trainer.fit(objective, ckpt_path=resume if found else None, weights_only=True)
+        try:
+            trainer.fit(objective, ckpt_path=resume if found else None, weights_only=True)
+        except torch.OutOfMemoryError as error:
+            msg = (
+                f"The device is out of memory with batch_size={arguments['batch_size']}: try a smaller one, or "
+                f"max_tokens where there is such an argument. ({error})"
+            )
+            raise MemoryError(msg) from error
     rows = pd.DataFrame(history.rows).set_index("epoch")
     if not np.isfinite(rows["training_loss"].iloc[-1]):
         msg = (
@@ -83,7 +94,7 @@ def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Draw torch's random numbers from `seed`, and leave the user's own generator as it was."""
-    with torch.random.fork_rng():
+    with forked_rng():
         torch.manual_seed(seed)
         yield
 
@@ -95,7 +106,7 @@ def _deterministic() -> Iterator[None]:
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
     )
-    with torch.random.fork_rng():
+    with forked_rng():
         try:
             yield
         finally:

@@ -6,12 +6,17 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stdistill.models.niche.card import ModelCard
     from stdistill.models.niche.model import NicheModel
     from stdistill.models.saved import load
 
-__all__ = ["NicheModel", "load"]
+__all__ = ["ModelCard", "NicheModel", "load"]
 
-_WHERE = {"NicheModel": "stdistill.models.niche.model:NicheModel", "load": "stdistill.models.saved:load"}
+_WHERE = {
+    "ModelCard": "stdistill.models.niche.card:ModelCard",
+    "NicheModel": "stdistill.models.niche.model:NicheModel",
+    "load": "stdistill.models.saved:load",
+}
 
 
 def __getattr__(name: str) -> Any:

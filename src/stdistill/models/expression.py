@@ -21,6 +21,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from stdistill._support.quiet import quiet
+from stdistill._support.threads import FreeThreads
+from stdistill._training.callbacks import AdjustThreads, Epochs
+from stdistill._training.devices import environment
 from stdistill.models.saved import Card, SavedModel
 
 ARCHITECTURE = {
@@ -134,7 +137,7 @@ def train(
     slides = pd.Categorical(libraries.where(libraries.isin(names), names[0]), categories=names)
     fitted, held_out = _hold_out(cells, batch_size, seed)
     others = np.setdiff1d(np.arange(counts.shape[0]), cells)
-    with _registered(counts, genes, slides, n_latent, seed=seed) as model:
+    with _registered(counts, genes, slides, n_latent, seed=seed) as model, FreeThreads() as threads:
         model.train(
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -142,6 +145,9 @@ def train(
             devices=devices,
             datasplitter_kwargs={"external_indexing": [fitted, held_out, others]},
             check_val_every_n_epoch=max_epochs,
+            enable_progress_bar=False,  # it writes a line per step into a log file
+            callbacks=[Epochs(max_epochs, "scVI"), AdjustThreads(threads)],
+            plugins=environment(devices),
             benchmark=None,  # leaves a flag of cuDNN, which has no part in this, as the user has it
         )
         weights = {name: tensor.cpu().contiguous() for name, tensor in model.module.state_dict().items()}

@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from stdistill.encoders._encoder import UNKNOWN_REVISION
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+    from stdistill._features.store import FeatureStore
     from stdistill.encoders import Encoder
     from stdistill.encoders._encoder import Precision
 
@@ -98,8 +98,8 @@ def embed_he(
         Folder for the features, which stays, one row a cell; it can be mapped into memory. `None`: one in the user's
         cache, removed when the features are in the table; equal runs at the same time have one each.
     resume
-        Go on where an equal run stopped; otherwise it starts afresh. A run of another image, other cells, another
-        encoder or other parameters starts afresh in any case, and says why.
+        Go on where an equal run stopped, on whatever device and with whatever version it was begun; a store that is
+        complete is read. `False` deletes what is in `store` and computes it afresh.
     table_key
         Name of the table.
     copy
@@ -122,13 +122,16 @@ def embed_he(
         When the image, the table or the encoder is not there.
     ValueError
         When no cell lies on the image, `mpp` is asked of an image that has none, several images differ in theirs by
-        more than 2 % and none is asked for, or the encoder returns NaN or another shape than it should.
+        more than 2 % and none is asked for, the encoder returns NaN or another shape than it should, or `store` is of
+        another image, other cells, another encoder or other parameters.
     PermissionError
         When the weights of the named encoder are gated and access was not granted.
     FileExistsError
         When `store` holds something else.
     OSError
-        When the disk is full; what was computed is kept.
+        When the disk is full; what was computed is kept. When another process writes to `store`.
+    MemoryError
+        When the device has no room for so many crops at once.
 
     Notes
     -----
@@ -147,8 +150,6 @@ def embed_he(
     >>> sdata["table"].obsm["X_he"].shape
     (200, 276)
     """
-    from stdistill.encoders._registry import resolve
-
     check_integer(crop_px, "crop_px", minimum=MIN_CROP_PX)
     if mpp is not None:
         check_positive(mpp, "mpp")
@@ -173,7 +174,9 @@ def embed_he(
         _check_same_scale(frames)
     for frame in frames:
         _check_resolution(frame, mpp)
-    encoders = resolve(encoder)
+    encoders = _find_encoders(encoder, store)
+    from stdistill._training.devices import torch_device
+
     slides = plan_slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization)
     features, used = _embed(
         slides,
@@ -186,7 +189,7 @@ def embed_he(
         stain=_describe_stain(stain_normalization),
         store=store,
         resume=resume,
-        device=device or _fastest_device(),
+        device=device or torch_device(),
         devices=devices,
         num_nodes=num_nodes,
         strategy=strategy,
@@ -197,7 +200,6 @@ def embed_he(
         table,
         "embed_he",
         encoder="+".join(one.name for one in encoders),
-        revision="+".join(one.revision or UNKNOWN_REVISION for one in encoders),
         licence=" + ".join(dict.fromkeys(one.licence for one in encoders)),
         crop_px=crop_px,
         mpp=float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp,
@@ -213,12 +215,21 @@ def embed_he(
     return sdata if copy else None
 
 
-def _fastest_device() -> str:
-    import torch
+def _find_encoders(encoder: str | Encoder | Sequence[str | Encoder], store: str | Path | None) -> list[Encoder]:
+    """Return the encoders that are meant; those of a complete store need not be at hand."""
+    from stdistill._features.store import FeatureStore, is_finished
+    from stdistill.encoders._registry import AUTO, get, resolve
 
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    folder = None if store is None else Path(store).expanduser()
+    if folder is None or not is_finished(folder):
+        return resolve(encoder)
+    if encoder == AUTO:
+        encoder = [one["name"] for one in FeatureStore(folder).fingerprint["encoders"]]
+    try:
+        return resolve(encoder)
+    except OSError:
+        named = [encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else encoder
+        return [get(one) if isinstance(one, str) else one for one in named]
 
 
 def _check_resolution(frame: HEFrame, mpp: float | None) -> None:
@@ -265,7 +276,7 @@ def _embed(
     from platformdirs import user_cache_path
 
     from stdistill._features.embedder import EmbeddingRun, embed
-    from stdistill._features.store import FeatureStore, reserve_folder
+    from stdistill._features.store import CODE, MADE_WITH, FeatureStore, find_finished, locked_store, reserve_folder
 
     order = np.concatenate([slide.plan.order for slide in slides])
     fingerprint = {
@@ -274,24 +285,38 @@ def _embed(
         "encoders": [_describe(one) for one in encoders],
         "crop_px": crop_px,
         "mpp": mpp,
-        "device": device,
         "precision": precision,
         "stain_normalization": stain,
-        "stdistill": version("stdistill"),  # crops and "texture" may differ between versions
+        "code": CODE,
     }
     cache = user_cache_path("stdistill") / "features"
-    held = reserve_folder(cache, _hash(fingerprint)) if store is None else nullcontext(Path(store).expanduser())
+    held = reserve_folder(cache, _hash(fingerprint)) if store is None else locked_store(Path(store).expanduser())
     with held as folder:
-        run = EmbeddingRun(
-            slides, encoders, crop_px, precision, batch_size, folder, fingerprint, cell_ids[order], resume
-        )
-        used = embed(run, accelerator=device, devices=devices, num_nodes=num_nodes, strategy=strategy)
-        written = FeatureStore(folder)
+        written = find_finished(folder, fingerprint) if resume else None
+        if written is None:
+            fingerprint[MADE_WITH] = {"device": device, "stdistill": version("stdistill"), "torch": version("torch")}
+            run = EmbeddingRun(
+                slides, encoders, crop_px, precision, batch_size, folder, fingerprint, cell_ids[order], resume
+            )
+            embed(run, accelerator=device, devices=devices, num_nodes=num_nodes, strategy=strategy)
+            written = FeatureStore(folder)
+        used = _used(written)
         features = np.full((len(cell_ids), written.shape[1]), np.nan, dtype=np.float16)
         features[order] = written.features()  # mapped no longer than this: NFS keeps a folder with an open file
         if store is None:
             shutil.rmtree(folder)
     return features, used
+
+
+def _used(store: FeatureStore) -> dict[str, Any]:
+    """Tell on what the features were computed, also those of an earlier version's store."""
+    from stdistill._features.store import MADE_WITH
+
+    found = store.fingerprint
+    made = found.get(MADE_WITH, found)
+    revisions = [one["revision"] or UNKNOWN_REVISION for one in found["encoders"]]
+    used = {"device": made.get("device"), "torch_version": made.get("torch"), "revision": "+".join(revisions)}
+    return {name: value for name, value in used.items() if value is not None}
 
 
 def _describe(encoder: Encoder) -> dict[str, Any]:

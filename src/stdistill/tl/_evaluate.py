@@ -12,7 +12,7 @@ import pandas as pd
 from stdistill._measures.labels import check_several
 from stdistill._runs.evaluation import Asked, Evaluation
 from stdistill._runs.folder import Run
-from stdistill._runs.prepare import Training, fit_model, prepare, split
+from stdistill._runs.prepare import Machine, Training, fit_model, prepare, split
 from stdistill._support.checks import check_integer
 from stdistill._support.files import replacing
 from stdistill._table import schema
@@ -152,9 +152,9 @@ def evaluate(
     check_features([table], schema.HE_FEATURES)
 
     asked = Asked(numbers, cell_type_key, label_key, None if polygons is None else str(polygons), polygons_unit)
-    training = Training(**epochs, seed=seed)
-    run = Run(out, command="evaluate", parameters=training._asdict(), asked=asked._asdict())
-    return run_protocol(run, data, asked, training, table_key=table_key)
+    training = Training(expression_epochs, teacher_epochs, student_epochs, seed)
+    with Run(out, command="evaluate", parameters=training.parameters, asked=asked._asdict()) as run:
+        return run_protocol(run, data, asked, training, machine=Machine(), table_key=table_key)
 
 
 def run_protocol(
@@ -163,15 +163,16 @@ def run_protocol(
     asked: Asked,
     training: Training,
     *,
+    machine: Machine,
     encoder: str = "auto",
     table_key: str = schema.TABLE,
 ) -> Evaluation:
     """Run the protocol on a slide; the tables go to the folder of the run."""
     split(run, data, table_key)
     _check_asked(data, asked, table_key)
-    cells = prepare(run, data, training, encoder=encoder, table_key=table_key)
+    cells = prepare(run, data, training, machine=machine, encoder=encoder, table_key=table_key)
     for k in asked.ks:
-        _fit_methods(run, cells, k, training)
+        _fit_methods(run, cells, k, training, machine)
     tables = {}
     for name, measure in _measures(data, asked, training.seed, table_key).items():
         tables[name] = run.step(name, partial(_for_each_k, asked.ks, measure))
@@ -196,10 +197,10 @@ def _check_asked(data: AnnData | SpatialData, asked: Asked, table_key: str) -> N
         annotated_folds(data, table_key=table_key, **asked.annotations)
 
 
-def _fit_methods(run: Run, cells: AnnData, k: int, training: Training) -> None:
+def _fit_methods(run: Run, cells: AnnData, k: int, training: Training, machine: Machine) -> None:
     """Fit all methods, under keys that tell the numbers of niches apart; the same tissue gets the same colour."""
     teacher, student, he_nolan, he_leiden = (f"{prefix}_k{k}" for prefix in NAMES)
-    fit = partial(fit_model, run, cells, training=training, k=k)
+    fit = partial(fit_model, run, cells, training=training, machine=machine, k=k)
     fit(teacher, nolan, use_rep=schema.EXPRESSION_LATENT, max_epochs=training.teacher_epochs)
     fit(student, distill, teacher_key=teacher, max_epochs=training.student_epochs)
     fit(he_nolan, nolan, use_rep=schema.HE_FEATURES, max_epochs=training.teacher_epochs)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._support.arrays import Floats
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import Origin
@@ -109,9 +110,7 @@ def write_model(
         **origin,
     )
     model = NicheModel(fitted.network, card, fitted.history)
-    logits = model.predict(
-        inputs.features, inputs.indptr, inputs.indices, inputs.centers, cells=np.flatnonzero(inputs.eligible)
-    )
+    logits = _predict_together(model, inputs, arguments)
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
     for table, part in zip(inputs.tables, inputs.divide(logits), strict=True):
         write_niches(table, naming.key_added, part, niches=card.niches, colors=card.colors)
@@ -135,3 +134,24 @@ def write_model(
         naming.key_added,
     )
     return model, sizes
+
+
+def _predict_together(model: NicheModel, inputs: NicheInputs, arguments: NicheArguments) -> Floats:
+    """Predict where the model was trained; of several processes each predicts a part, and gets all of it."""
+    from stdistill._training.devices import from_all_ranks, n_devices, share_of_rank
+
+    cells = np.flatnonzero(inputs.eligible)
+    together = n_devices(arguments["devices"]) * arguments["num_nodes"] > 1
+    mine = share_of_rank(cells) if together else cells
+    logits: Floats = model.predict(
+        inputs.features,
+        inputs.indptr,
+        inputs.indices,
+        inputs.centers,
+        cells=mine,
+        device=arguments["accelerator"],
+    )
+    if together:
+        for rows, part in from_all_ranks((mine, logits[mine])):
+            logits[rows] = part
+    return logits

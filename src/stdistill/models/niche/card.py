@@ -11,45 +11,78 @@ from stdistill.models.saved import Card
 
 @dataclass(frozen=True)
 class ModelCard(Card):
-    """Everything about a model but its weights.
+    """Everything about a niche model but its weights: what ``card.json`` of a saved one says.
 
-    Whatever is not known, such as the encoder of features that were put into the table by hand, is `None`.
+    What is not known, such as the encoder of features that were put into the table by hand, is `None`.
+
+    Parameters
+    ----------
+    kind
+        ``"self-distillation"``, a teacher, or ``"distillation"``, a student.
+    k
+        Number of niches.
+    feature_key
+        Key of ``.obsm`` of the features it was trained on.
+    n_features
+        Their dimension.
+    radius_um
+        Radius of the neighbourhoods, in µm.
+    niches, colors
+        Names and colours of the niches.
+    network
+        Arguments of the network: width, depth, heads, frequencies, dropout, head.
+    max_tokens
+        Largest number of cells read of a neighbourhood; `None`: all.
+    encoder, encoder_licence, encoder_revision
+        The encoder that computed the features, the licence of its weights, and a hash of them.
+    mpp, crop_px
+        µm per pixel of the crops, and their side in pixels.
+    stain_normalization
+        The stains that the crops were normalised to.
+    expression_model_sha256
+        Fingerprint of the scVI model that computed the features, of a teacher.
+    teacher
+        What a student was taught by: prefix of the logits, or the column of the labels.
+    temperature
+        τ, of a student of logits.
+    training
+        How it was trained: parameters, numbers of cells, epochs.
+    versions
+        Of the packages that trained it.
+    unknown
+        Entries of a later stdistill, which are kept.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import stdistill as sd
+    >>> adata = ad.AnnData(np.zeros((200, 1)), obsm={"spatial": np.random.default_rng(0).uniform(0, 300, (200, 2))})
+    >>> adata.obsm["X_he"] = np.c_[adata.obsm["spatial"] / 100, np.ones(200)].astype("float16")
+    >>> adata.obs["region"] = np.where(adata.obsm["spatial"][:, 0] < 150, "left", "right")
+    >>> student = sd.tl.distill(adata, teacher_key="region", max_epochs=1, progress_bar=False)
+    >>> isinstance(student.card, sd.models.ModelCard), student.card.k
+    (True, 2)
     """
 
     kind: str
-    """``"self-distillation"`` or ``"distillation"``."""
     k: int
-    """Number of niches."""
     feature_key: str
-    """Key of ``.obsm`` of the features it was trained on."""
     n_features: int
-    """Their dimension."""
     radius_um: float
-    """Radius of the neighbourhoods."""
     niches: list[str]
-    """Their names."""
     colors: list[str]
-    """Their colours."""
     network: dict[str, Any]
-    """Arguments of `NicheNetwork`."""
     max_tokens: int | None = None
-    """Largest number of tokens of a neighbourhood."""
     encoder: str | None = None
-    """The encoder that computed the features, with its licence and the revision of its weights."""
     encoder_licence: str | None = None
     encoder_revision: str | None = None
     mpp: float | None = None
-    """µm per pixel of the crops."""
     crop_px: int | None = None
-    """Their side."""
     stain_normalization: str | None = None
-    """The stains that the crops were normalised to."""
     expression_model_sha256: str | None = None
-    """Fingerprint of the scVI model that computed the features, of a model of expression."""
     teacher: str | None = None
-    """What a student was taught by: prefix of the logits, or the column of the labels."""
     temperature: float | None = None
-    """τ."""
 
     def __post_init__(self) -> None:
         for name, names in (("niches", self.niches), ("colors", self.colors)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,12 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import Dataset
 
 from stdistill._support.arrays import Integers
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.objective import Objective
+from stdistill._training.sampling import BatchRequest
 from stdistill.models.niche.batches import NeighborhoodDataset, Neighborhoods, TokenBatch
 from stdistill.models.niche.network import NicheNetwork
 
@@ -67,6 +69,25 @@ def default_temperature(logits: npt.NDArray[np.floating[Any]]) -> float:
     return math.exp(brentq(surplus, low, high, xtol=1e-3))
 
 
+class Taught(NamedTuple):
+    """Neighbourhoods and what is to be learned of them."""
+
+    seen: TokenBatch
+    targets: Tensor
+    """(n_centers, k) logits, or (n_centers,) labels."""
+
+
+class TaughtDataset(Dataset[Taught]):
+    """Makes the batch of a request: its cells' neighbourhoods and targets, of which a device needs no more."""
+
+    def __init__(self, neighborhoods: Neighborhoods, targets: Tensor) -> None:
+        self.neighborhoods = NeighborhoodDataset(neighborhoods)
+        self.targets = targets
+
+    def __getitem__(self, request: BatchRequest) -> Taught:
+        return Taught(self.neighborhoods[request], self.targets[torch.from_numpy(request.rows)])
+
+
 class Distillation(Objective):
     """Trains a student network on a teacher's logits, or on labels.
 
@@ -86,8 +107,6 @@ class Distillation(Objective):
         See `Objective`.
     """
 
-    targets: Tensor
-
     def __init__(
         self,
         network: NicheNetwork,
@@ -100,15 +119,13 @@ class Distillation(Objective):
         arguments: TrainingArguments,
         fingerprint: dict[str, Any],
     ) -> None:
-        data = NeighborhoodDataset(neighborhoods)
+        data = TaughtDataset(neighborhoods, targets)
         super().__init__(network, data, fitting, arguments, fingerprint, validation=validation)
-        self.register_buffer("targets", targets, persistent=False)
         self.temperature = temperature
 
-    def loss(self, batch: TokenBatch) -> tuple[Tensor, int]:
+    def loss(self, batch: Taught) -> tuple[Tensor, int]:
         """Compare student and teacher on the centres of a batch."""
-        targets = self.targets[batch.centers]
-        read = self.network(batch)
+        read, targets = self.network(batch.seen), batch.targets
         if self.temperature is None:
             return functional.cross_entropy(read, targets), len(targets)
         # While it trains, the network's outputs are logits in units of τ (see `finish`), so that they start out as

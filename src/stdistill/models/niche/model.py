@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers
+from stdistill._support.threads import FreeThreads
+from stdistill._training.devices import torch_device
 from stdistill._training.sampling import spatial_order
 from stdistill.models.niche.batches import Neighborhoods, known_rows
 from stdistill.models.niche.card import ModelCard
@@ -121,7 +123,7 @@ class NicheModel(SavedModel):
         batch_size
             Cells at once.
         device
-            Where to compute, by default on a GPU when there is one.
+            Where to compute, ``"cpu"``, ``"cuda"`` or ``"mps"``; by default the fastest there is.
 
         Returns
         -------
@@ -131,6 +133,8 @@ class NicheModel(SavedModel):
         ------
         ValueError
             When the features are not of the model's dimension, or hold infinite values.
+        MemoryError
+            When the device has no room for so many cells at once.
         """
         if features.ndim != 2 or features.shape[1] != self.card.n_features:
             msg = (
@@ -147,17 +151,22 @@ class NicheModel(SavedModel):
         chosen = np.flatnonzero(wanted)
         if not len(chosen):
             return logits
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
         neighborhoods = Neighborhoods(
             features, indptr, indices, centers, self.radius_um, known=known, max_tokens=self.card.max_tokens
         )
         chosen = chosen[spatial_order(centers[chosen])]
+        place = torch_device(device) if isinstance(device, str) else device
         home = self.network.mean.device
-        self.network.eval().to(device)
-        with torch.inference_mode():
-            for part in np.array_split(chosen, math.ceil(len(chosen) / batch_size)):
-                batch = neighborhoods.batch(neighborhoods.tokens(part)).to(device)
-                logits[part] = self.network(batch).float().cpu().numpy()
-        self.network.to(home)
+        try:
+            self.network.eval().to(place)
+            with torch.inference_mode(), FreeThreads() as threads:
+                for part in np.array_split(chosen, math.ceil(len(chosen) / batch_size)):
+                    threads.adjust()
+                    batch = neighborhoods.batch(neighborhoods.tokens(part)).to(place)
+                    logits[part] = self.network(batch).float().cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            msg = f"The device is out of memory with batch_size={batch_size}: try a smaller one. ({error})"
+            raise MemoryError(msg) from error
+        finally:
+            self.network.to(home)
         return logits
