@@ -59,7 +59,7 @@ def cut(source: Source, rng: Rng) -> Image:
     top, left = (centre - side / 2).astype(int)
     # A small field is mirrored at its edges.
     rows, columns = (_mirror(np.arange(start, start + side), size) for start, size in ((top, height), (left, width)))
-    window = torch.from_numpy(source.stack[:, rows[:, None], columns]).float()[None] / 255
+    window = torch.from_numpy(source.stack.take(rows, axis=1).take(columns, axis=2)).float()[None] / 255
     window = functional.interpolate(window, size=(around, around), mode="bilinear", antialias=True)
     if rng.random() < 0.5:
         angle, stretch = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, 0.08))
@@ -123,14 +123,14 @@ def _vary_stain(density: Image, rng: Rng) -> Image:
 
 def _clouds(rng: Rng, *, stretch: float = 1.0, finest: int = 4) -> Image:
     """Draw smooth noise in [0, 1] of several octaves, longer by `stretch` along a random direction."""
-    side = 2 * CROP_PX
+    side = CROP_PX * 3 // 2  # what a turned crop needs
     total = torch.zeros(1, 1, side, side)
     for spacing in (finest, 2 * finest, 4 * finest, 8 * finest):
         shape = (max(side // spacing, 2), max(int(side / spacing / stretch), 2))
         coarse = torch.from_numpy(rng.normal(size=(1, 1, *shape)).astype(np.float32))
         total += spacing**0.5 * functional.interpolate(coarse, size=(side, side), mode="bicubic")
     angle = rng.uniform(0, 2 * np.pi)
-    cosine, sine = 0.5 * np.cos(angle), 0.5 * np.sin(angle)
+    cosine, sine = np.cos(angle) / 1.5, np.sin(angle) / 1.5
     matrix = torch.tensor([[[cosine, -sine, 0], [sine, cosine, 0]]], dtype=torch.float32)
     grid = functional.affine_grid(matrix, [1, 1, CROP_PX, CROP_PX], align_corners=False)
     field = functional.grid_sample(total, grid, align_corners=False)[0, 0].numpy()

@@ -14,10 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import tifffile
-import zarr
 from skimage import io, transform
-
-import stdistill as sd
 
 SHARED_DATA = Path(os.environ.get("STDISTILL_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 N_FOLDS = 4
@@ -27,6 +24,8 @@ TRAINING_SLIDES = {101: 0.25, 102: 0.274, 103: 0.3, 104: 0.35, 105: 0.4, 106: 0.
 """µm per pixel of the simulated slides for training, by seed."""
 TEST_SLIDES = {11: 0.274, 12: 0.5}
 """The same of those that no training sees."""
+IMAGE, LABELS = "simulated_he_image.ome.tif", "simulated_he_nuclei.tif"
+"""Files of a simulated slide."""
 
 
 @dataclass(frozen=True)
@@ -68,27 +67,33 @@ def fold_of(fields: list[Field]) -> npt.NDArray[np.int64]:
 
 def read_simulated(folder: Path, slides: dict[int, float], *, n_cells: int = 1500) -> list[Field]:
     """Read simulated slides, which are written to `folder` first unless they are there."""
-    return [
-        _read_slide(_simulate(folder, seed, mpp, n_cells), f"seed {seed}, {mpp} µm", mpp)
-        for seed, mpp in slides.items()
-    ]
+    fields = []
+    for seed, mpp in slides.items():
+        outs = folder / f"simulated_{seed}_{mpp}_{n_cells}"
+        if not (outs / LABELS).exists():
+            _simulate(outs, seed, mpp, n_cells)
+        pixels = tifffile.imread(outs / IMAGE, level=0)
+        labels = tifffile.imread(outs / LABELS).astype(np.int32)
+        fields.append(Field(f"seed {seed}, {mpp} µm", "simulated", pixels, labels, TYPICAL_UM / mpp))
+    return fields
 
 
-def _simulate(folder: Path, seed: int, mpp: float, n_cells: int) -> Path:
-    """Simulate a slide; every other one is scanned by a scanner of its own, the others by a sharp one."""
-    outs = folder / f"simulated_{seed}_{mpp}_{n_cells}"
+def _simulate(outs: Path, seed: int, mpp: float, n_cells: int) -> None:
+    """Simulate a slide; every other one is scanned by a scanner of its own, the others by a sharp one.
+
+    Its nuclei are kept as a label image on the H&E, so that a machine for training needs only these two images.
+    """
+    import zarr
+
+    import stdistill as sd
+
     if not outs.exists():
         scanner = None if seed % 2 else seed
         sd.datasets.simulate_xenium(outs, n_cells=n_cells, seed=seed, he_mpp=mpp, scanner_seed=scanner)
-    return outs
-
-
-def _read_slide(outs: Path, name: str, mpp: float) -> Field:
-    pixels = tifffile.imread(outs / "simulated_he_image.ome.tif", level=0)
     with zarr.storage.ZipStore(outs / "cells.zarr.zip") as store:
         nuclei = np.asarray(zarr.open(store, mode="r")["masks/0"])
-    to_morphology = np.loadtxt(outs / "simulated_he_imagealignment.csv", delimiter=",")
-    labels = transform.warp(
-        nuclei.astype(np.float64), transform.AffineTransform(to_morphology), output_shape=pixels.shape[:2], order=0
-    )
-    return Field(name, "simulated", pixels, labels.astype(np.int32), TYPICAL_UM / mpp)
+    to_morphology = transform.AffineTransform(np.loadtxt(outs / "simulated_he_imagealignment.csv", delimiter=","))
+    with tifffile.TiffFile(outs / IMAGE) as image:
+        shape = image.series[0].levels[0].shape[:2]
+    labels = transform.warp(nuclei.astype(np.float64), to_morphology, output_shape=shape, order=0)
+    tifffile.imwrite(outs / LABELS, labels.astype(np.uint16), compression="zlib")

@@ -1,17 +1,19 @@
 """Train the network that sees nuclei in H&E; writes the weights that `sd.pp.detect_nuclei` ships with.
 
     python benchmarks/train_nuclei.py nuclei.safetensors
-    python benchmarks/train_nuclei.py fold_1.safetensors --leave-out 1
+    python benchmarks/train_nuclei.py fold_1.safetensors --leave-out 1 --device cuda --workers 8
 
-It learns from the real images of `nuclei_data.py`, without those of the fold left out, and from simulated slides. One
-thread and seeds of their own for every step make a run repeat to the same bits, also one that was stopped: it goes on
-from the checkpoint beside its output.
+It learns from the real images of `nuclei_data.py`, without those of the fold left out, and from simulated slides. Each
+step has a seed of its own for its crops, whichever process draws them, and arithmetic is deterministic, so that a run
+repeats to the same bits on the same kind of device, also one that was stopped: it goes on from the checkpoint beside
+its output.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from pathlib import Path
 
@@ -24,10 +26,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
 
 from stdistill._nuclei.network import NucleusNetwork
 
-STEPS, BATCH = 3000, 8
+STEPS, BATCH = 4500, 16
 REAL_SHARE = 0.75
 PEAK_RATE, WARM_UP, WEIGHT_DECAY = 3e-3, 300, 1e-3
 AVERAGING = 0.998
@@ -40,17 +43,24 @@ def rate(step: int, steps: int) -> float:
     return PEAK_RATE * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def batch_of(sources: list[Source], seed: int, step: int) -> tuple[Tensor, Tensor]:
-    """Draw crops: always the same ones for a step."""
-    rng = np.random.default_rng((seed, step))
-    kinds = [[source for source in sources if source.is_real], [source for source in sources if not source.is_real]]
-    crops = []
-    for _ in range(BATCH):
-        kind = kinds[0] if rng.random() < REAL_SHARE else kinds[1]
-        source = kind[rng.integers(len(kind))]
-        crops.append(augment(cut(source, rng), source.is_real, rng))
-    density, targets = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
-    return density.contiguous(memory_format=torch.channels_last), targets
+class Crops(Dataset[tuple[Tensor, Tensor]]):
+    """The crops of every step, drawn with seeds of their own: always the same ones for a step."""
+
+    def __init__(self, sources: list[Source], seed: int) -> None:
+        self.real = [source for source in sources if source.is_real]
+        self.simulated = [source for source in sources if not source.is_real]
+        self.seed = seed
+
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Draw the optical densities (b, 3, h, w) and targets (b, 2, h, w) of a step."""
+        rng = np.random.default_rng((self.seed, step))
+        crops = []
+        for _ in range(BATCH):
+            kind = self.real if rng.random() < REAL_SHARE else self.simulated
+            source = kind[rng.integers(len(kind))]
+            crops.append(augment(cut(source, rng), source.is_real, rng))
+        densities, targets = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
+        return densities, targets
 
 
 def loss_of(maps: Tensor, targets: Tensor) -> Tensor:
@@ -103,40 +113,47 @@ def train(
     stop: int | None = None,
     every: int = 500,
     seed: int = 0,
+    device: str = "cpu",
+    workers: int = 0,
 ) -> NucleusNetwork:
     """Train on crops of the sources, and return the averaged network without batch normalisation.
 
     The state is kept in `checkpoint` `every` so many steps; with `stop` it ends early, as if it had been interrupted.
+    Crops are drawn by so many `workers`, or by this process when there are none.
     """
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    # On GPUs max pooling counts as not repeatable, since it adds where windows overlap; those here do not.
+    torch.use_deterministic_algorithms(True, warn_only=device != "cpu")
     torch.manual_seed(seed)
-    network = NucleusNetwork(normalised=True).to(memory_format=torch.channels_last).train()
+    network = NucleusNetwork(normalised=True).to(device, memory_format=torch.channels_last).train()
     average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING), use_buffers=True)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=WEIGHT_DECAY)
-    start = 0
+    start, end = 0, steps if stop is None else stop
     if checkpoint is not None and checkpoint.exists():
         state = load_file(checkpoint)
         start = int(state.pop("step"))
         unpack(state, network, average, optimizer)
-    losses, began = [], time.process_time()
-    for step in range(start, steps if stop is None else stop):
-        density, targets = batch_of(sources, seed, step)
+    losses: list[Tensor] = []
+    began = time.monotonic()
+    crops = DataLoader(Crops(sources, seed), batch_size=None, sampler=range(start, end), num_workers=workers)
+    for step, (densities, targets) in enumerate(crops, start):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps)
-        loss = loss_of(network(density), targets)
+        loss = loss_of(network(densities.to(device, memory_format=torch.channels_last)), targets.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         average.update_parameters(network)
-        losses.append(loss.item())
-        if (step + 1) % every == 0 and checkpoint is not None:
-            seconds = (time.process_time() - began) / len(losses)
-            print(f"step {step + 1}: loss {np.mean(losses[-every:]):.4f}, {seconds:.2f} CPU s a step", flush=True)
-            beside = checkpoint.with_suffix(".writing")
-            save_file(pack(network, average, optimizer) | {"step": torch.tensor(step + 1)}, beside)
-            beside.replace(checkpoint)
-    return fold_norms(average.module)
+        losses.append(loss.detach())
+        if (step + 1) % every == 0:
+            mean, seconds = float(torch.stack(losses[-every:]).mean()), (time.monotonic() - began) / len(losses)
+            print(f"step {step + 1}: loss {mean:.4f}, {seconds:.3f} s a step", flush=True)
+            if checkpoint is not None:
+                beside = checkpoint.with_suffix(".writing")
+                save_file(pack(network, average, optimizer) | {"step": torch.tensor(step + 1)}, beside)
+                beside.replace(checkpoint)
+    return fold_norms(average.module.cpu())
 
 
 def main() -> None:
@@ -147,11 +164,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=SHARED_DATA)
     parser.add_argument("--cache", type=Path, default=Path("nuclei_cache"), help="folder of the simulated slides")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw crops")
     arguments = parser.parse_args()
     real = read_real(arguments.data / "nuclei_dsb2018")
     kept = [field for field, fold in zip(real, fold_of(real), strict=True) if fold != arguments.leave_out]
     sources = [Source(field) for field in kept + read_simulated(arguments.cache, TRAINING_SLIDES)]
-    network = train(sources, arguments.out.with_suffix(".checkpoint"), steps=arguments.steps)
+    network = train(
+        sources,
+        arguments.out.with_suffix(".checkpoint"),
+        steps=arguments.steps,
+        device=arguments.device,
+        workers=arguments.workers,
+    )
     save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, arguments.out)
 
 
