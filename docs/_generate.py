@@ -12,6 +12,7 @@ NAMESPACES = {
     "tl": "Tools",
     "pl": "Plots",
     "get": "Reading results",
+    "io": "Files for other programs",
     "models": "Models",
     "encoders": "Encoders",
     "datasets": "Datasets",

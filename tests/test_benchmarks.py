@@ -86,3 +86,10 @@ def test_teacher() -> None:
 def test_evaluate() -> None:
     arguments = ["--n-cells", "1000", "--k", "3", "--expression-epochs", "1", "--model-epochs", "1"]
     assert "Histology-NOLAN" in run("evaluate.py", *arguments)
+
+
+def test_exports() -> None:
+    lines = run("exports.py", "--quick").splitlines()
+    cpu = {line[:28].strip(): float(line[28:].split()[1]) for line in lines[2:]}
+    assert cpu["to_geojson"] < cpu["GeoDataFrame.to_file"]  # a fifth or less of it at 100,000
+    assert "to_geojson, regions" in cpu

@@ -14,7 +14,7 @@ from stdistill.encoders import _registry
 
 PUBLIC = [
     getattr(getattr(sd, namespace), name)
-    for namespace in ("pp", "tl", "pl", "get", "models", "encoders", "datasets")
+    for namespace in ("pp", "tl", "pl", "get", "io", "models", "encoders", "datasets")
     for name in getattr(sd, namespace).__all__
 ]
 SECTIONS = ("Parameters", "Attributes", "Returns", "Raises", "Examples")

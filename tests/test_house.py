@@ -33,6 +33,6 @@ def test_folders_are_small() -> None:
 def test_one_file_per_public_function() -> None:
     import stdistill as sd
 
-    for namespace in ("pp", "tl", "pl"):
+    for namespace in ("pp", "tl", "pl", "io"):
         files = {path.stem for path in (SOURCE / namespace).glob("*.py")} - {"__init__"}
         assert files == {f"_{name}" for name in getattr(sd, namespace).__all__}

@@ -17,7 +17,7 @@ def test_import_is_light() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("namespace", ["pp", "tl", "pl", "get", "models", "encoders", "datasets"])
+@pytest.mark.parametrize("namespace", ["pp", "tl", "pl", "get", "io", "models", "encoders", "datasets"])
 def test_namespaces(namespace: str) -> None:
     """Using a namespace loads neither the deep-learning packages nor spatialdata before a function needs them."""
     code = f"import sys, stdistill; stdistill.{namespace}.__all__; print([m for m in {HEAVY[:5]} if m in sys.modules])"

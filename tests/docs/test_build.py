@@ -16,7 +16,7 @@ import stdistill as sd
 from stdistill._cli import main
 
 ROOT = Path(__file__).parents[2]
-NAMESPACES = ("pp", "tl", "pl", "get", "models", "encoders", "datasets")
+NAMESPACES = ("pp", "tl", "pl", "get", "io", "models", "encoders", "datasets")
 PUBLIC = [f"stdistill.{space}.{name}" for space in NAMESPACES for name in getattr(sd, space).__all__]
 
 

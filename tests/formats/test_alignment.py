@@ -102,3 +102,26 @@ def test_a_zip_from_a_mac_and_a_byte_order_mark(tmp_path: Path) -> None:
         file.writestr("export/matrix.csv", "\ufeff" + TENX)
         file.writestr("__MACOSX/export/._matrix.csv", b"\0")
     np.testing.assert_array_equal(read_alignment(archive), MATRIX)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("spelling", [",", ";", "\t"])
+def test_encodings_and_separators(tmp_path: Path, encoding: str, spelling: str) -> None:
+    text = TENX.replace(",", spelling)
+    path = tmp_path / "a.csv"
+    path.write_text(text.replace(".", ",") if spelling == ";" else text, encoding=encoding)
+    np.testing.assert_array_equal(read_alignment(path), MATRIX)
+
+
+def test_what_is_no_alignment(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("matrix.csv", TENX)
+        file.writestr("__MACOSX/._matrix.csv", "\0")
+    np.testing.assert_array_equal(read_alignment(path), MATRIX)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"a\.zip is no alignment \(it ends too early\): copy it again"):
+        read_alignment(path)
+    path.write_text("<html>Sign in</html>")
+    with pytest.raises(ValueError, match=r"The H&E alignment a\.zip is no CSV of numbers"):
+        read_alignment(path)

@@ -338,12 +338,16 @@ def test_no_column_of_centers(own_bundle: Path) -> None:
 
 def test_cell_groups_of_another_slide(own_bundle: Path) -> None:
     (path,) = own_bundle.glob("*cell_groups.csv")
-    replace(path, "cell_id,group\nsomeone,T cells\n")
-    with pytest.raises(ValueError, match=r"None of the 1 cells in .*cell_groups\.csv .* is on this slide"):
-        sd.pp.read_xenium(own_bundle)
-    replace(path, "barcode,cluster\n1,2\n")
-    with pytest.raises(ValueError, match=r"has the columns \['barcode', 'cluster'\]; expected cell_id, group"):
-        sd.pp.read_xenium(own_bundle)
+    for text, message in (
+        ("cell_id,group\nsomeone,T cells\n", r"None of the 1 cells in .*cell_groups\.csv .* is on this slide"),
+        ("barcode,cluster\n1,2\n", r"has the columns \['barcode', 'cluster'\]; expected cell_id, group"),
+    ):
+        replace(path, text)
+        with pytest.raises(ValueError, match=message):
+            sd.pp.read_xenium(own_bundle, cell_groups=path)
+        # Nobody named it, and nothing but the cell types needs it.
+        with pytest.warns(UserWarning, match=rf"{message}.*is left out: there is no"):
+            assert "cell_type" not in sd.pp.read_xenium(own_bundle, he_image=False)["table"].obs
     with pytest.raises(FileNotFoundError, match="There is no file of cell groups"):
         sd.pp.read_xenium(own_bundle, cell_groups="types.csv")
 

@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._formats.text import list_members, open_text
 from stdistill._slide.affine import FloatArray, apply_affine, check_affine, distortion, inside, is_mirrored
+from stdistill._support.reading import check_is_file, reading
 from stdistill._support.warn import warn
 
 Alignment = str | Path | npt.ArrayLike
 
+MISSING = "alignment file"
+NO_MATRIX = "is no alignment"
 NOTICEABLE_DISTORTION = 0.01
 """A ratio of scales (less one) above this gets a warning; an alignment of one section is a similarity."""
 MIN_SHARE_ON_IMAGE = 0.9
@@ -121,24 +125,25 @@ def _share_inside(px: FloatArray, shape: tuple[int, int]) -> float:
 
 
 def _read_text(path: Path) -> str:
-    if not path.is_file():
-        msg = f"There is no alignment file {path}."
-        raise FileNotFoundError(msg)
+    check_is_file(path, MISSING)
     if not zipfile.is_zipfile(path):
-        return path.read_text(encoding="utf-8-sig")
-    with zipfile.ZipFile(path) as archive:
-        members = [name for name in archive.namelist() if name.endswith("matrix.csv") and "__MACOSX" not in name]
-        if len(members) != 1:
-            msg = (
-                f"{path.name} should hold one matrix.csv, as Xenium Explorer exports it; it holds {archive.namelist()}."
-            )
-            raise ValueError(msg)
-        return archive.read(members[0]).decode("utf-8-sig")
+        with open_text(path, NO_MATRIX) as text:
+            return text.read()
+    with reading(path, NO_MATRIX), zipfile.ZipFile(path) as archive:
+        held = list_members(archive)
+        members = [name for name in held if name.endswith("matrix.csv")]
+        content = archive.read(members[0]) if len(members) == 1 else b""
+    if len(members) != 1:
+        msg = f"{path.name} should hold one matrix.csv, as Xenium Explorer exports it; it holds {held}."
+        raise ValueError(msg)
+    return content.decode("utf-8-sig")
 
 
 def _parse_csv(text: str, what: str) -> FloatArray:
+    if ";" in text:  # a spreadsheet's, where the comma is that of decimals
+        text = text.replace(",", ".").replace(";", ",")
     try:
-        matrix: npt.NDArray[Any] = np.loadtxt(io.StringIO(text), delimiter=",", ndmin=2)
+        matrix: npt.NDArray[Any] = np.loadtxt(io.StringIO(text.replace("\t", ",")), delimiter=",", ndmin=2)
     except ValueError as error:
         msg = f"{what} is no CSV of numbers: expected 3 lines of 3 numbers and no header ({error})."
         raise ValueError(msg) from error

@@ -1,7 +1,8 @@
-"""Cell types from 10x's ``cell_groups.csv`` (cell_id, group, color)."""
+"""10x's ``cell_groups.csv`` (cell_id, group, color), from which Xenium Explorer colours cells: read and written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,17 +10,22 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stdistill._formats.text import read_csv
+from stdistill._support.files import replacing
+from stdistill._support.reading import check_is_file, find_visible
 from stdistill._support.warn import warn
+
+MISSING = "file of cell groups"
+NOT_GROUPS = "is no table of cell groups (cell_id, group and perhaps color)"
+SPELLINGS = {"cell id": "cell_id", "colour": "color"}
 
 
 def find_cell_groups(folder: Path, cell_groups: str | Path | None) -> Path | None:
     """Return the file that was named, else the one ``*cell_groups.csv`` of the folder, if any."""
     if cell_groups is not None:
-        if not Path(cell_groups).is_file():
-            msg = f"There is no file of cell groups {cell_groups}."
-            raise FileNotFoundError(msg)
+        check_is_file(Path(cell_groups), MISSING)
         return Path(cell_groups)
-    found = sorted(folder.glob("*cell_groups.csv"))
+    found = find_visible(folder, "*cell_groups.csv")
     if len(found) > 1:
         msg = f"{folder} holds {[p.name for p in found]}: name the one to read with cell_groups=."
         raise ValueError(msg)
@@ -37,18 +43,30 @@ class CellGroups(NamedTuple):
     """Cells that the file names."""
 
 
-def read_cell_groups(path: Path, cell_ids: pd.Series) -> CellGroups:
+def read_cell_groups(path: Path, cell_ids: pd.Index) -> CellGroups:
     """Read the groups of the cells with these ids."""
-    groups = pd.read_csv(path, dtype=str)
+    groups = read_csv(path, NOT_GROUPS, missing=MISSING, dtype=str)
+    groups = groups.rename(
+        columns=lambda name: {"cell id": "cell_id", "colour": "color"}.get(name.lower(), name.lower())
+    )
+    if {"x", "y"} <= set(groups.columns) and "cell_id" not in groups:
+        msg = (
+            f"{path.name} holds the outline of a selection in Xenium Explorer, in µm (columns {list(groups.columns)}), "
+            'and not the groups of cells. sd.tl.pathology_probe takes it as polygons=, with polygons_unit="um".'
+        )
+        raise ValueError(msg)
     if not {"cell_id", "group"} <= set(groups.columns):
-        msg = f"{path.name} has the columns {list(groups.columns)}; expected cell_id, group and perhaps color."
+        msg = (
+            f"{path.name} has the columns {list(groups.columns)}; expected cell_id, group and perhaps color. Rename "
+            "them in its first line."
+        )
         raise ValueError(msg)
     groups = groups.drop_duplicates("cell_id").set_index("cell_id")
     n_known = int(cell_ids.isin(groups.index).sum())
     if n_known == 0:
         msg = (
             f"None of the {len(groups)} cells in {path.name} (such as {groups.index[:2].tolist()}) is on this "
-            f"slide (such as {cell_ids.iloc[:2].tolist()}): the file belongs to another one."
+            f"slide (such as {cell_ids[:2].tolist()}): the file belongs to another one."
         )
         raise ValueError(msg)
     n_foreign = len(groups) - n_known
@@ -60,3 +78,30 @@ def read_cell_groups(path: Path, cell_ids: pd.Series) -> CellGroups:
         by_group = groups.groupby("group")["color"].first().reindex(labels.categories)
         colors = by_group.to_numpy() if by_group.notna().all() else None
     return CellGroups(labels, colors, n_known)
+
+
+def write_cell_groups(
+    path: Path,
+    cell_ids: npt.NDArray[np.object_],
+    codes: npt.NDArray[np.intp],
+    names: Sequence[str],
+    colors: Sequence[str],
+) -> int:
+    """Write the groups of cells and return their number; cells without one (code -1) are left out.
+
+    Parameters
+    ----------
+    path
+        The CSV.
+    cell_ids
+        (n,) ids.
+    codes
+        (n,) numbers of their groups.
+    names, colors
+        Of the groups; colours as ``#RRGGBB``.
+    """
+    known = codes >= 0
+    rows = {"cell_id": cell_ids[known], "group": np.array(names)[codes[known]], "color": np.array(colors)[codes[known]]}
+    with replacing(path) as new:
+        pd.DataFrame(rows).to_csv(new, index=False, encoding="utf-8", lineterminator="\n")
+    return int(known.sum())

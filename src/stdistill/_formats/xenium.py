@@ -11,16 +11,24 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
+import zarr
 
+from stdistill._formats.text import open_text, read_csv
 from stdistill._support.checks import check_finite
+from stdistill._support.reading import find_visible, reading
 from stdistill._support.warn import warn
 
 if TYPE_CHECKING:
-    pass
+    from anndata import AnnData
 
 SPECS = "experiment.xenium"
 MATRIX = "cell_feature_matrix.h5"
+MEX = "cell_feature_matrix"
+"""The folder that holds the same as `MATRIX`, in three files of text."""
+MEX_FILE = "file compressed by gzip, as 10x writes it,"
 CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
+NO_MATRIX = "is no matrix in 10x's format, or not whole"
 MASKS = "cells.zarr.zip"
 PIXEL_SIZE_UM = 0.2125
 """µm per pixel of the morphology image of every Xenium slide so far."""
@@ -32,6 +40,7 @@ class XeniumBundle:
 
     path: Path
     matrix: Path
+    """The HDF5 file, or the folder in MEX format where there is only that."""
     cells: Path
     xoa_version: str | None
     """``None`` when it is not stated or cannot be parsed."""
@@ -49,14 +58,13 @@ def open_bundle(path: str | Path) -> XeniumBundle:
     FileNotFoundError
         When the folder, the matrix or the table of cells is not there.
     ValueError
-        When ``experiment.xenium`` is no JSON or has no usable pixel size, when cells are missing or their ids
-        differ between the files, or when a centre is not finite.
+        When ``experiment.xenium`` is no JSON or has no usable pixel size.
     """
     path = Path(path)
     if not path.is_dir():
         msg = f"There is no Xenium folder {path}; expected the unpacked output folder (often named outs)."
         raise FileNotFoundError(msg)
-    matrix, cells = _find(path, MATRIX), _find(path, *CELLS)
+    matrix, cells = _find(path, MATRIX, MEX), _find(path, *CELLS)
     if matrix is None or cells is None:
         raise FileNotFoundError(_what_is_missing(path, matrix, cells))
     specs = _read_specs(path)
@@ -81,19 +89,18 @@ def open_bundle(path: str | Path) -> XeniumBundle:
 
 def read_cells(bundle: XeniumBundle) -> pd.DataFrame:
     """Read the table of cells, one row per cell of the matrix and in its order, and check it."""
-    read = pd.read_parquet if bundle.cells.suffix == ".parquet" else pd.read_csv
-    cells: pd.DataFrame = read(bundle.cells)
+    complaint = "is no table of cells"
+    if bundle.cells.suffix == ".parquet":
+        with reading(bundle.cells, complaint):
+            cells: pd.DataFrame = pd.read_parquet(bundle.cells)
+    else:
+        cells = read_csv(bundle.cells, complaint)
     absent = {"cell_id", "x_centroid", "y_centroid"} - set(cells.columns)
     if absent:
         msg = f"{bundle.cells.name} has no column {sorted(absent)}; it has {list(cells.columns)}."
         raise ValueError(msg)
     cells.index = _as_str(cells["cell_id"])
-    try:
-        with h5py.File(bundle.matrix, "r") as file:
-            barcodes = _as_str(pd.Series(file["matrix/barcodes"][:]))
-    except (OSError, KeyError) as error:
-        msg = f"{bundle.matrix} is no matrix in 10x's HDF5 format, or not whole ({error}): copy it again."
-        raise ValueError(msg) from error
+    barcodes = _read_barcodes(bundle.matrix)
     _check_ids(barcodes, cells.index, bundle)
     cells = cells.loc[barcodes]
     advice = f"Leave them out of {bundle.cells.name} and {bundle.matrix.name}, or segment the slide again."
@@ -101,10 +108,52 @@ def read_cells(bundle: XeniumBundle) -> pd.DataFrame:
     return cells
 
 
+def read_matrix(bundle: XeniumBundle) -> AnnData:
+    """Read the counts of the genes."""
+    import scanpy as sc
+
+    if bundle.matrix.is_dir():
+        with reading(bundle.matrix / "matrix.mtx.gz", NO_MATRIX, missing=MEX_FILE):
+            return sc.read_10x_mtx(bundle.matrix, gex_only=True)
+    with reading(bundle.matrix, NO_MATRIX):
+        return sc.read_10x_h5(bundle.matrix, gex_only=True)
+
+
+def find_masks_fault(bundle: XeniumBundle) -> str | None:
+    """Say what is wrong with the masks; ``xeniumranger import-segmentation`` leaves out one of two polygon sets."""
+    path = bundle.path / MASKS
+    try:
+        with reading(path, "cannot be opened"), zarr.storage.ZipStore(path, mode="r") as store:
+            held = zarr.open_group(store, mode="r")
+            sets = sorted(held.require_group("polygon_sets").group_keys()) if "polygon_sets" in held else None
+    except (OSError, ValueError) as error:
+        return str(error).rstrip(".")
+    if sets is None or sets == ["0", "1"]:
+        return None
+    return f"{path.name} holds the polygon sets {sets}; expected '0', of nuclei, and '1', of cells"
+
+
+def check_tables(bundle: XeniumBundle, names: list[str]) -> None:
+    """Raise unless the tables of these names are there and whole."""
+    for name in names:
+        path = bundle.path / f"{name}.parquet"
+        with reading(path, f"is no table of {name.replace('_', ' ')}"):
+            pq.read_metadata(path)
+
+
+def _read_barcodes(matrix: Path) -> pd.Index:
+    if matrix.is_dir():
+        with open_text(matrix / "barcodes.tsv.gz", NO_MATRIX, missing=MEX_FILE) as text:
+            return pd.Index(text.read().split(), dtype=object)
+    with reading(matrix, NO_MATRIX), h5py.File(matrix, "r") as file:
+        barcodes = pd.Series(file["matrix/barcodes"][:])
+    return _as_str(barcodes)
+
+
 def _find(path: Path, *names: str) -> Path | None:
     """Find the first of `names` in the folder; GEO puts the sample's name before it."""
     for name in names:
-        found = [path / name] if (path / name).is_file() else sorted(path.glob(f"*[_.-]{name}"))
+        found = [path / name] if (path / name).exists() else find_visible(path, f"*[_.-]{name}")
         if len(found) == 1:
             return found[0]
         if len(found) > 1:
@@ -115,13 +164,15 @@ def _find(path: Path, *names: str) -> Path | None:
 
 def _what_is_missing(path: Path, matrix: Path | None, cells: Path | None) -> str:
     missing = [name for name, file in ((MATRIX, matrix), (" or ".join(CELLS[:2]), cells)) if file is None]
-    inside = sorted(p.name + "/" * p.is_dir() for p in path.iterdir())
+    inside = [p.name + "/" * p.is_dir() for p in find_visible(path, "*")]
     nested = sorted(p.parent for p in path.glob(f"*/{SPECS}"))
-    advice = (
-        f"The bundle seems to be {nested[0]}."
-        if nested
-        else "Unpack the whole Xenium output folder (outs.zip), or put the matrix and the table of cells there."
-    )
+    packed = find_visible(path, f"*{MEX}.tar.gz") if matrix is None else []
+    if nested:
+        advice = f"The bundle seems to be {nested[0]}."
+    elif packed:
+        advice = f"{packed[0].name} holds the matrix: unpack it there ('tar -xzf'), and its folder {MEX} is read."
+    else:
+        advice = "Unpack the whole Xenium output folder (outs.zip), or put the matrix and the table of cells there."
     shown = ", ".join(inside[:10]) + (", …" if len(inside) > 10 else "")
     return f"{path} is no Xenium folder: it has no {' and no '.join(missing)}. It holds: {shown or 'nothing'}. {advice}"
 
@@ -129,11 +180,8 @@ def _what_is_missing(path: Path, matrix: Path | None, cells: Path | None) -> str
 def _read_specs(path: Path) -> dict[str, Any] | None:
     if not (path / SPECS).is_file():
         return None
-    try:
-        specs = json.loads((path / SPECS).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path / SPECS} is no JSON ({error}): copy it again from the instrument's output."
-        raise ValueError(msg) from error
+    with open_text(path / SPECS, "is no JSON", advice="copy it again from the instrument's output") as text:
+        specs = json.load(text)
     if not isinstance(specs, dict):
         msg = f"{path / SPECS} holds a {type(specs).__name__}, expected a JSON object."
         raise ValueError(msg)

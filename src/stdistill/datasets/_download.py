@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from stdistill._support.reading import find_visible, reading
 from stdistill.datasets._catalogue import TENX, RemoteFile, XeniumSlide, find_slide
 
 logger = logging.getLogger("stdistill")
@@ -97,7 +98,7 @@ def _folder(folder: str | Path | None) -> Path:
 
 
 def _missing(target: Path) -> list[str]:
-    return [pattern for pattern in PARTS if not any(target.glob(pattern))]
+    return [pattern for pattern in PARTS if not find_visible(target, pattern)]
 
 
 def _fetch(file: RemoteFile, slide: XeniumSlide, target: Path, parts: Path, progress_bar: bool) -> Path:
@@ -122,12 +123,12 @@ def _unpack(archive: Path, folder: Path) -> Path:
     """Unpack a bundle and return its folder, which older archives have inside of another one."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        with zipfile.ZipFile(archive) as content:
+        with reading(archive, "is no whole zip archive"), zipfile.ZipFile(archive) as content:
             outside = [name for name in content.namelist() if _is_outside(name)]
             if not outside:
                 content.extractall(folder)
-    except zipfile.BadZipFile as error:
-        raise _refuse(archive, f"is no whole zip archive ({error})") from error
+    except ValueError as error:
+        raise _refuse(archive, f"cannot be unpacked: {error}") from error
     if outside:
         raise _refuse(archive, f"would unpack to outside of its folder ({outside[:3]}), so nothing was unpacked")
     found = sorted(folder.rglob(EXPERIMENT), key=lambda path: len(path.parts))

@@ -13,7 +13,15 @@ import pandas as pd
 from stdistill._formats.alignment import Alignment
 from stdistill._formats.cell_groups import CellGroups, find_cell_groups, read_cell_groups
 from stdistill._formats.he_image import PlacedHE, find_he, place_he
-from stdistill._formats.xenium import XeniumBundle, open_bundle, read_cells
+from stdistill._formats.xenium import (
+    XeniumBundle,
+    check_tables,
+    find_masks_fault,
+    open_bundle,
+    read_cells,
+    read_matrix,
+)
+from stdistill._support.reading import UNREADABLE
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.he.slide_record import SlideRecord, write_slide_record
@@ -28,6 +36,8 @@ logger = logging.getLogger("stdistill")
 NOMINAL_RADIUS_UM = 5.0
 """Radius of a cell whose area nobody wrote down."""
 CIRCLES = "cell_circles"
+TABLES = ("cell_boundaries", "nucleus_boundaries", "transcripts")
+"""What may be asked for and lies in a Parquet file of this name."""
 
 
 def read_xenium(
@@ -55,9 +65,9 @@ def read_xenium(
     Parameters
     ----------
     path
-        The Xenium output folder (XOA 1.x to 4.x), or a folder that holds only ``cell_feature_matrix.h5`` and
-        ``cells.csv.gz`` or ``cells.parquet``, as deposited on GEO; of the latter the table and the circles are
-        read.
+        The Xenium output folder (XOA 1.x to 4.x), or a folder that holds only ``cell_feature_matrix.h5`` (or the
+        folder ``cell_feature_matrix`` in MEX format) and ``cells.csv.gz`` or ``cells.parquet``, as deposited on GEO;
+        of the latter the table and the circles are read.
     he_image
         The H&E: an RGB TIFF of 8 bit, best a tiled pyramidal OME-TIFF, anywhere on disk. By default the one
         ``*he_image.ome.tif`` in `path`, if there is one; `False` leaves it out.
@@ -67,7 +77,7 @@ def read_xenium(
         beside the image or in `path`.
     cell_groups
         A CSV with the columns cell_id, group and perhaps color. By default the one ``*cell_groups.csv`` in
-        `path`, if there is one.
+        `path`, if there is one; one that was found so and cannot be used is left out with a warning.
     cell_boundaries, nucleus_boundaries
         Whether to read the polygons, as shapes of these names.
     cell_labels, nucleus_labels
@@ -101,13 +111,15 @@ def read_xenium(
     FileNotFoundError
         When the folder, the image or its alignment is not there.
     ValueError
-        When cell ids differ between files, centres are not finite, the image is not RGB of 8 bit, or the
-        alignment is no similarity (up to 5 % of distortion) or puts the cells off the image.
+        When a file is broken or another than expected, cell ids differ between files, centres are not finite, the
+        image is not RGB of 8 bit, or the alignment is no similarity (up to 5 % of distortion) or puts the cells off
+        the image.
 
     Warns
     -----
     UserWarning
-        When the software version cannot be parsed, the alignment mirrors or stretches the image, cells fall off
+        When the software version cannot be parsed, masks or cell groups that were not asked for cannot be read (they
+        are left out), the alignment mirrors or stretches the image, cells fall off
         it, the resolution that the file states is another one, or the image is large and has no tiles or no
         pyramid.
 
@@ -141,15 +153,18 @@ def read_xenium(
     }
     _check_extras(bundle, extras)
     he = None if he_image is False else find_he(bundle.path, he_image, he_alignment)
-    groups = find_cell_groups(bundle.path, cell_groups)
+    groups_file = find_cell_groups(bundle.path, cell_groups)
     cells = read_cells(bundle)
+    groups = None if groups_file is None else _read_groups(groups_file, cells.index, named=cell_groups is not None)
     centers = cells[["x_centroid", "y_centroid"]].to_numpy(np.float64)
     placed = None if he is None else place_he(*he, centers, bundle.pixel_size)
 
-    sdata = _read_whole(bundle, extras, table_key) if bundle.is_whole else _read_part(bundle, cells, table_key)
+    sdata = _read_whole(bundle, extras, table_key) if bundle.is_whole else None
+    if sdata is None:
+        sdata = _read_part(bundle, cells, table_key)
     adata = sdata.tables[table_key]
     if groups is not None:
-        _write_cell_groups(adata, read_cell_groups(groups, adata.obs["cell_id"].astype(str)))
+        _write_cell_groups(adata, groups)
     if placed is not None:
         sdata.images[image_key] = placed.element
     _write_record(adata, bundle, placed, image_key)
@@ -178,7 +193,36 @@ def _check_extras(bundle: XeniumBundle, extras: dict[str, bool]) -> None:
     warn(f"{found}. Table, circles and H&E do not depend on it and are read.")
 
 
-def _read_whole(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -> SpatialData:
+def _read_groups(path: Path, cell_ids: pd.Index, *, named: bool) -> CellGroups | None:
+    """Read the groups of the cells; a file that nobody named, and that cannot be used, is left out."""
+    try:
+        return read_cell_groups(path, cell_ids)
+    except (OSError, ValueError) as error:
+        if named:
+            raise
+        warn(f'{error} It was found in the folder and is left out: there is no .obs["{schema.CELL_TYPE}"].')
+        return None
+
+
+def _read_whole(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -> SpatialData | None:
+    """Read what was asked for; `None` where only masks, which were not, keep the whole from being read."""
+    check_tables(bundle, [name for name in TABLES if extras[name]])
+    try:
+        return _read_by_spatialdata_io(bundle, extras, table_key)
+    except UNREADABLE as error:
+        why = find_masks_fault(bundle) or f"{type(error).__name__}: {error}"
+        asked = [name for name, wanted in extras.items() if wanted]
+        if asked:
+            msg = f"{bundle.path} cannot be read with {', '.join(asked)} ({why}). Leave them out, or copy it again."
+            raise ValueError(msg) from error
+        warn(
+            f"{bundle.path.name} cannot be read as a whole ({why}). The table, the circles and the H&E do not need "
+            "that and are read; only the column z_level, which is taken from there, is missing."
+        )
+        return None
+
+
+def _read_by_spatialdata_io(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -> SpatialData:
     from spatialdata import SpatialData
     from spatialdata_io import xenium
 
@@ -206,12 +250,11 @@ def _read_whole(bundle: XeniumBundle, extras: dict[str, bool], table_key: str) -
 
 def _read_part(bundle: XeniumBundle, cells: pd.DataFrame, table_key: str) -> SpatialData:
     """Read the matrix and the centres of a folder that holds little else, such as those on GEO."""
-    import scanpy as sc
     from spatialdata import SpatialData, sanitize_table
     from spatialdata.models import ShapesModel, TableModel
     from spatialdata.transformations import Scale
 
-    adata = sc.read_10x_h5(bundle.matrix, gex_only=True)
+    adata = read_matrix(bundle)
     centers = cells[["x_centroid", "y_centroid"]].to_numpy(np.float64)
     adata.obs = cells.drop(columns=["x_centroid", "y_centroid"]).set_index(adata.obs_names)
     adata.obs["cell_id"] = adata.obs_names

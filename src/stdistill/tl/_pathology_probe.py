@@ -65,8 +65,9 @@ def pathology_probe(
     label_key
         Categorical column of ``.obs`` with the annotations; missing where there is none. Either this or `polygons`.
     polygons
-        GeoJSON file of annotated polygons, as QuPath exports them: the class is ``classification.name`` of the
-        properties, else ``name``. Of polygons that overlap the smallest counts.
+        GeoJSON file of annotated polygons, as QuPath exports them, also in a gzip or zip: the class is
+        ``classification.name`` of the properties, else ``name``. Or a CSV of selections, as Xenium Explorer exports it,
+        in µm. Of polygons that overlap the smallest counts; features that cannot be used are left out with a warning.
     polygons_unit
         What the polygons are drawn in: ``"px"``, pixels of the H&E at full resolution, as QuPath exports them, or
         ``"um"``, µm in the frame of ``.obsm["spatial"]``. Pixels need a SpatialData with the H&E, or a table that
@@ -197,10 +198,10 @@ def annotated_folds(
     if polygons is None:
         truth = read_labels(adata, str(label_key), "label_key", hint=None)
     else:
-        from stdistill._formats.geojson import label_by_polygons
+        from stdistill._formats.annotations import label_by_polygons
 
         points = points_of_cells(data, polygons_unit, image_key=image_key, table_key=table_key)
-        truth = label_by_polygons(points, polygons, FRAMES[polygons_unit])
+        truth = label_by_polygons(points, polygons, FRAMES[polygons_unit], polygons_unit)
     truth = restrict(truth, labels)
     annotated, folds = folds_of(
         adata,

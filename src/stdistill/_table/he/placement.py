@@ -45,6 +45,10 @@ class HEFrame:
     """Affine map (3 × 3) of cell centres in µm to pixels."""
     shape: tuple[int, int]
     """Height and width of the image in pixels."""
+    region: str | None = None
+    """The element that the table annotates; `None` for a table alone."""
+    element_to_px: FloatArray | None = None
+    """Affine map (3 × 3) of the element's own coordinates to pixels."""
 
     @property
     def mpp(self) -> float:
@@ -113,7 +117,7 @@ def he_frames(
         instances = table.obs[instance_key].to_numpy()[cells]
         matrix = native_to_px @ _um_to_native(element, instances, centers[cells], region)
         check_affine(matrix, f"The map of the cells of {region!r} to the pixels of {key!r}")
-        frame = HEFrame(image_key=key, cells=cells, um_to_px=matrix, shape=image_shape(image))
+        frame = HEFrame(key, cells, matrix, image_shape(image), region=region, element_to_px=native_to_px)
         _check_against_record(frame, table)
         frames.append(frame)
     return frames

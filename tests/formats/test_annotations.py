@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stdistill._formats.geojson import label_by_polygons
+from stdistill._formats.annotations import label_by_polygons
 from stdistill._measures.labels import Labels
 from stdistill._table.annotations import FRAMES, points_of_cells
 from stdistill._table.he.placement import he_frames
@@ -75,7 +77,103 @@ def test_holes_parts_and_crossing_rings(tmp_path: Path) -> None:
 def test_features_without_a_class_are_passed_over(tmp_path: Path) -> None:
     point = {"type": "Feature", "geometry": {"type": "Point", "coordinates": [5, 5]}, "properties": {"name": "x"}}
     unclassified = {**square(0, 30), "properties": None}
-    assert labels(tmp_path, [point, unclassified, square(0, 10, name="a")]) == ["a", None, None, None]
+    with pytest.warns(UserWarning, match=r"2 of 3 features of .* are left out: 1 that are no polygons but Point"):
+        assert labels(tmp_path, [point, unclassified, square(0, 10, name="a")]) == ["a", None, None, None]
+
+
+def with_geometry(geometry: Any, name: str) -> dict[str, Any]:
+    return {"type": "Feature", "geometry": geometry, "properties": {"classification": {"name": name}}}
+
+
+def test_one_odd_feature_does_not_spoil_the_others(tmp_path: Path) -> None:
+    nan = square(0, 10)["geometry"]
+    nan["coordinates"][0][1] = [float("nan"), 3]
+    odd = [
+        with_geometry(None, "Tumor"),
+        with_geometry(nan, "Vessel"),
+        with_geometry({"type": "Polygon", "coordinates": [[[0, 0], [9, "x"], [9, 9]]]}, "Vessel"),
+        with_geometry({"type": "Polygon", "coordinates": []}, "Nerve"),
+        with_geometry({"type": "Polygon", "coordinates": [[[0, 0], [5, 5], [0, 0]]]}, "Nerve"),
+        with_geometry({"type": "Polygon", "coordinates": [[[0, 0], [5, 5], [9, 9], [0, 0]]]}, "Nerve"),
+        with_geometry({"type": "LineString", "coordinates": [[0, 0], [9, 9]]}, "Duct"),
+        with_geometry({"type": "GeometryCollection", "geometries": []}, "Duct"),
+        with_geometry({"type": "Square"}, "Duct"),
+        {"type": "Feature", "properties": {}},
+        "no feature",
+    ]
+    with pytest.warns(UserWarning, match="left out") as caught:
+        found = labels(tmp_path, [*odd, square(0, 10, name="Tumor"), square(20, 30, name="Stroma")])
+    assert found == ["Tumor", None, "Stroma", None]
+    (message,) = [str(each.message) for each in caught]
+    assert "11 of 13 features of" in message
+    assert "2 with coordinates that are missing or NaN (1 of class 'Vessel', 1 of class 'Nerve')" in message
+    assert "1 with polygons that have no area (1 of class 'Nerve')" in message
+    assert "1 with coordinates that are no pairs of numbers (1 of class 'Vessel')" in message
+    assert "1 that are no polygons but LineString (1 of class 'Duct')" in message
+    assert message.endswith("Nothing is left of the classes 'Duct', 'Nerve', 'Vessel'.")
+
+
+def test_parts_that_cannot_be_used_are_said(tmp_path: Path) -> None:
+    good, bad = (square(0, 10)["geometry"]["coordinates"] for _ in range(2))
+    bad[0][1] = [None, 0]
+    parts = with_geometry({"type": "MultiPolygon", "coordinates": [good, bad]}, "Tumor")
+    with pytest.warns(UserWarning, match="1 of 1 features of .* lose parts with coordinates that are missing.*'Tumor'"):
+        assert labels(tmp_path, [parts]) == ["Tumor", None, None, None]
+
+
+def test_what_make_valid_leaves(tmp_path: Path) -> None:
+    """Polygons beside a line in a collection: the polygons are the annotation."""
+    squares = [square(0, 10)["geometry"], square(20, 30)["geometry"]]
+    line = {"type": "LineString", "coordinates": [[10, 5], [20, 5]]}
+    nested = {"type": "GeometryCollection", "geometries": [{"type": "GeometryCollection", "geometries": squares}, line]}
+    assert labels(tmp_path, [with_geometry(nested, "Tumor")]) == ["Tumor", None, "Tumor", None]
+    # A spike: valid only as a polygon and a line.
+    spike = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [18, 10], [10, 10], [0, 10], [0, 0]]]}
+    assert labels(tmp_path, [with_geometry(spike, "Tumor")]) == ["Tumor", None, None, None]
+
+
+def test_other_spellings(tmp_path: Path) -> None:
+    as_text = square(0, 10, classification='{"name": "Tumor", "color": [1, 2, 3]}')  # as GeoDataFrame.to_file writes it
+    open_ring = square(10, 20, name="Stroma")
+    del open_ring["geometry"]["coordinates"][0][-1]
+    one_part = square(20, 30, name="Duct")
+    one_part["geometry"] = {"type": "MultiPolygon", "coordinates": [one_part["geometry"]["coordinates"]]}
+    high = square(90, 100, name="{odd")
+    high["geometry"]["coordinates"] = [[[x, 90 + y, 7.5] for x, y in high["geometry"]["coordinates"][0]]]
+    assert labels(tmp_path, [as_text, open_ring, one_part, high]) == ["Tumor", "Stroma", "Duct", "{odd"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.filterwarnings("ignore:.*was read as Windows-1252")
+def test_encodings_and_compression(tmp_path: Path, encoding: str) -> None:
+    text = json.dumps({"features": [square(0, 10, name="Störung")]}, ensure_ascii=False).encode(encoding)
+    (tmp_path / "a.geojson").write_bytes(text)
+    (tmp_path / "a.geojson.gz").write_bytes(gzip.compress(text))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("a.geojson", text)
+    for name in ("a.geojson", "a.geojson.gz", "a.zip"):
+        found = label_by_polygons(CENTERS, tmp_path / name, FRAMES["um"])
+        assert named(found) == ["Störung", None, None, None]
+
+
+def test_a_selection_of_xenium_explorer(tmp_path: Path) -> None:
+    path = tmp_path / "Selection_1_coordinates.csv"
+    path.write_text("#Selection name: Tumor, left\n#Area (µm^2): 100\nX,Y\n0,0\n10,0\n10,10\n0,10\n", encoding="utf-8")
+    assert named(label_by_polygons(CENTERS, path, FRAMES["um"], "um")) == ["Tumor, left", None, None, None]
+    with pytest.raises(ValueError, match=r'in µm: give polygons_unit="um"'):
+        label_by_polygons(CENTERS, path, FRAMES["px"])
+    several = [(name, x, y) for name, low in (("A", 0), ("B", 10)) for x, y in ((low, 0), (low + 9, 0), (low + 9, 9))]
+    rows = [f"{name},{x},{y}" for name, x, y in [*several, ("C", 1, 1)]]
+    path.write_text("\n".join(["#Selection names: A,B,C", "#Areas (µm^2): 1,2,0", "Selection,X,Y", *rows]))
+    assert named(label_by_polygons(CENTERS, path, FRAMES["um"], "um")) == ["A", "B", None, None]
+    path.write_text("cell_id,group\na,b\n")
+    with pytest.raises(
+        ValueError, match=r"is no selection of Xenium Explorer .* has the columns \['cell_id', 'group'\]"
+    ):
+        label_by_polygons(CENTERS, path, FRAMES["um"], "um")
+    path.write_text("X,Y\n1,2\n")
+    with pytest.raises(ValueError, match="no outline of three or more places"):
+        label_by_polygons(CENTERS, path, FRAMES["um"], "um")
 
 
 def test_bad_files(tmp_path: Path) -> None:
@@ -88,8 +186,13 @@ def test_bad_files(tmp_path: Path) -> None:
     path.write_text("no json")
     with pytest.raises(ValueError, match="is not GeoJSON"):
         label_by_polygons(CENTERS, path, FRAMES["um"])
-    with pytest.raises(ValueError, match=r"None of the 1 features of .* is a polygon with a class"):
+    with pytest.raises(ValueError, match=r"None of the 1 features of .* is a polygon with a class.*without a class"):
         labels(tmp_path, [square(0, 10)])
+    with pytest.raises(ValueError, match="GeoJSON without any features: it was exported empty"):
+        labels(tmp_path, {"type": "FeatureCollection", "features": []})
+    path.write_text("<html>Sign in</html>")
+    with pytest.raises(ValueError, match=r"text\.geojson is not GeoJSON .*HTML page.*download it again"):
+        label_by_polygons(CENTERS, path, FRAMES["um"])
 
 
 def test_polygons_that_cover_no_cell(tmp_path: Path) -> None:

@@ -1,0 +1,190 @@
+"""Niches for QuPath, as GeoJSON."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from stdistill._drawing.colors import category_colors
+from stdistill._measures.labels import Labels
+from stdistill._slide.affine import FloatArray, apply_affine
+from stdistill._support.checks import check_key
+from stdistill._table import schema
+from stdistill._table.checks import get_centers, get_table
+from stdistill._table.he.outlines import CellOutlines, cell_outlines
+from stdistill._table.he.placement import he_frames
+from stdistill._table.he.slide_record import STEP
+from stdistill._table.labels import NICHE_SUFFIX, read_labels
+from stdistill._table.records import read_record
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+    from stdistill._formats.qupath import Block
+
+logger = logging.getLogger("stdistill")
+
+BLOCK_CELLS = 20_000
+"""Cells that are in memory as text at once."""
+OF_A_NICHE = ("confidence", "ood")
+"""What is known of a niche in columns of its prefix."""
+
+
+def to_geojson(
+    data: AnnData | SpatialData,
+    path: str | Path,
+    *,
+    key: str,
+    as_regions: bool = False,
+    in_bounds: bool = False,
+    measurements: Sequence[str] | None = None,
+    image_key: str = schema.HE_IMAGE,
+    table_key: str = schema.TABLE,
+) -> Path:
+    """Write niches, or any groups of cells, as objects that QuPath opens on the H&E.
+
+    In QuPath open the image and drop the file onto it (*File › Import objects*). Groups become classes, in the colours
+    that they have in the table. The file is written block by block, so that millions of cells take little memory.
+
+    Parameters
+    ----------
+    data
+        SpatialData with an H&E, whose table annotates the shapes of the cells. For regions a table is enough, if it was
+        read with an H&E.
+    path
+        The file: ``.geojson`` or ``.json``, compressed with ``.gz`` behind it.
+    key
+        Categorical column of ``.obs`` with the groups, such as ``"student_niche"``.
+    as_regions
+        Whether to write one annotation a group, the region that its cells cover, instead of every cell.
+    in_bounds
+        Whether pixels count from the corner of the slide's bounds, as QuPath counts them on an image that was opened
+        through OpenSlide and has some (MRXS, SCN). It changes nothing for a slide without bounds.
+    measurements
+        Columns of ``.obs`` with numbers that the cells get as measurements. By default the confidence and how unusual
+        the cell is (``student_confidence`` and ``student_ood`` for ``"student_niche"``), where they are there.
+    image_key
+        Name of the H&E.
+    table_key
+        Name of the table of a SpatialData.
+
+    Returns
+    -------
+    The file's path.
+
+    Raises
+    ------
+    KeyError
+        When the table, the image, the annotated element or a column is not there.
+    TypeError
+        When `key` or a column of `measurements` is of the wrong type, or an AnnData is given and no regions are wanted.
+    ValueError
+        When `path` has another ending, all cells lack a group, groups have names that QuPath does not tell apart, the
+        table annotates labels or several slides, or it is not known where the cells lie on the H&E.
+
+    Notes
+    -----
+    Objects are QuPath's: ``objectType`` (``"cell"``, ``"detection"`` where the annotated shapes are nuclei by their
+    name, ``"annotation"`` for regions), ``classification`` with name and colour, ``color``, ``name`` (of the cell, as
+    in the table's index) and ``measurements``, as QuPath 0.4 and later read them. Coordinates are pixels of the H&E at
+    full resolution, rounded to 0.01. Circles become polygons of 16 vertices. A cell without a group is written without
+    a class, a number that is missing is left out. ``": "`` in the name of a group, which would make two classes of it,
+    becomes ``" - "``.
+
+    Regions (our choice): a place belongs to the group of the nearest cell, if one is within 20 µm, on a raster of
+    2.5 µm (coarser on slides of more than 3 cm²); around cells without a group there is none.
+
+    Examples
+    --------
+    >>> import stdistill as sd
+    >>> sdata = sd.pp.read_xenium(sd.datasets.simulate_xenium("slide/outs", n_cells=500))
+    >>> sd.io.to_geojson(sdata, "cell_types.geojson.gz", key="cell_type").name
+    'cell_types.geojson.gz'
+    """
+    from matplotlib.colors import to_rgb
+
+    from stdistill._formats.qupath import check_suffix, object_classes, write_objects
+
+    path = Path(path)
+    check_suffix(path)
+    table = get_table(data, table_key)
+    labels = read_labels(table, key, "key")
+    numbers = _numbers(table, key, measurements)
+    colors = category_colors(table, key, labels.names, None, {})
+    classes = object_classes(labels.names, [to_rgb(color) for color in colors])
+    shift = _bounds(table) if in_bounds else np.zeros(2)
+    if as_regions:
+        block = _regions(data, labels, shift, image_key=image_key, table_key=table_key)
+        n_written = write_objects(path, [block], classes, "annotation")
+        logger.info("Wrote %d regions of %r to %s.", n_written, key, path)
+        return path
+    outlines = cell_outlines(data, image_key=image_key, table_key=table_key)
+    kind = "detection" if "nucle" in outlines.region.lower() else "cell"
+    n_written = write_objects(path, _cells(outlines, table.obs_names, labels, numbers, shift), classes, kind)
+    logger.info("Wrote %d cells with %r to %s.", n_written, key, path)
+    return path
+
+
+def _cells(
+    outlines: CellOutlines, names: pd.Index, labels: Labels, numbers: pd.DataFrame, shift: FloatArray
+) -> Iterator[Block]:
+    """Yield the cells, some at a time."""
+    import shapely
+
+    from stdistill._formats.qupath import Block
+
+    for rows, polygons in outlines.blocks(BLOCK_CELLS):
+        moved = shapely.transform(polygons, lambda points: points - shift) if shift.any() else polygons
+        columns = {str(name): column.to_numpy()[rows] for name, column in numbers.items()}
+        yield Block(moved, labels.codes[rows], names[rows].to_numpy(), columns)
+
+
+def _regions(
+    data: AnnData | SpatialData, labels: Labels, shift: FloatArray, *, image_key: str, table_key: str
+) -> Block:
+    """Merge the cells of each group to one region, in pixels."""
+    import shapely
+
+    from stdistill._formats.qupath import Block
+    from stdistill._formats.regions import merge_cells
+
+    frames = he_frames(data, image_key=image_key, table_key=table_key)
+    if len(frames) != 1:
+        msg = f"The table annotates {[frame.region for frame in frames]}; one file holds the regions of one image."
+        raise ValueError(msg)
+    (frame,) = frames
+    codes = labels.codes[frame.cells]
+    merged = merge_cells(get_centers(get_table(data, table_key))[frame.cells], codes, len(labels.names))
+    there = np.flatnonzero(~shapely.is_missing(merged))
+    polygons = shapely.transform(merged[there], lambda um: apply_affine(frame.um_to_px, um) - shift)
+    sizes = np.bincount(codes[codes >= 0], minlength=len(labels.names))[there].astype(np.float64)
+    return Block(polygons, there, None, {"Num cells": sizes})
+
+
+def _numbers(table: AnnData, key: str, measurements: Sequence[str] | None) -> pd.DataFrame:
+    """Return the columns to be written as measurements."""
+    if measurements is None:
+        prefix = key.removesuffix(NICHE_SUFFIX)
+        named = [f"{prefix}_{each}" for each in OF_A_NICHE] if key.endswith(NICHE_SUFFIX) else []
+        measurements = [name for name in named if name in table.obs]
+    elif isinstance(measurements, str):
+        measurements = [measurements]
+    for name in measurements:
+        check_key(name, table.obs.columns, "a column of .obs", argument="measurements")
+        if not pd.api.types.is_numeric_dtype(table.obs[name]):
+            msg = f".obs[{name!r}] (measurements) holds {table.obs[name].dtype}; expected numbers."
+            raise TypeError(msg)
+    numbers: pd.DataFrame = table.obs[list(measurements)].astype(np.float64)
+    return numbers
+
+
+def _bounds(table: AnnData) -> FloatArray:
+    """Return the corner (x, y) of the slide's bounds, in pixels; the image's own corner where it has none."""
+    bounds = read_record(table, STEP).get("bounds")
+    return np.zeros(2) if bounds is None else np.asarray(bounds, dtype=np.float64)[:2]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+import stdistill as sd
+from stdistill._table.he.slide_record import SlideRecord, write_slide_record
+
+
+@pytest.fixture
+def make_table(make_cells: Callable[..., ad.AnnData]) -> Callable[[list[object]], ad.AnnData]:
+    def make(ids: list[object]) -> ad.AnnData:
+        table = make_cells(len(ids))
+        table.obs["cell_id"] = ids
+        table.obs["student_niche"] = pd.Categorical(["1", None, "0"][: len(ids)], categories=["0", "1"])
+        table.uns["student_niche_colors"] = np.array(["red", "#0a0b0c"], dtype=object)
+        return table
+
+    return make
+
+
+def test_the_csv(make_table: Callable[[list[object]], ad.AnnData], tmp_path: Path) -> None:
+    table = make_table(["aaaajfbk-1", "ccccaabb-1", "ppppabcd-2"])
+    path = sd.io.to_xenium_explorer(table, tmp_path / "niches.csv", key="student_niche")
+    assert path.read_text() == "cell_id,group,color\naaaajfbk-1,1,#0A0B0C\nppppabcd-2,0,#FF0000\n"
+    old = make_table([7, 8, 9])  # before XOA 1.3
+    assert sd.io.to_xenium_explorer(old, path, key="student_niche").read_text().splitlines()[1] == "7,1,#0A0B0C"
+
+
+def test_what_is_written_is_read(bundle: Path, tmp_path: Path) -> None:
+    slide = sd.pp.read_xenium(bundle, he_image=False)
+    path = sd.io.to_xenium_explorer(slide, tmp_path / "groups.csv", key="cell_type")
+    again = sd.pp.read_xenium(bundle, he_image=False, cell_groups=path)["table"]
+    pd.testing.assert_series_equal(again.obs["cell_type"], slide["table"].obs["cell_type"])
+    assert list(again.uns["cell_type_colors"]) == list(slide["table"].uns["cell_type_colors"])
+
+
+def test_cells_of_no_xenium_run(make_table: Callable[[list[object]], ad.AnnData], tmp_path: Path) -> None:
+    table = make_table(["aaaajfbk-1", "cell-1", "nucleus 3"])
+    with pytest.raises(
+        ValueError, match=r'2 of 3 cells have other ids in \.obs\["cell_id"\], such as \'cell-1\'.*to_geojson'
+    ) as error:
+        sd.io.to_xenium_explorer(table, tmp_path / "a.csv", key="student_niche")
+    assert "sopa.io.explorer.write" in str(error.value)
+    numbered = make_table([1, 2, 3])
+    write_slide_record(numbered, SlideRecord("svs"))
+    with pytest.raises(ValueError, match="the slide was read from svs"):
+        sd.io.to_xenium_explorer(numbered, tmp_path / "a.csv", key="student_niche")
+    del table.obs["cell_id"]
+    with pytest.raises(ValueError, match=r"3 of 3 cells have other ids in \.obs_names"):
+        sd.io.to_xenium_explorer(table, tmp_path / "a.csv", key="student_niche")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_bad_input(make_table: Callable[[list[object]], ad.AnnData], tmp_path: Path) -> None:
+    table = make_table(["aaaajfbk-1", "aaaajfbk-1", "ppppabcd-2"])
+    with pytest.raises(ValueError, match=r"1 ids .* are there twice: write the slides one by one"):
+        sd.io.to_xenium_explorer(table, tmp_path / "a.csv", key="student_niche")
+    with pytest.raises(ValueError, match=r"takes groups of cells as a \.csv"):
+        sd.io.to_xenium_explorer(table, tmp_path / "a.geojson", key="student_niche")
+    with pytest.raises(KeyError, match=r"key='niche' is not a column"):
+        sd.io.to_xenium_explorer(table, tmp_path / "a.csv", key="niche")
