@@ -16,6 +16,7 @@ import stdistill as sd
 from stdistill._cli import main
 from stdistill._flows import predict
 from stdistill._runs.folder import Run
+from stdistill._runs.prepare import Machine
 from stdistill.models import NicheModel
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 2, "batch_size": 128}
@@ -278,7 +279,7 @@ def test_a_failure_leaves_no_half_figure(student: Path, table: Path, tmp_path: P
     result = run(student, table, "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "no space left on device" in result.output
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.json", ".lock"}
 
 
 # Resolution and weights
@@ -319,6 +320,6 @@ def test_memory_only(cells: ad.AnnData, student: Path, table: Path) -> None:
     """The parts also work without a folder, as those of other runs."""
     model = predict.load_student(student)
     niches = predict.map_niches(
-        Run(None, command="predict", parameters={}), predict.read_table(table, model.card), model
+        Run(None, command="predict", parameters={}), predict.read_table(table, model.card), model, Machine(), None
     )
     np.testing.assert_array_equal(niches.obs[LOGITS].to_numpy(), cells.obs[LOGITS].to_numpy())

@@ -51,6 +51,8 @@ def complete(killed: Path, bundle: Path) -> Path:
 
 def test_goes_on_after_a_kill(complete: Path) -> None:
     assert {path.name for path in complete.iterdir()} == {
+        ".features.lock",
+        ".lock",
         "agreement.csv",
         "cells.h5ad",
         "features",

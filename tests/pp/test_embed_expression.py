@@ -181,9 +181,7 @@ def test_no_stray_files_nor_output(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(tmp_path.iterdir()) == []
     out, err = capfd.readouterr()
     assert out == ""
-    lines = [line for line in err.replace("\r", "\n").splitlines() if line]
-    assert lines
-    assert all(line.startswith(("Training:", "Epoch")) for line in lines), lines
+    assert err == ""
 
 
 @pytest.mark.filterwarnings("error", "ignore:The 'future.infer_string' option")  # anndata's, on pandas 3

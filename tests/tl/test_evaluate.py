@@ -113,7 +113,7 @@ def test_folder(evaluated: Evaluated) -> None:
     cells, out, result = evaluated
     models = {f"{prefix}_k{k}" for prefix in ("teacher", "student", "he_nolan") for k in (2, 3)}
     tables = {"agreement.csv", "composition_jsd.csv", "pathology_probe.csv"}
-    assert {path.name for path in out.iterdir()} == models | tables | {"manifest.json", "steps"}
+    assert {path.name for path in out.iterdir()} == models | tables | {"manifest.json", "steps", ".lock"}
     for name, table in result.tables.items():
         pd.testing.assert_frame_equal(pd.read_csv(out / f"{name}.csv"), table)
     assert sd.models.NicheModel.load(out / "student_k3").card.k == 3
@@ -247,7 +247,7 @@ def test_a_split_of_strings_and_polygons_in_pixels(
     write_record(cells, "read_xenium", um_to_he=um_to_he, he_shape=np.array([4800, 4800]), image_key="he")
     cells.obs["split"] = cells.obs["split"].astype(object)
 
-    def fitted_before(run: object, cells: ad.AnnData, k: int, training: object) -> None:
+    def fitted_before(run: object, cells: ad.AnnData, k: int, *_: object) -> None:
         for method in ("teacher", "student", "he_nolan", "he_leiden"):
             cells.obs[f"{method}_k{k}_niche"] = evaluated.cells.obs[f"{method}_k{k}_niche"]
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from filelock import FileLock, Timeout
-from lightning.pytorch.utilities import rank_zero_only
 
 from stdistill._support.files import describe_changes
 from stdistill._support.locks import hold
+from stdistill._support.ranks import is_first_process
 from stdistill._support.warn import warn
 
 FEATURES = "features.npy"
@@ -124,7 +124,7 @@ def locked_store(folder: Path) -> Iterator[Path]:
 
     Of the processes of one run the first holds it for all.
     """
-    if rank_zero_only.rank:  # type: ignore[attr-defined]
+    if not is_first_process():
         yield folder
         return
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -18,11 +18,11 @@ from typing import Any, Self, TypeVar
 import pandas as pd
 from anndata import AnnData
 from filelock import BaseFileLock
-from lightning.pytorch.utilities import rank_zero_only
 
 from stdistill._runs.results import load_results, save_results
 from stdistill._support.files import describe_changes, replacing
 from stdistill._support.locks import hold
+from stdistill._support.ranks import is_first_process
 from stdistill._support.warn import warn
 
 logger = logging.getLogger("stdistill")
@@ -76,7 +76,7 @@ class Run:
     ) -> None:
         self.kept = None if folder is None else Path(folder)
         """Where finished steps are read from."""
-        self.folder = None if rank_zero_only.rank else self.kept  # type: ignore[attr-defined]
+        self.folder = self.kept if is_first_process() else None
         """Where to write; of several processes of one run the first alone does."""
         self._lock: BaseFileLock | None = None
         new: dict[str, Any] = {

@@ -130,7 +130,10 @@ def test_quiet(data: Neighborhoods, logits: np.ndarray, capfd: pytest.CaptureFix
     assert not recwarn.list
 
 
-def test_one_progress_bar(data: Neighborhoods, logits: np.ndarray, capfd: pytest.CaptureFixture) -> None:
+def test_one_progress_bar(
+    data: Neighborhoods, logits: np.ndarray, capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     train(data, logits, options={"progress_bar": True})
     error = capfd.readouterr().err
     assert "27/27" in error
