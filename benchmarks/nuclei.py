@@ -24,7 +24,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,11 +64,11 @@ def at_diameter(find: Find, field: Field, diameter_px: float) -> Labels:
     return functional.interpolate(labels[None, None].double(), size=field.labels.shape)[0, 0].numpy().astype(int)
 
 
-def estimated(find: Find) -> Segment:
-    """Find at the diameter that the image lets estimate."""
+def estimated(find: Find, network: Find) -> Segment:
+    """Find at the diameter that a network estimates from the image."""
 
     def segment(field: Field) -> Labels:
-        diameter = estimate_diameter_px([field.pixels], find)
+        diameter = estimate_diameter_px([field.pixels], network)
         return np.zeros_like(field.labels) if diameter is None else at_diameter(find, field, diameter)
 
     return segment
@@ -144,9 +144,9 @@ def score_real(data: Path, folds: Path | None) -> None:
         methods: dict[str, Callable[[int], Segment]] = {
             "Otsu, components": lambda _: otsu_components,
             "Otsu, watershed": lambda _: otsu_watershed,
-            "tree": lambda _: estimated(tree),
+            "tree": lambda i, own=own: estimated(tree, own[i]),
             "tree, true diameter": lambda _: known(tree),
-            "unet": lambda i, own=own: estimated(own[i]),
+            "unet": lambda i, own=own: estimated(own[i], own[i]),
             "unet, true diameter": lambda i, own=own: known(own[i]),
         }
         print_scores(title, [fields[i] for i in chosen], methods, by="group")
@@ -165,11 +165,11 @@ def score_simulated(cache: Path) -> None:
 
 def detect(pixels: npt.NDArray[np.uint8], mpp: float, find: Find) -> Nuclei:
     """Find the nuclei of an image that is in memory, tile by tile."""
-
-    def read(top: int, left: int, height: int, width: int) -> npt.NDArray[np.uint8]:
-        return pixels[top : top + height, left : left + width]
-
-    return join_nuclei([nuclei for _, nuclei in tiles.detect_nuclei(read, pixels.shape[:2], mpp, find)])
+    shape = pixels.shape[:2]
+    plan = tiles.plan_tiles(shape, mpp)
+    seen = (tiles.seen_from(tile, shape, mpp) for tile in plan)
+    windows = (pixels[part.top : part.top + part.height, part.left : part.left + part.width] for part in seen)
+    return join_nuclei([nuclei for _, nuclei in tiles.detect_nuclei(plan, windows, shape, mpp, find)])
 
 
 def score_tiles(pixels: npt.NDArray[np.uint8], mpp: float) -> None:
@@ -201,15 +201,20 @@ def time_slide(pixels: npt.NDArray[np.uint8], side: int) -> None:
     """Measure time and memory on a field repeated to a slide."""
     height, width = pixels.shape[:2]
 
-    def read(top: int, left: int, n_rows: int, n_columns: int) -> npt.NDArray[np.uint8]:
-        rows, columns = (np.arange(top, top + n_rows) % height, np.arange(left, left + n_columns) % width)
-        return pixels[rows[:, None], columns]
+    plan = tiles.plan_tiles((side, side), SPEED_MPP)
+
+    def windows() -> Iterator[npt.NDArray[np.uint8]]:
+        for tile in plan:
+            seen = tiles.seen_from(tile, (side, side), SPEED_MPP)
+            rows, columns = np.arange(seen.top, seen.top + seen.height), np.arange(seen.left, seen.left + seen.width)
+            yield pixels[rows[:, None] % height, columns % width]
 
     for name in ("unet", "tree"):
         find = load_method(name)
         load = os.getloadavg()[0]
         wall, cpu = time.perf_counter(), time.process_time()
-        n = sum(len(nuclei) for _, nuclei in tiles.detect_nuclei(read, (side, side), SPEED_MPP, find))
+        found = tiles.detect_nuclei(plan, windows(), (side, side), SPEED_MPP, find)
+        n = sum(len(nuclei) for _, nuclei in found)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(

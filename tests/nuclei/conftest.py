@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import ndimage
 
 HAEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 EOSIN = np.array([0.07, 0.99, 0.11])
@@ -55,6 +56,8 @@ def draw() -> Callable[..., Drawing]:
             near = haematoxylin[rows, columns]
             near[:] = np.maximum(near, amount / (1 + np.exp(np.minimum(56 * outside / diameter, 50))))
             labels[rows, columns][outside < 0] = number
+        chromatin = ndimage.gaussian_filter(rng.normal(size=shape), diameter / 12)
+        haematoxylin *= np.exp(0.15 * chromatin / chromatin.std())  # what is wholly plain is ink, not a nucleus
         density = haematoxylin[..., None] * HAEMATOXYLIN + eosin * EOSIN + rng.normal(0, 0.01, (*shape, 3))
         pixels = np.clip(np.rint(245 * np.exp(-density)), 0, 255).astype(np.uint8)
         return Drawing(pixels, labels, centres)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from stdistill._measures.instances import match_places
 from stdistill._nuclei import tiles as module
 from stdistill._nuclei.methods import METHODS, Find, load_method
 from stdistill._nuclei.nuclei import Nuclei, join_nuclei
-from stdistill._nuclei.tiles import BLOCK_PX, detect_nuclei, plan_tiles
+from stdistill._nuclei.tiles import BLOCK_PX, detect_nuclei, plan_tiles, seen_from
 from stdistill._nuclei.windows import Tile
 
 MPP = 0.5
@@ -25,19 +25,25 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> int:
     return BLOCK_PX
 
 
-def reader(pixels: np.ndarray) -> Callable[[int, int, int, int], np.ndarray]:
-    def read(top: int, left: int, height: int, width: int) -> np.ndarray:
-        assert top >= 0
-        assert left >= 0
-        window = pixels[top : top + height, left : left + width]
-        assert window.shape[:2] == (height, width)
-        return window
+def look(pixels: np.ndarray, tiles: Sequence[Tile], mpp: float) -> Iterator[np.ndarray]:
+    for tile in tiles:
+        seen = seen_from(tile, pixels.shape[:2], mpp)
+        assert seen.top >= 0
+        assert seen.left >= 0
+        window = pixels[seen.top : seen.top + seen.height, seen.left : seen.left + seen.width]
+        assert window.shape[:2] == (seen.height, seen.width)
+        yield window
 
-    return read
+
+def detect_each(
+    pixels: np.ndarray, find: Find, *, mpp: float = MPP, tiles: Sequence[Tile] | None = None
+) -> Iterator[tuple[Tile, Nuclei]]:
+    tiles = plan_tiles(pixels.shape[:2], mpp) if tiles is None else tiles
+    return detect_nuclei(tiles, look(pixels, tiles, mpp), pixels.shape[:2], mpp, find)
 
 
 def detect(pixels: np.ndarray, find: Find, *, mpp: float = MPP) -> Nuclei:
-    return join_nuclei([nuclei for _, nuclei in detect_nuclei(reader(pixels), pixels.shape[:2], mpp, find)])
+    return join_nuclei([nuclei for _, nuclei in detect_each(pixels, find, mpp=mpp)])
 
 
 def test_tiles_cover_the_slide_once(small_tiles: int) -> None:
@@ -116,10 +122,9 @@ def test_slides_may_be_small_black_or_glass(small_tiles: int, shape: tuple[int, 
 def test_tiles_can_be_done_in_parts(field: Any, small_tiles: int) -> None:
     find = load_method("tree")
     plan = plan_tiles(field.pixels.shape[:2], MPP)
-    shape = field.pixels.shape[:2]
-    at_once = list(detect_nuclei(reader(field.pixels), shape, MPP, find))
+    at_once = list(detect_each(field.pixels, find))
     assert [tile for tile, _ in at_once] == plan
-    later = list(detect_nuclei(reader(field.pixels), shape, MPP, find, tiles=plan[7:9]))
+    later = list(detect_each(field.pixels, find, tiles=plan[7:9]))
     assert [tile.number for tile, _ in later] == [7, 8]
     for (_, nuclei), (_, again) in zip(at_once[7:9], later, strict=True):
         np.testing.assert_array_equal(nuclei.centroids, again.centroids)
@@ -130,11 +135,14 @@ def test_few_windows_are_read_ahead(field: Any, small_tiles: int, monkeypatch: p
     monkeypatch.setattr(module, "n_cpus", lambda: 2)
     read = []
 
-    def read_window(*window: int) -> np.ndarray:
-        read.append(window)
-        return reader(field.pixels)(*window)
+    def count(windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for window in windows:
+            read.append(window)
+            yield window
 
-    found = detect_nuclei(read_window, field.pixels.shape[:2], MPP, load_method("tree"))
+    shape = field.pixels.shape[:2]
+    plan = plan_tiles(shape, MPP)
+    found = detect_nuclei(plan, count(look(field.pixels, plan, MPP)), shape, MPP, load_method("tree"))
     next(found)
     assert len(read) == 3
     found.close()

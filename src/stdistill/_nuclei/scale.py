@@ -42,7 +42,7 @@ def estimate_mpp(
     shape
         Height and width of the slide.
     find
-        The method, of :func:`stdistill._nuclei.methods.load_method`.
+        A method whose nuclei have their size at any guess, best the network.
     tissue
         Where tissue is: an image of the whole slide, as coarse as one likes.
 

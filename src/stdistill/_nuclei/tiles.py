@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -15,7 +15,7 @@ from stdistill._nuclei.methods import Find
 from stdistill._nuclei.network import REACH_PX
 from stdistill._nuclei.nuclei import Nuclei, measure_nuclei
 from stdistill._nuclei.scale import typical_diameter_px
-from stdistill._nuclei.windows import Mask, Pixels, ReadWindow, Tile, cut_tiles, tissue_share
+from stdistill._nuclei.windows import Mask, Pixels, Tile, cut_tiles, tissue_share
 from stdistill._support.cpus import n_cpus
 
 BLOCK_PX = REACH_PX
@@ -48,40 +48,47 @@ def plan_tiles(shape: tuple[int, int], mpp: float, *, tissue: Mask | None = None
     return tiles if tissue is None else [tile for tile in tiles if tissue_share(tile, tissue, shape) > 0]
 
 
+def seen_from(tile: Tile, shape: tuple[int, int], mpp: float) -> Tile:
+    """Return what can be seen from a tile: it and a block around it, as far as the slide goes."""
+    block = _block_px(mpp)
+    top, left = max(tile.top - block, 0), max(tile.left - block, 0)
+    bottom, right = min(tile.top + tile.height + block, shape[0]), min(tile.left + tile.width + block, shape[1])
+    return Tile(tile.number, top, left, bottom - top, right - left)
+
+
 def detect_nuclei(
-    read_window: ReadWindow, shape: tuple[int, int], mpp: float, find: Find, *, tiles: Sequence[Tile] | None = None
+    tiles: Sequence[Tile], windows: Iterable[Pixels], shape: tuple[int, int], mpp: float, find: Find
 ) -> Iterator[tuple[Tile, Nuclei]]:
     """Find the nuclei of a slide, tile by tile.
 
-    A nucleus belongs to the tile that its centroid lies in; what a tile needs to see around it is read with it. So
-    tiles give what the whole slide at once would give. As many tiles are worked on side by side as there are CPUs,
-    each by one thread.
+    A nucleus belongs to the tile that its centroid lies in, and a tile comes with what can be seen around it. So tiles
+    give what the whole slide at once would give. As many tiles are worked on side by side as there are CPUs, each by
+    one thread.
 
     Parameters
     ----------
-    read_window
-        Reads a part of the slide. It is called by the thread that iterates, for one tile after the other.
+    tiles
+        Those of :func:`plan_tiles` to work on. Leave out what was done before to go on from there.
+    windows
+        RGB (height, width, 3) of what is :func:`seen_from` each tile, in their order. A window is asked for when there
+        is a thread to work on it.
     shape
         Height and width of the slide.
     mpp
         µm per pixel.
     find
         The method, of :func:`stdistill._nuclei.methods.load_method`.
-    tiles
-        Those of :func:`plan_tiles` to work on; all by default. Leave out what was done before to go on from there.
 
     Yields
     ------
     Each tile with its nuclei, in the order of the tiles.
     """
-    tiles = plan_tiles(shape, mpp) if tiles is None else tiles
     n_workers, n_threads = n_cpus(), torch.get_num_threads()
     coming: deque[tuple[Tile, Future[Nuclei]]] = deque()
     pool = ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        for tile in tiles:
-            seen = _around(tile, shape, mpp)
-            window = read_window(seen.top, seen.left, seen.height, seen.width)
+        for tile, window in zip(tiles, windows, strict=True):
+            seen = seen_from(tile, shape, mpp)
             coming.append((tile, pool.submit(_detect_in, window, seen, tile, mpp, find)))
             if len(coming) > n_workers:
                 finished, nuclei = coming.popleft()
@@ -109,14 +116,6 @@ def _detect_in(window: Pixels, seen: Tile, tile: Tile, mpp: float, find: Find) -
     nuclei = measure_nuclei(labels, density.numpy(), mpp=mpp / zoom).placed(1 / zoom, seen.left, seen.top)
     places = nuclei.centroids - (tile.left, tile.top)
     return nuclei[np.all((places >= 0) & (places < (tile.width, tile.height)), axis=1)]
-
-
-def _around(tile: Tile, shape: tuple[int, int], mpp: float) -> Tile:
-    """Return what can be seen from a tile: it and a block around it, as far as the slide goes."""
-    block = _block_px(mpp)
-    top, left = max(tile.top - block, 0), max(tile.left - block, 0)
-    bottom, right = min(tile.top + tile.height + block, shape[0]), min(tile.left + tile.width + block, shape[1])
-    return Tile(tile.number, top, left, bottom - top, right - left)
 
 
 def _block_px(mpp: float) -> int:
