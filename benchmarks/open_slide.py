@@ -112,7 +112,7 @@ def main() -> None:
         folder = arguments.folder or Path(temporary)
         write_slide(folder / "small.svs", 1024, (256, 256))
         print(f"{arguments.side} × {arguments.side} px; {N_CROPS} crops of {CROP} px")
-        print(f"{'':<24}{'open, s':>9}{'open, MB':>10}{'chunks':>9}{'crops, s':>10}{'crops, MB':>11}")
+        print(f"{'':<26}{'open, s':>9}{'open, MB':>10}{'chunks':>9}{'crops, s':>10}{'crops, MB':>11}")
         for kind, segment in KINDS.items():
             path = folder / f"{kind}.svs"
             if not path.exists():
@@ -121,7 +121,7 @@ def main() -> None:
                 command = [sys.executable, __file__, "--only", reader, str(path)]
                 row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
                 print(
-                    f"{kind + ', ' + reader:<24}{row['open_seconds']:>9.3f}{row['open_mb']:>10.1f}{row['chunks']:>9}"
+                    f"{kind + ', ' + reader:<26}{row['open_seconds']:>9.3f}{row['open_mb']:>10.1f}{row['chunks']:>9}"
                     f"{row['crops_seconds']:>10.2f}{row['crops_mb']:>11.1f}"
                 )
 

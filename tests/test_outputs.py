@@ -67,19 +67,24 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
     }
     assert written <= documented
     optional = {
+        ("split_strips", "coordinate_system"),
         ("slide", "mpp_source"),
         ("slide", "scene"),
         ("slide", "bounds"),
         ("split_strips", "library_key"),
         ("neighborhoods", "library_key"),
+        ("embed_he", "coordinate_system"),
         ("embed_he", "precision"),
         ("embed_he", "stain_normalization"),
         ("embed_expression", "layer"),
         ("embed_expression", "library_key"),
         ("embed_expression", "model"),
+        ("nolan", "crop_um"),
         ("nolan", "library_key"),
         ("distill", "library_key"),
+        ("distill", "patience"),
         ("predict", "library_key"),
+        ("choose_k", "crop_um"),
         ("choose_k", "library_key"),
     }
     assert documented - written == optional

@@ -16,7 +16,7 @@ from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.open import open_slide
 from stdistill._formats.slides.reduced import OVERVIEW_PX
 from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, inside
-from stdistill._slide.glass import stained
+from stdistill._slide.glass import share_on_tissue
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
 from stdistill._support.warn import warn
 
@@ -153,11 +153,8 @@ def _share_on_tissue(image: SlideImage, px: FloatArray) -> float | None:
     if max(image.stored[-1].shape) > LARGE_PX:  # all of a large image would be read for it
         return None
     overview: npt.NDArray[np.uint8] = small[0].compute()
-    scale = np.array(overview.shape[:0:-1]) / image.shape[::-1]
-    tissue = stained(overview)
-    px = px * scale
-    x, y = px[inside(px, (tissue.shape[0], tissue.shape[1]))].astype(np.int64).T
-    share = float(tissue[y, x].mean())
+    height, width = image.shape
+    share = share_on_tissue(overview, px[inside(px, image.shape)] / (width, height))
     if share < MIN_SHARE_ON_TISSUE:
         warn(f"Only {share:.1%} of the cells on the H&E lie on stained tissue: the alignment seems to be off.")
     return share

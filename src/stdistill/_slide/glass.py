@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._slide.affine import FloatArray
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._support.arrays import Mask
 
@@ -48,6 +49,21 @@ def over_glass(
     share = (opacity.astype(np.float32) / 255)[..., None]
     front = rgb if is_multiplied else rgb * share
     return np.clip(front + np.asarray(glass, np.float32) * (1 - share) + 0.5, 0, 255).astype(np.uint8)
+
+
+def share_on_tissue(overview: npt.NDArray[np.uint8], places: FloatArray) -> float:
+    """Return the share of some places (n, 2), as (x, y) from 0 to 1 on the image, that lie on stained pixels.
+
+    Parameters
+    ----------
+    overview
+        The whole image, small: (3, height, width).
+    places
+        On the image, all of them.
+    """
+    tissue = stained(overview)
+    x, y = (places * overview.shape[:0:-1]).astype(np.int64).T
+    return float(tissue[y, x].mean())
 
 
 def stained(overview: npt.NDArray[np.uint8]) -> Mask:

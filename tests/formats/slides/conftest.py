@@ -23,9 +23,13 @@ def draw() -> Callable[..., Pixels]:
         y, x = np.mgrid[:height, :width]
         density = np.zeros((height, width, 3))
         for _ in range(n):
-            top, left, radius = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0.05, 0.15) * (height + width)
+            top, left, radius = (
+                rng.uniform(0, height),
+                rng.uniform(0, width),
+                rng.uniform(0.05, 0.15) * (height + width),
+            )
             stain = rng.uniform([0.2, 0.5, 0.2], [0.7, 1.0, 0.5])
-            density += np.exp(-(((y - top) ** 2 + (x - left) ** 2) / radius**2) ** 2)[..., None] * stain
+            density += np.exp(-((((y - top) ** 2 + (x - left) ** 2) / radius**2) ** 2))[..., None] * stain
         return np.rint(GLASS * np.exp(-density)).astype(np.uint8)
 
     return draw

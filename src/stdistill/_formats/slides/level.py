@@ -41,8 +41,7 @@ class Level(ABC):
                 bounds += [wanted, wanted + 1]
                 inside.append(0)
             else:
-                ends = (wanted[0], wanted[-1]) if wanted else (0, -1)
-                bounds += [min(ends), max(ends) + 1]
+                bounds += [min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1] if wanted else [0, 0]
                 inside.append(slice(None, None, wanted.step))
         return np.moveaxis(self.read(*bounds), -1, 0)[(channels, *inside)]
 

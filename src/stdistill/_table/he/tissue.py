@@ -67,7 +67,8 @@ def find_tissue_on(sdata: SpatialData, image_key: str, levels: list[SlideLevel],
     import shapely
 
     shapes = sdata.shapes[tissue_key]
-    matrix = map_to_pixels(shapes, sdata.images[image_key], names=(tissue_key, image_key))
+    maps = map_to_pixels(shapes, sdata.images[image_key], None, names=(tissue_key, image_key))
+    matrix = next(iter(maps.values()))
     outlines = shapely.make_valid(
         shapely.transform(shapes.geometry.to_numpy(), lambda points: apply_affine(matrix, points))
     )

@@ -145,7 +145,7 @@ def test_levels_of_an_svs(write_svs: Callable, draw: Callable, halve: Callable) 
 def test_four_fluorescence_channels(write_ome: Callable, draw: Callable) -> None:
     pixels = draw(300, 200)
     planes = np.ascontiguousarray(np.concatenate([pixels, pixels[..., :1]], axis=-1).transpose(2, 0, 1))
-    with pytest.raises(ValueError, match="has 4 channels; an H&E has three .* immunofluorescence"):
+    with pytest.raises(ValueError, match=r"has 4 channels; an H&E has three .* immunofluorescence"):
         open_slide(write_ome([[planes]], axes="CYX", photometric="minisblack"))
 
 
@@ -179,9 +179,7 @@ def test_a_large_image_without_pyramid_and_tiles(
 
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
-def test_orientation_tags(
-    write: Callable, draw: Callable, recwarn: pytest.WarningsRecorder, orientation: int
-) -> None:
+def test_orientation_tags(write: Callable, draw: Callable, recwarn: pytest.WarningsRecorder, orientation: int) -> None:
     pixels = draw(200, 300)
     read = rgb(open_slide(write([pixels], extratags=[(274, 3, 1, orientation, True)])).levels[0])
     np.testing.assert_array_equal(read, pixels)  # as it is stored

@@ -106,17 +106,21 @@ class TiffLevel(Level):
 
 def _decode(plane: Plane, numbers: list[int]) -> Iterator[Segment]:
     page = plane.page
-    wanted = [plane.first_segment + number for number in numbers]
-    offsets, lengths = ([values[number] for number in wanted] for values in (page.dataoffsets, page.databytecounts))
+    wanted, offsets, lengths = [], [], []
+    for number in numbers:
+        at = plane.first_segment + number
+        if page.dataoffsets[at] > 0 and page.databytecounts[at] > 0:
+            wanted.append(at)
+            offsets.append(page.dataoffsets[at])
+            lengths.append(page.databytecounts[at])
+        else:  # tifffile would take what lies on either side of it for adjacent
+            yield number, None
     keyframe = page.keyframe
     handle = page.parent.filehandle
     for data, number in handle.read_segments(offsets, lengths, wanted, lock=handle.lock):
-        if data is None:
-            yield number - plane.first_segment, None
-            continue
         try:
             samples, *_ = keyframe.decode(data, number, jpegtables=page.jpegtables, jpegheader=keyframe.jpegheader)
-        except Exception as error:  # noqa: BLE001: of any decoder
+        except Exception as error:  # of any decoder
             msg = damaged(Path(handle.path), f"its tile {number} cannot be decoded: {error}")
             raise ValueError(msg) from error
         yield number - plane.first_segment, samples[0]

@@ -98,7 +98,8 @@ def describe_scene(scene: Scene) -> str:
 
 def _is_associated(scene: Scene, tiff: tifffile.TiffFile) -> bool:
     page = tiff.series[scene.series].keyframe
-    return bool(ASSOCIATED.search(scene.name)) or page.is_reduced or page.is_mask
+    names = scene.name, page.description.strip()  # that of OME-XML, and that of plain pages
+    return any(map(ASSOCIATED.search, names)) or page.is_reduced or page.is_mask
 
 
 def _is_copy(scene: Scene, slide: Scene) -> bool:

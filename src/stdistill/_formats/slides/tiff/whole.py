@@ -22,7 +22,7 @@ def check_whole(tiff: tifffile.TiffFile, path: Path) -> None:
     _check_chain(tiff, path)
     try:
         n_images = len(tiff.series)
-    except Exception as error:  # noqa: BLE001: of a damaged file, any
+    except Exception as error:  # of a damaged file, any
         raise ValueError(damaged(path, error)) from error
     if not n_images:
         missing = _missing_files(tiff, path)
