@@ -68,6 +68,15 @@ def test_her2st_niches(shared_data: Path) -> None:
         assert method in means
 
 
+def test_nuclei(shared_data: Path) -> None:
+    output = run("nuclei.py", "--quick", "--data", str(shared_data))
+    lines = output.splitlines()
+    purple = {line[:30].strip(): float(line.split()[-3].strip("/")) for line in lines if line.count("/") == 3}
+    assert purple["unet"] > purple["tree"] > purple["Otsu, watershed"]
+    assert output.count("F1 1.0000") == 2  # tiles against whole
+    assert "training repeats to the same bits: True" in output
+
+
 def test_measures() -> None:
     lines = run("measures.py", "--quick").splitlines()
     rows = {line[:20].strip(): line[20:].split() for line in lines[2:6]}

@@ -24,6 +24,12 @@ TEACHER = "teacher"
 STUDENT = "student"
 
 TABLE = "table"
+TISSUE = "tissue"
+"""``.shapes``: outlines of the tissue."""
+NUCLEI = "nuclei"
+"""``.shapes``: outlines of the nuclei, in µm."""
+INSTANCE = "instance_id"
+"""``.obs``: which outline a row of a table of nuclei is of."""
 HE_IMAGE = "he"
 CELL_TYPE = "cell_type"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stdistill.pp._attach_slide import attach_slide
+from stdistill.pp._detect_nuclei import detect_nuclei
 from stdistill.pp._embed_expression import embed_expression
 from stdistill.pp._embed_he import embed_he
 from stdistill.pp._neighborhoods import neighborhoods
@@ -12,6 +13,7 @@ from stdistill.pp._split_strips import split_strips
 
 __all__ = [
     "attach_slide",
+    "detect_nuclei",
     "embed_expression",
     "embed_he",
     "neighborhoods",

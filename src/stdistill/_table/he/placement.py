@@ -119,9 +119,9 @@ def he_frames(
         cells = np.flatnonzero(table.obs[region_key].astype(object).to_numpy() == region)
         if not len(cells):  # all of them were filtered out
             continue
-        image = _get_image(data, key)
+        image = get_image(data, key)
         element = _get_element(data, region)
-        native_to_px = _to_pixels(element, image, coordinate_system, names=(region, key))
+        native_to_px = map_to_pixels(element, image, coordinate_system, names=(region, key))
         instances = table.obs[instance_key].to_numpy()[cells]
         um_to_native = _um_to_native(element, instances, centers[cells], region)
         element_to_px = _the_only_map(native_to_px, um_to_native, centers[cells], names=(region, key))
@@ -217,7 +217,7 @@ def _image_of(region: str, image_keys: Mapping[str, str]) -> str:
     return image_keys[region]
 
 
-def _get_image(sdata: SpatialData, key: str) -> Any:
+def get_image(sdata: SpatialData, key: str) -> Any:
     hint = "Read one with sd.pp.read_xenium(..., he_image=...), or name yours with image_key=."
     check_key(key, sdata.images, "an image of the SpatialData", argument="image_key", hint=hint)
     return sdata.images[key]
@@ -233,7 +233,7 @@ def _get_element(sdata: SpatialData, region: str) -> Any:
     return elements[region]
 
 
-def _to_pixels(
+def map_to_pixels(
     element: Any, image: Any, coordinate_system: str | None, *, names: tuple[str, str]
 ) -> dict[str, FloatArray]:
     """Affine maps of an element's own coordinates to the image's own pixels, by the systems that they share."""

@@ -1,0 +1,1 @@
+"""Nuclei in H&E: found on arrays of pixels, by the shipped network or without weights."""
