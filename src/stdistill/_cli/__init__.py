@@ -15,6 +15,7 @@ COMMANDS = (
     "evaluate",
     "predict",
     "slide",
+    "nuclei",
     "encoders",
     "doctor",
 )

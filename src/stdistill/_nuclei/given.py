@@ -42,19 +42,14 @@ class Fit:
     def faults(self) -> list[str]:
         """Say what speaks against it; nothing when nothing does."""
         low, high = DIAMETERS_UM
-        return [
-            text
-            for is_wrong, text in (
-                (self.on_image < ON_IMAGE, f"{self.on_image:.0%} of them lie on the image"),
-                (
-                    self.on_image >= ON_IMAGE and self.on_tissue < ON_TISSUE,
-                    f"{self.on_tissue:.0%} of them lie on tissue",
-                ),
-                (not low <= self.diameter_um <= high, f"their median diameter is {self.diameter_um:.3g} µm"),
-                (self.spacing_um < CLOSEST_UM, f"they lie {self.spacing_um:.3g} µm apart (median)"),
-            )
-            if is_wrong and "nan" not in text
-        ]
+        is_there = self.on_image >= ON_IMAGE
+        faults = {  # comparisons with what is not known are false
+            f"{self.on_image:.0%} of them lie on the image": not is_there,
+            f"{self.on_tissue:.0%} of them lie on tissue": is_there and self.on_tissue < ON_TISSUE,
+            f"their median diameter is {self.diameter_um:.3g} µm": self.diameter_um < low or self.diameter_um > high,
+            f"they lie {self.spacing_um:.3g} µm apart (median)": self.spacing_um < CLOSEST_UM,
+        }
+        return [text for text, is_wrong in faults.items() if is_wrong]
 
 
 def fit_of(centers: Floats, diameter: float, mpp: float, shape: tuple[int, int], tissue: Mask) -> Fit:

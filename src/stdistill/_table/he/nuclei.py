@@ -59,7 +59,9 @@ def find_place(sdata: SpatialData, image_key: str) -> SlideRecord | None:
     image = get_image(sdata, image_key)
     shape = image_shape(image)
     known = [record for each in (sdata, *sdata.tables.values()) if (record := read_slide_record(each)) is not None]
-    record = next((one for one in known if (one.image_key, one.shape) == (image_key, shape)), None)
+    # What an earlier call assumed of an image is not known.
+    stated = [one for one in known if one.source != IMAGE]
+    record = next((one for one in stated if (one.image_key, one.shape) == (image_key, shape)), None)
     systems = get_transformation(image, get_all=True)
     if UM in systems:
         matrix = np.linalg.inv(systems[UM].to_affine_matrix(input_axes=("x", "y"), output_axes=("x", "y")))
@@ -104,6 +106,7 @@ def write_nuclei(
     sdata: SpatialData,
     nuclei: NucleusTable,
     place: SlideRecord,
+    /,
     *,
     shapes_key: str,
     table_key: str,

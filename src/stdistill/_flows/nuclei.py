@@ -1,0 +1,77 @@
+"""The nuclei of a slide, from its file to SpatialData and GeoJSON."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from stdistill import pp
+from stdistill._formats.qupath import Block, write_objects
+from stdistill._runs.folder import Run
+from stdistill._support.files import replacing_folder
+from stdistill._table import schema
+from stdistill._table.he.outlines import cell_outlines
+from stdistill._table.he.slide_record import read_slide_record
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+ZARR, GEOJSON, TILES = "nuclei.zarr", "nuclei.geojson.gz", "tiles"
+MEASURES = ("area_um2", "eccentricity", "solidity", "haematoxylin")
+BLOCK = 20_000
+"""Nuclei that are in memory as text at once."""
+
+
+def nuclei_of_slide(run: Run, slide: SpatialData, **options: Any) -> SpatialData:
+    """Find the nuclei of a slide, or take given ones, and write them to the folder of a run.
+
+    Parameters
+    ----------
+    run
+        The run, which has a folder.
+    slide
+        The slide, as `stdistill.pp.read_slide` returns it; it gets the nuclei.
+    options
+        Of `stdistill.pp.detect_nuclei`.
+    """
+    record = read_slide_record(slide)
+    if record is not None:
+        run.check_input({"image": record.digest})
+    folder = Path(str(run.kept))
+    store = None if options.get("nuclei") is not None else folder / TILES
+    run.step(schema.NUCLEI, lambda: pp.detect_nuclei(slide, store=store, **options))
+    if run.folder is not None:
+        run.step(ZARR, lambda: _write_zarr(slide, folder / ZARR))
+        run.step(GEOJSON, lambda: _write_geojson(slide, folder / GEOJSON))
+    return slide
+
+
+def _write_zarr(slide: SpatialData, path: Path) -> None:
+    """Write all but the image, which is where it was."""
+    from spatialdata import SpatialData
+
+    with replacing_folder(path) as new, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="zarr v3 autosharding")  # for the writers of spatialdata
+        new.rmdir()  # it is made by what follows
+        SpatialData(shapes=slide.shapes, tables=slide.tables, attrs=slide.attrs).write(new)
+
+
+def _write_geojson(slide: SpatialData, path: Path) -> None:
+    """Write the nuclei as QuPath's detections, whose pixels count from the corner of the slide's bounds."""
+    write_objects(path, _blocks(slide), [], "detection")
+
+
+def _blocks(slide: SpatialData) -> Iterator[Block]:
+    table = slide.tables[schema.TABLE]
+    record = read_slide_record(table)
+    corner = np.array((0, 0) if record is None or record.bounds is None else record.bounds[:2])
+    outlines = cell_outlines(slide, image_key=schema.HE_IMAGE, table_key=schema.TABLE)
+    for rows, polygons in outlines.blocks(BLOCK):
+        measures = {name: table.obs[name].to_numpy(np.float64)[rows] for name in MEASURES}
+        moved = shapely.transform(polygons, lambda points: points - corner)
+        yield Block(moved, np.full(len(rows), -1), None, measures)
