@@ -112,7 +112,7 @@ class Cells:
             self.sampler.set_epoch(self.sampler.epoch + 1)
             self.epoch = iter(self.sampler)
             request = next(self.epoch)
-        return request.cells
+        return request.rows
 
     def run(self) -> np.ndarray:
         """Return cells that follow each other along the Morton curve."""

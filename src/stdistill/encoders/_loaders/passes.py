@@ -1,6 +1,8 @@
-"""Networks of timm in fewer passes over memory, which on a GPU take as long as half of the products."""
+"""Networks of timm in fewer passes over memory, on which a GPU spends much of its time beside the products."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from timm.layers import GluMlp  # type: ignore[attr-defined]
@@ -9,17 +11,15 @@ from torch.nn import functional
 
 
 class SwiGLU(GluMlp):
-    """timm's ``SwiGLUPacked``, with a product for each half of the packed weights.
+    """timm's ``SwiGLUPacked``, with a product for each half of the packed weights; to be built with ``nn.SiLU``.
 
     The halves of a single product are not contiguous, and what follows is slow on them.
     """
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **{**kwargs, "act_layer": nn.SiLU, "gate_last": False})
-
     def forward(self, x: Tensor) -> Tensor:
         """Return fc2(silu(x w₁ + b₁) · (x w₂ + b₂))."""
-        halves = zip(self.fc1.weight.chunk(2), self.fc1.bias.chunk(2), strict=True)
+        packed: Any = self.fc1
+        halves = zip(packed.weight.chunk(2), packed.bias.chunk(2), strict=True)
         gate, value = (functional.linear(x, weight, bias) for weight, bias in halves)
         mixed: Tensor = self.fc2(self.act(gate) * value)
         return mixed
@@ -28,7 +28,8 @@ class SwiGLU(GluMlp):
 @torch.no_grad()
 def fold_scales(network: nn.Module) -> None:
     """Let the last layer of each branch of a vision transformer give what its ``LayerScale`` made of it."""
-    for block in getattr(network, "blocks", ()):
+    blocks: Any = getattr(network, "blocks", ())
+    for block in blocks:
         for name, layer in (("ls1", block.attn.proj), ("ls2", block.mlp.fc2)):
             scale = getattr(block, name)
             if not isinstance(scale, nn.Identity):

@@ -176,5 +176,5 @@ class _Layer(nn.Module):
 
 def _sequences(tokens: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Cut tokens (n, d) into blocks of sequences (m, t, d)."""
-    parts = tokens.split([m * t for m, t in shapes])
+    parts = torch.split(tokens, [m * t for m, t in shapes])
     return [part.view(m, t, -1) for part, (m, t) in zip(parts, shapes, strict=True)]
