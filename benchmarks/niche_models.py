@@ -63,10 +63,11 @@ class Plain:
         """Logits of the same network, all tokens through all layers."""
         tokens = network.project(network.standardize(features)) + network.position(offsets)
         tokens = torch.cat([network.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
-        attended = functional.pad(mask, (1, 0), value=True)[:, None, None, :]
+        attended = functional.pad(mask, (1, 0), value=True)
+        n_centers, tokens = len(tokens), tokens.flatten(0, 1)
         for layer in network.layers:
-            tokens = layer(tokens, attended)
-        return network.head(network.norm(tokens)[:, 0])
+            tokens = layer(tokens, [attended])
+        return network.head(network.norm(tokens).unflatten(0, (n_centers, -1))[:, 0])
 
 
 def in_turns(ways: dict[str, Callable[[], int]], seconds: float) -> dict[str, float]:

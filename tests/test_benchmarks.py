@@ -51,6 +51,14 @@ def test_read_crops(shared_data: Path) -> None:
     assert speed["windows, crops cut"] > 10 * speed["ImageTilesDataset"]
 
 
+def test_gpu(shared_data: Path) -> None:
+    image = shared_data / "he_small_images" / "CMU-1-Small-Region.svs"
+    lines = run("gpu.py", "--quick", "--image", str(image)).splitlines()
+    rates = {line[:52].strip(): float(line[52:62].replace(",", "")) for line in lines if line[62:64] == "/s"}
+    assert set(rates) >= {"network alone, batches of 4", "read, cut, encoded, stored", "prediction, 512 at once"}
+    assert rates["reading alone"] > rates["read, cut, encoded, stored"]
+
+
 def test_simulate() -> None:
     assert "seconds" in run("simulate.py", "--n-cells", "500")
 

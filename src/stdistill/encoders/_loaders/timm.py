@@ -33,10 +33,12 @@ def load(
     class_and_mean: bool = False,
 ) -> nn.Module:
     """Build an encoder of the catalogue with weights from the hub, a local file or folder, or random ones."""
+    from stdistill.encoders._loaders.passes import fold_scales
     from stdistill.encoders._loaders.pooling import ClassAndMean
 
     build = partial(build_network, architecture, arguments, swiglu=swiglu)
     network = _seeded(build) if source == RANDOM else load_into(build, fetch(name, source, revision), name=name)
+    fold_scales(network)
     if class_and_mean:
         network = ClassAndMean(network, int(network.num_prefix_tokens))  # type: ignore[arg-type]
     return network.eval().requires_grad_(False)
@@ -45,10 +47,11 @@ def load(
 def build_network(architecture: str, arguments: Mapping[str, Any], *, swiglu: bool = False) -> nn.Module:
     """Build a network of timm without weights and without a classifier."""
     import timm
-    from timm.layers import SwiGLUPacked  # type: ignore[attr-defined]
     from torch import nn
 
-    layers: dict[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU} if swiglu else {}
+    from stdistill.encoders._loaders.passes import SwiGLU
+
+    layers: dict[str, Any] = {"mlp_layer": SwiGLU, "act_layer": nn.SiLU} if swiglu else {}
     return timm.create_model(architecture, pretrained=False, num_classes=0, **layers, **arguments)
 
 

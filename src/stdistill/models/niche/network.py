@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -88,21 +90,26 @@ class NicheNetwork(nn.Module):
     def embed(self, batch: TokenBatch) -> Tensor:
         """Return what the class token has read: (n_centers, width), in the order of ``batch.centers``."""
         cells = self.project(self.standardize(batch.features))
-        read = torch.cat([self._read(cells, block) for block in batch.blocks])
+        # Block by block tokens stay in a CPU's cache; other devices take fewer and larger steps.
+        groups = [(block,) for block in batch.blocks] if cells.device.type == "cpu" else [batch.blocks]
+        read = torch.cat([self._read(cells, group) for group in groups])
         where = torch.cat([block.where for block in batch.blocks])
         return read[where.argsort()]
 
-    def _read(self, cells: Tensor, block: TokenBlock) -> Tensor:
+    def _read(self, cells: Tensor, blocks: Sequence[TokenBlock]) -> Tensor:
+        """Read the centres of some blocks, whose tokens follow each other but for attention."""
         # As a look-up table: its gradient is a fast, deterministic sum, unlike that of indexing.
-        tokens = functional.embedding(block.rows, cells) + self.position(block.offsets)
-        first = self.class_token.expand(len(tokens), 1, -1)
-        tokens = torch.cat([first, self.dropout(tokens)], dim=1)
-        attended = functional.pad(block.mask, (1, 0), value=True)[:, None, None, :]
+        tokens = functional.embedding(torch.cat([block.rows.flatten() for block in blocks]), cells)
+        tokens = self.dropout(tokens + self.position(torch.cat([block.offsets.flatten(0, 1) for block in blocks])))
+        parts = _sequences(tokens, [(len(block.mask), block.mask.shape[1]) for block in blocks])
+        sequences = [torch.cat([self.class_token.expand(len(part), 1, -1), part], dim=1) for part in parts]
+        tokens = torch.cat([sequence.flatten(0, 1) for sequence in sequences])
+        attended = [functional.pad(block.mask, (1, 0), value=True) for block in blocks]
         for layer in self.layers[:-1]:
             tokens = layer(tokens, attended)
         # Nobody reads the other tokens of the last layer.
-        read: Tensor = self.norm(self.layers[-1](tokens, attended, n_queries=1))
-        return read.squeeze(1)
+        read: Tensor = self.norm(self.layers[-1](tokens, attended, only_first=True))
+        return read
 
 
 class PrototypeHead(nn.Module):
@@ -147,15 +154,41 @@ class _Layer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, attended: Tensor, n_queries: int | None = None) -> Tensor:
-        """Update the first `n_queries` tokens, by default all, from all that are attended."""
+    def forward(self, tokens: Tensor, attended: Sequence[Tensor], *, only_first: bool = False) -> Tensor:
+        """Update tokens from all that are attended.
+
+        Parameters
+        ----------
+        tokens
+            (n, width): the sequences of all blocks, one after the other.
+        attended
+            (m, t) of each block of m sequences of t tokens, true where a token may be read.
+        only_first
+            Update and return only the first token of each sequence.
+        """
+        shapes = [(len(mask), mask.shape[1]) for mask in attended]
         normed = self.norm_attention(tokens)
-        query = self._heads(self.query(normed[:, :n_queries]))
-        key, value = (self._heads(part) for part in self.key_value(normed).chunk(2, dim=-1))
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=attended)
-        tokens = tokens[:, :n_queries] + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        keys_values = _sequences(self.key_value(normed), shapes)
+        if only_first:
+            tokens, normed = (torch.cat([one[:, 0] for one in _sequences(x, shapes)]) for x in (tokens, normed))
+            shapes = [(m, 1) for m, _ in shapes]
+        queries = _sequences(self.query(normed), shapes)
+        mixed = torch.cat([self._attend(*parts) for parts in zip(queries, keys_values, attended, strict=True)])
+        tokens = tokens + self.dropout(self.out(mixed))
         updated: Tensor = tokens + self.dropout(self.mlp(self.norm_mlp(tokens)))
         return updated
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
+    def _attend(self, query: Tensor, key_value: Tensor, attended: Tensor) -> Tensor:
+        """Mix what the queries of a block (m, t, width) read in their sequences: (m · t, width)."""
+        query, key, value = (
+            part.view(*part.shape[:2], self.n_heads, -1).transpose(1, 2)
+            for part in (query, *key_value.chunk(2, dim=-1))
+        )
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=attended[:, None, None, :])
+        return mixed.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def _sequences(tokens: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """Cut tokens (n, d) into blocks of sequences (m, t, d)."""
+    parts = torch.split(tokens, [m * t for m, t in shapes])
+    return [part.view(m, t, -1) for part, (m, t) in zip(parts, shapes, strict=True)]
