@@ -61,7 +61,7 @@ class Plain:
     @staticmethod
     def logits(network: NicheNetwork, features: Tensor, offsets: Tensor, mask: Tensor) -> Tensor:
         """Logits of the same network, all tokens through all layers."""
-        tokens = network.project((features.float() - network.mean) / network.std) + network.position(offsets)
+        tokens = network.project(network.standardize(features)) + network.position(offsets)
         tokens = torch.cat([network.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
         attended = functional.pad(mask, (1, 0), value=True)[:, None, None, :]
         for layer in network.layers:

@@ -40,9 +40,9 @@ import tifffile
 import torch
 
 from stdistill._features.embedder import BATCH_SIZE_CPU
-from stdistill._formats.tiff import read_slide_image
+from stdistill._formats.slides.open import open_slide
 from stdistill._slide.crops import CropCutter
-from stdistill._slide.plan import CropPlan, chunks_under, plan_crops
+from stdistill._slide.plan import CropPlan, plan_crops
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._slide.windows import read_windows
 
@@ -114,13 +114,24 @@ def decode_tiles(path: Path, plan: CropPlan) -> None:
     with tifffile.TiffFile(path) as tiff, ThreadPoolExecutor(os.cpu_count()) as threads:
         page = tiff.series[0].levels[0].keyframe
         n_columns = -(-page.imagewidth // page.tilewidth)
-        chunks = {chunk for window in plan.windows for chunk in chunks_under(window, plan.level)}
-        numbers = sorted(row * n_columns + column for row, column in chunks)
+        numbers = sorted(
+            {
+                row * n_columns + column
+                for window in plan.windows
+                for row in _tiles(window.top, window.height, page.imagelength)
+                for column in _tiles(window.left, window.width, page.imagewidth)
+            }
+        )
         segments = tiff.filehandle.read_segments(
             [page.dataoffsets[n] for n in numbers], [page.databytecounts[n] for n in numbers], numbers
         )
         for future in [threads.submit(page.decode, data, number) for data, number in segments]:
             future.result()
+
+
+def _tiles(start: int, length: int, n: int) -> range:
+    """Numbers of the tiles under an interval, along one direction of a slide of n pixels."""
+    return range(max(start, 0) // TILE, (min(start + length, n) - 1) // TILE + 1)
 
 
 def loop_over_cells(library: str, path: Path, origins: npt.NDArray[np.int64]) -> None:
@@ -209,7 +220,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.ome.tif"
         write_slide(path, side, tifffile.imread(arguments.image, key=0))
-        level = SlideLevel(read_slide_image(path).levels[0], np.ones(2))
+        level = SlideLevel(open_slide(path).levels[0], np.ones(2))
         origins = np.random.default_rng(0).integers(0, side - CROP, (n_cells, 2))
         plan = plan_crops(level, np.arange(n_cells), origins, CROP)
         ways = [

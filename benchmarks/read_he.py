@@ -49,14 +49,14 @@ def write_slide(path: Path, side: int) -> None:
 def run(reader: str, path: Path, n_windows: int) -> dict[str, Any]:
     """Open the slide and read windows."""
     if reader == "stdistill":
-        from stdistill._formats.tiff import read_slide_image
+        from stdistill._formats.slides.open import open_slide
     else:
         from spatialdata_io import xenium_aligned_image
         from xarray import DataTree
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     if reader == "stdistill":
-        pixels = read_slide_image(path).levels[0]
+        pixels = open_slide(path).levels[0]
     else:
         image = xenium_aligned_image(path, None)
         pixels = (next(iter(image["scale0"].values())) if isinstance(image, DataTree) else image).data

@@ -29,6 +29,16 @@ def test_read_he() -> None:
     assert float(ours[3]) < float(theirs[3])
 
 
+def test_open_slide() -> None:
+    lines = run("open_slide.py", "--side", "16384").splitlines()
+    rows = {line[:26].strip(): [float(word) for word in line[26:].split()] for line in lines[2:]}
+    for kind in ("squares", "strips"):
+        seconds, mb, n_chunks, *_ = rows[f"{kind}, stdistill"]
+        assert seconds < 1
+        assert mb < 100
+        assert n_chunks == 256
+
+
 def test_read_crops(shared_data: Path) -> None:
     image = shared_data / "he_small_images" / "CMU-1-Small-Region.svs"
     lines = run("read_crops.py", "--quick", "--image", str(image)).splitlines()

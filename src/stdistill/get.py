@@ -12,8 +12,9 @@ import pandas as pd
 from stdistill._slide.plan import CROP_PX
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_table
-from stdistill._table.he.placement import cell_pixels, he_frames
+from stdistill._table.checks import find_rows, get_centers, get_table
+from stdistill._table.he.placement import cell_pixels, he_frames, locate
+from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.niches import logit_prefixes, niche_names, read_logits
 from stdistill._table.records import read_record
 
@@ -28,6 +29,7 @@ def he_pixels(
     data: AnnData | SpatialData,
     *,
     image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
     table_key: str = schema.TABLE,
 ) -> pd.DataFrame:
     """Where the cells lie on the H&E, in pixels of its full resolution.
@@ -39,6 +41,8 @@ def he_pixels(
         circles, polygons or labels, and several regions.
     image_key
         Name of the H&E, or a mapping of each region that the table annotates to its image.
+    coordinate_system
+        The one in which cells and H&E are aligned, where they share several that disagree.
     table_key
         Name of the table of a SpatialData.
 
@@ -50,10 +54,10 @@ def he_pixels(
     Raises
     ------
     KeyError
-        When the table, the image or the annotated element is not there.
+        When the table, the image, the annotated element or the coordinate system is not there.
     ValueError
-        When image and cells share no coordinate system, the image is stretched relative to the cells, or the centres do
-        not follow the annotated element.
+        When image and cells share no coordinate system, or several that disagree, the image is stretched relative to
+        the cells, or the centres do not follow the annotated element.
 
     Examples
     --------
@@ -62,7 +66,7 @@ def he_pixels(
     >>> sd.get.he_pixels(sdata).columns.tolist()
     ['x', 'y', 'image_key', 'mpp', 'on_image']
     """
-    return cell_pixels(data, image_key=image_key, table_key=table_key)
+    return cell_pixels(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
 
 
 def logits(data: AnnData | SpatialData, key: str, *, table_key: str = schema.TABLE) -> pd.DataFrame:
@@ -118,6 +122,7 @@ def he_crops(
     crop_px: int | None = None,
     mpp: float | None = None,
     image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
     table_key: str = schema.TABLE,
 ) -> npt.NDArray[np.uint8]:
     """Crops of the H&E around some cells, as :func:`stdistill.pp.embed_he` cuts them.
@@ -135,6 +140,8 @@ def he_crops(
         ``.obsm[use_rep]``, else 224 pixels of the image's own resolution.
     image_key
         Name of the H&E, or a mapping of each region that the table annotates to its image.
+    coordinate_system
+        The one in which cells and H&E are aligned, where they share several that disagree.
     table_key
         Name of the table.
 
@@ -148,7 +155,7 @@ def he_crops(
     KeyError
         When the table, the image, a cell or `use_rep`, unless it is the default, is not there.
     ValueError
-        When a cell lies off the image.
+        When a cell lies off the image, or it is not known where the cells lie, as of :func:`stdistill.get.he_pixels`.
 
     Examples
     --------
@@ -162,13 +169,10 @@ def he_crops(
     table = get_table(data, table_key)
     if use_rep != schema.HE_FEATURES:
         check_key(use_rep, table.obsm.keys(), "features in .obsm", argument="use_rep")
-    rows = table.obs_names.get_indexer(pd.Index(cells))
-    if (rows < 0).any():
-        missing = [str(cell) for cell, row in zip(cells, rows, strict=True) if row < 0]
-        known = ", ".join(map(repr, table.obs_names[:3]))
-        msg = f"{len(missing)} of the cells are not in the table, such as {missing[0]!r}; its cells are {known}, …"
-        raise KeyError(msg)
-    on_image = he_pixels(data, image_key=image_key, table_key=table_key)["on_image"].to_numpy()[rows]
+    rows = find_rows(table, cells)
+    frames = he_frames(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
+    check_placement(data, frames, table_key)
+    on_image = locate(frames, get_centers(table))["on_image"].to_numpy()[rows]
     if not on_image.all():
         msg = (
             f"{(~on_image).sum()} of the cells lie off the image, such as {table.obs_names[rows][~on_image][0]!r}; "
@@ -180,5 +184,4 @@ def he_crops(
         crop_px = int(record.get("crop_px", CROP_PX))
     if mpp is None and not record.get("native", True):
         mpp = float(record["mpp"])
-    frames = he_frames(data, image_key=image_key, table_key=table_key)
     return read_crops(data, frames, get_centers(table), rows, crop_px, mpp)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
 import stdistill as sd
 from stdistill._cli import main
+from stdistill.encoders import _registry
 
 
 def run(*arguments: str) -> Any:
@@ -82,10 +85,40 @@ def test_hub_grants(attempts: list[Any], monkeypatch: pytest.MonkeyPatch) -> Non
     assert "downloaded when they are first used" in result.output
 
 
-def test_code_from_a_hub_is_an_error(attempts: list[Any]) -> None:
+def test_access_to_an_encoder_with_code_of_its_own(attempts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether its weights can be had is asked; its code is neither fetched nor run."""
+    from stdistill.encoders import _access
+
+    monkeypatch.setattr(_access, "_ask_hub", lambda *_: "c0ffee")
     result = run("hibou-b")
+    assert result.exit_code == 0, result.output
+    assert "c0ffee" in result.output
+    assert attempts == []
+
+
+def test_a_run_with_code_from_a_hub(
+    attempts: list[Any], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wants to be allowed; then it gets as far as the weights."""
+    monkeypatch.setattr(_registry, "_own", {})
+    command = ["run", str(bundle), "--out", str(tmp_path / "run"), "--k", "3", "--encoder", "hibou-b"]
+    result = CliRunner().invoke(main, command)
     assert result.exit_code == 1
-    assert "trust_remote_code=True" in result.output
+    assert "--trust-remote-code" in result.output
+    assert attempts == []
+    result = CliRunner().invoke(main, [*command, "--trust-remote-code"])
+    assert result.exit_code == 1
+    assert "--trust-remote-code" not in result.output
+    assert "The weights of 'hibou-b' cannot be had" in result.output
+    assert attempts
+
+
+@pytest.mark.parametrize("command", ["run", "evaluate", "predict"])
+def test_who_may_run_code(command: str) -> None:
+    """Where an encoder is computed."""
+    found = main.get_command(click.Context(main), command)
+    options = [each for each in found.params if "--trust-remote-code" in each.opts]
+    assert [each.is_flag for each in options] == [True]
 
 
 def test_unknown_name(attempts: list[Any]) -> None:

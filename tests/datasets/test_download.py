@@ -258,6 +258,13 @@ def test_the_users_cache_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sd.datasets.download(NAME, progress_bar=False) == tmp_path / "stdistill" / "datasets" / NAME
 
 
+@pytest.mark.usefixtures("catalogue")
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file.* cannot be made \(Not a directory\): name a folder .* with folder="):
+        sd.datasets.download(NAME, folder=tmp_path / "file", progress_bar=False)
+
+
 def test_unknown_name(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match=r"name='ovary' is not a public slide; there is: .*'ovary_cancer'"):
         sd.datasets.download("ovary", folder=tmp_path)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from spatialdata import SpatialData
 
@@ -48,7 +50,7 @@ def test_every_function_is_in_the_table(page: str) -> None:
         (sd.pp.neighborhoods, "spatial"),
         (sd.pp.embed_he, "spatial"),
         (sd.get.he_pixels, "spatial"),
-        (sd.tl.leiden, "X_he"),
+        (partial(sd.tl.leiden, k=2), "X_he"),
     ],
 )
 def test_a_key_that_is_missing_is_named(slide: SpatialData, function: Any, needed: str) -> None:
@@ -57,17 +59,10 @@ def test_a_key_that_is_missing_is_named(slide: SpatialData, function: Any, neede
         function(slide)
 
 
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (sd.tl.nolan, "X_scVI|spatial_connectivities|no counts"),
-        (sd.tl.distill, "X_he"),
-    ],
-)
-def test_models_name_what_is_missing(slide: SpatialData, function: Any, message: str) -> None:
-    slide["table"].obs["teacher_niche"] = "a"
-    with pytest.raises((KeyError, ValueError), match=message):
-        function(slide["table"], k=2)
+def test_a_student_needs_features(slide: SpatialData) -> None:
+    slide["table"].obs["pathologist"] = pd.Categorical(["a", "b"] * 200)
+    with pytest.raises(KeyError, match="X_he"):
+        sd.tl.distill(slide["table"], teacher_key="pathologist")
 
 
 def test_without_an_image_strips_need_a_scale(slide: SpatialData) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import stdistill as sd
 from stdistill.encoders._checkpoint import find_weights, fingerprint, load_into, read
 
 
@@ -152,3 +154,25 @@ def test_fingerprints_tell_weights_apart(tmp_path: Path) -> None:
     same.write_bytes(b"weights")
     other.write_bytes(b"other weights")
     assert fingerprint(first) == fingerprint(same) != fingerprint(other)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", r"pointer of Git LFS.*git lfs pull"),
+        (b"\n\n<!DOCTYPE html><html>", "it is a web page"),
+        (b"\xef\xbb\xbf<HTML lang='en'>", "it is a web page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "answer of a server"),
+        (b'{"error":"Repository not found"}', "answer of a server"),
+        (b"", "it is empty"),
+    ],
+)
+@pytest.mark.parametrize("ask", [read, fingerprint])
+def test_a_download_that_went_wrong(tmp_path: Path, content: bytes, reason: str, ask: Callable[[Path], object]) -> None:
+    """It is known as soon as the encoder is asked for, not after the slide was read."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"model\.safetensors is not a readable checkpoint: .*{reason}.*again"):
+        ask(path)
+    with pytest.raises(ValueError, match=reason):
+        sd.encoders.get("vit_tiny_patch16_224", weights=path)

@@ -430,6 +430,26 @@ def test_the_default_store_is_removed(
     assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= {".lock"}
 
 
+def test_a_cache_that_cannot_be_written_to(
+    make_slide: Callable[..., SpatialData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder cannot be made, or takes no lock; a folder of the user's own is the way out."""
+    slide = make_slide()
+    paint(slide)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=r"cache for features, cannot be made \(Not a directory\).*store="):
+        sd.pp.embed_he(slide, encoder="texture", crop_px=64)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("stdistill._features.store.FileLock.acquire", refuse)
+    with pytest.raises(OSError, match=r"Files cannot be locked in .*Permission denied.*store="):
+        sd.pp.embed_he(slide, encoder="texture", crop_px=64)
+
+
 def test_equal_runs_at_once(
     make_slide: Callable[..., SpatialData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

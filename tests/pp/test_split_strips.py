@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 import spatialdata
 from hypothesis import HealthCheck, given, settings
@@ -129,8 +130,6 @@ def test_bad_arguments(make_cells: Callable, make_slide: Callable) -> None:
         sd.pp.split_strips(cells)
     with pytest.raises(KeyError, match="library_key='slide' is not a column"):
         sd.pp.split_strips(cells, mpp=1.0, library_key="slide")
-    with pytest.raises(ValueError, match="Every image of a SpatialData is a slide"):
-        sd.pp.split_strips(make_slide(), library_key="region")
     with pytest.raises(ValueError, match="key_added must be a name of letters"):
         sd.pp.split_strips(cells, mpp=1.0, key_added="a/b")
     with pytest.raises(KeyError, match="image_key='HE' is not an image"):
@@ -207,3 +206,93 @@ def test_several_slides_and_their_images(make_slide: Callable) -> None:
     sd.pp.split_strips(both, crop_px=4, image_key={"cells-a": "he-a", "cells-b": "he-b"})
     split = both["table"].obs["split"].to_numpy()
     np.testing.assert_array_equal(split[:200], split[200:])
+
+
+@pytest.fixture
+def sections(make_slide: Callable) -> spatialdata.SpatialData:
+    """Two sections, one above the other, on one H&E of 0.274 µm per pixel."""
+    rng = np.random.default_rng(0)
+    lower = rng.uniform((0, 200), (60, 300), (400, 2))
+    slide = make_slide(
+        np.r_[rng.uniform((0, 0), (60, 100), (400, 2)), lower],
+        he_to_global=np.diag([1.29, 1.29, 1]),
+        shape=(1150, 230),
+    )
+    slide["table"].obs["section"] = pd.Categorical(["upper"] * 400 + ["lower"] * 400)
+    return slide
+
+
+def test_an_empty_strip_is_called_empty(sections: spatialdata.SpatialData) -> None:
+    """Of two sections the middle strips lie in the gap between them: smaller crops would not help."""
+    with pytest.raises(
+        ValueError, match=r"strip 1 of 3 holds no cell, between rows \d+ and \d+\. If several sections.*library_key="
+    ):
+        sd.pp.split_strips(sections, n_strips=3, crop_px=10)
+    assert "split" not in sections["table"].obs
+    lines = sections["table"].copy()
+    lines.obsm["spatial"][:, 1] = 5.0
+    with pytest.raises(ValueError, match="strip 1 of 4 holds no cell"):
+        sd.pp.split_strips(lines, mpp=0.3)
+
+
+def test_sections_of_one_image(sections: spatialdata.SpatialData) -> None:
+    sd.pp.split_strips(sections, crop_px=10, library_key="section")
+    cells = sections["table"]
+    y = cells.obsm["spatial"][:, 1]
+    test = (cells.obs["split"] == "test").to_numpy()
+    for name, top in (("upper", 0), ("lower", 200)):
+        mine = (cells.obs["section"] == name).to_numpy()
+        assert 15 < (test & mine).sum() / 4 < 30
+        assert y[test & mine].min() > top + 20
+        assert y[test & mine].max() < top + 55
+    record = cells.uns["stdistill"]["split_strips"]
+    assert record["library_key"] == "section"
+    assert record["crop_um"] == pytest.approx(10 * 0.2125 * 1.29)
+
+
+def test_crops_of_sections_beside_each_other_share_no_pixel(make_slide: Callable) -> None:
+    """The test strip of one lies beside a training strip of the other, and crops reach over the gap."""
+    rng = np.random.default_rng(0)
+    left, right = rng.uniform((0, 0), (30, 60), (300, 2)), rng.uniform((32, 15), (62, 75), (300, 2))
+    slide = make_slide(np.r_[left, right], he_to_global=np.diag([1.29, 1.29, 1]), shape=(300, 250))
+    slide["table"].obs["section"] = pd.Categorical(["left"] * 300 + ["right"] * 300)
+    sd.pp.split_strips(slide, crop_px=20, library_key="section")
+    split = slide["table"].obs["split"].to_numpy()
+    origins = crop_origins(sd.get.he_pixels(slide)[["x", "y"]].to_numpy(), 20)
+    train, test = origins[split == "train"], origins[split == "test"]
+    apart = np.abs(train[:, None] - test[None]).max(axis=2)
+    assert apart.min() >= 20
+    alone = slide["table"][:300].copy()
+    sd.pp.split_strips(alone, crop_px=20, mpp=0.2125 * 1.29)
+    left_out = (alone.obs["split"] == "train").to_numpy() & (split[:300] == "buffer")
+    assert 0 < left_out.mean() < 0.2
+    assert slide["table"].obsm["spatial"][:300, 0][left_out].min() > 20  # at the edge towards the other section
+
+
+def test_regions_are_sections(make_slide: Callable) -> None:
+    parts = {"a": make_slide(200, seed=1), "b": make_slide(200, seed=2)}
+    both = spatialdata.concatenate(parts, concatenate_tables=True)
+    del both.images["he-a"], both.images["he-b"]
+    sd.pp.split_strips(both, crop_px=8, mpp=0.25)
+    for name, rows in (("a", slice(200)), ("b", slice(200, 400))):
+        alone = parts[name]["table"].copy()
+        sd.pp.split_strips(alone, crop_px=8, mpp=0.25)
+        assert both["table"].obs["split"].tolist()[rows] == alone.obs["split"].tolist()
+
+
+def test_a_section_that_is_too_small_is_named(sections: spatialdata.SpatialData) -> None:
+    with pytest.raises(ValueError, match=r"No (train|test) cell is left of 'upper': strips are .* and crops 300"):
+        sd.pp.split_strips(sections, crop_px=300, library_key="section")
+
+
+def test_several_splits_and_none_of_the_default_name(make_cells: Callable) -> None:
+    cells = make_cells(400)
+    sd.pp.split_strips(cells, mpp=0.3, key_added="first")
+    sd.pp.neighborhoods(cells, n_neighbors=10)
+    assert cells.uns["spatial_neighbors"]["params"]["split_key"] == "first"
+    sd.pp.split_strips(cells, mpp=0.3, key_added="second", test_strip=2)
+    with pytest.raises(ValueError, match=r"several splits in \.obs: 'first', 'second'\. Name one with split_key="):
+        sd.pp.neighborhoods(cells, n_neighbors=10)
+    sd.pp.neighborhoods(cells, n_neighbors=10, split_key="second")
+    del cells.obs["first"]
+    sd.pp.neighborhoods(cells, n_neighbors=10)

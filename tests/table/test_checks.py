@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import anndata as ad
 import numpy as np
 import pytest
 
+import stdistill as sd
 from stdistill._table import checks
 
 
@@ -40,3 +43,45 @@ def test_centers_are_checked(make_cells: Callable) -> None:
     del cells.obsm["spatial"]
     with pytest.raises(KeyError, match=r"sd\.pp\.read_xenium"):
         checks.get_centers(cells)
+
+
+def test_a_copy_of_a_table_on_disk(make_cells: Callable, tmp_path: Path) -> None:
+    make_cells(30).write_h5ad(tmp_path / "cells.h5ad")
+    backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    for step in (
+        lambda table, **options: sd.pp.neighborhoods(table, radius_um=300, **options),
+        lambda table, **options: sd.pp.split_strips(table, crop_px=2, mpp=1.0, **options),
+    ):
+        with pytest.raises(ValueError, match=r"copy=True of a table on disk \(backed, .*to_memory\(\)"):
+            step(backed, copy=True)
+        step(backed)
+    copied = sd.pp.neighborhoods(backed.to_memory(), radius_um=300, copy=True)
+    assert "spatial_connectivities" in copied.obsp
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_cells_by_name(make_cells: Callable) -> None:
+    cells = make_cells(4)
+    assert checks.find_rows(cells, ["cell-2", "cell-0", "cell-2"]).tolist() == [2, 0, 2]
+    with pytest.raises(KeyError, match="2 of the cells are not in the table, such as 'a'; its cells are 'cell-0', "):
+        checks.find_rows(cells, ["a", "cell-1", "b"])
+    cells.obs_names = ["a", "b", "c", "b"]
+    assert checks.find_rows(cells, ["c", "a"]).tolist() == [2, 0]
+    with pytest.raises(ValueError, match=r"2 cells go by the name 'b'.*obs_names_make_unique\(\)"):
+        checks.find_rows(cells, ["a", "b"])
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_pictures_of_cells_with_repeated_names(make_slide: Callable) -> None:
+    slide = make_slide(40, he_to_global=np.diag([1.29, 1.29, 1]))
+    sd.pp.neighborhoods(slide, radius_um=10)
+    table = slide["table"]
+    table.obs_names = ["same", "same", *table.obs_names[2:]]
+    for draw in (
+        lambda: sd.pl.neighborhood(slide, cell="same", show=False),
+        lambda: sd.get.he_crops(slide, cells=["same"], crop_px=4),
+        lambda: sd.pl.crops(slide, cells=["same"], crop_px=4, show=False),
+    ):
+        with pytest.raises(ValueError, match="2 cells go by the name 'same'"):
+            draw()
+    sd.pl.crops(slide, cells=["cell-7"], crop_px=4, show=False)

@@ -7,7 +7,8 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from stdistill._table.records import read_record, write_record
+from stdistill._table.records import find_record, read_record, records_of, write_record
+from stdistill._table.schema import FEATURE_STEPS, NICHE_STEPS
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
@@ -66,7 +67,38 @@ def test_a_key_of_any_name_survives_writing(make_cells: Callable, tmp_path: Path
     assert read_record(again, "match_niches", "T cell/B niche")["key_added"] == "T cell/B niche"
 
 
-def test_the_name_of_the_split_is_found_in_its_only_record(make_cells: Callable) -> None:
+def test_each_split_has_a_record(make_cells: Callable) -> None:
     cells = make_cells(3)
-    write_record(cells, "split_strips", key_added="strips")
-    assert read_record(cells, "split_strips")["key_added"] == "strips"
+    write_record(cells, "split_strips", key_added="split", n_strips=4)
+    write_record(cells, "split_strips", key_added="strips", n_strips=2)
+    assert list(cells.uns["stdistill"]) == ["split_strips", "split_strips_strips"]
+    assert [record["n_strips"] for _, record in records_of(cells, ["split_strips"])] == [4, 2]
+
+
+def test_an_earlier_version_had_one_record_of_the_split_whatever_its_name(make_cells: Callable) -> None:
+    cells = make_cells(3)
+    cells.uns["stdistill"] = {"split_strips": {"key_added": "strips", "n_strips": 4}}
+    assert [record["key_added"] for _, record in records_of(cells, ["split_strips"])] == ["strips"]
+
+
+def test_a_record_goes_with_the_result_that_it_describes(make_cells: Callable) -> None:
+    """Under one key stands what the last of the steps wrote there; of other keys and kinds nothing is lost."""
+    cells = make_cells(3)
+    write_record(cells, "distill", key_added="student", model_sha256="aa")
+    write_record(cells, "distill", key_added="other")
+    write_record(cells, "embed_expression", key_added="X")
+    write_record(cells, "leiden", key_added="student")
+    assert find_record(cells, NICHE_STEPS, "student")[0] == "leiden"
+    assert "distill" not in cells.uns["stdistill"]
+    write_record(cells, "embed_he", key_added="X")
+    assert find_record(cells, FEATURE_STEPS, "X")[0] == "embed_he"
+    assert sorted(cells.uns["stdistill"]) == ["distill_other", "embed_he_X", "leiden_student"]
+
+
+def test_a_model_applied_to_its_own_cells_leaves_the_record_of_its_training(make_cells: Callable) -> None:
+    cells = make_cells(3)
+    write_record(cells, "distill", key_added="student", model_sha256="aa")
+    write_record(cells, "predict", key_added="student", model_sha256="aa")
+    assert find_record(cells, NICHE_STEPS, "student")[0] == "distill"
+    write_record(cells, "predict", key_added="student", model_sha256="bb")
+    assert find_record(cells, NICHE_STEPS, "student") == ("predict", read_record(cells, "predict"))

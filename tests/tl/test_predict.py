@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,6 +187,30 @@ def test_wrong_radius(student: NicheModel) -> None:
         sd.tl.predict(slide, student)
 
 
+def test_radii_that_look_the_same(student: NicheModel) -> None:
+    """With as many decimals as tell them apart."""
+    slide = make(1)
+    sd.pp.neighborhoods(slide, radius_um=student.radius_um * (1 + 1e-5))
+    with pytest.raises(ValueError, match="those of the model") as caught:
+        sd.tl.predict(slide, student)
+    found, expected = re.findall(r"\d+\.\d+", str(caught.value))
+    assert found != expected
+    assert float(found) == pytest.approx(student.radius_um * (1 + 1e-5), abs=1e-3)
+    assert float(expected) == pytest.approx(student.radius_um, abs=1e-3)
+    sd.pp.neighborhoods(slide, radius_um=round(student.radius_um, 8))
+    sd.tl.predict(slide, student)
+
+
+def test_a_feature_that_hardly_varied_in_training() -> None:
+    """On another slide it is 10,000 of its standard deviations away, and must not drown what tells the niches."""
+    cells, slide = make(0), make(1)
+    for table, level in ((cells, 0.0), (slide, 1.0)):
+        noise = np.random.default_rng(5).normal(level, 1e-4, (table.n_obs, 3))
+        table.obsm["X_he"] = np.column_stack([table.obsm["X_he"], noise]).astype(np.float32)
+    sd.tl.predict(slide, sd.tl.distill(cells, teacher_key="truth", **FAST))
+    assert (slide.obs["student_niche"] == slide.obs["truth"]).mean() > 0.9
+
+
 def test_graph_without_a_radius(student: NicheModel) -> None:
     slide = make(1)
     slide.uns["spatial_neighbors"] = {"connectivities_key": "spatial_connectivities", "params": {"n_neighbors": 6}}
@@ -201,3 +226,72 @@ def test_the_encoder_of_each_key_is_known(student: NicheModel) -> None:
         sd.tl.predict(slide, student, use_rep="X_uni")
     sd.tl.predict(slide, student)
     assert slide.obs["student_niche"].notna().all()
+
+
+# How sure, and how unusual
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[ad.AnnData, NicheModel]:
+    """Enough tissue to hold blocks of it out."""
+    cells = make(3, n=3000)
+    sd.pp.split_strips(cells, crop_px=50, mpp=0.274)
+    sd.pp.neighborhoods(cells, radius_um=20)
+    return cells, sd.tl.distill(cells, teacher_key="truth", patience=50, **FAST)
+
+
+def test_confidence_is_calibrated_on_held_out_blocks(judged: tuple[ad.AnnData, NicheModel]) -> None:
+    cells, student = judged
+    calibration, record = student.card.calibration, cells.uns["stdistill"]["distill"]
+    assert calibration is not None
+    assert calibration["n_cells"] == record["n_validation_cells"]
+    assert calibration["ece_after"] <= calibration["ece_before"] + 0.01
+    assert {"ece_before", "ece_after"} <= set(record)
+    test = (cells.obs["split"] == "test").to_numpy()
+    right = (cells.obs["student_niche"] == cells.obs["truth"])[test].mean()
+    assert cells.obs["student_confidence"][test].mean() == pytest.approx(right, abs=0.05)
+    logits = sd.get.logits(cells, "student").to_numpy()
+    shares = torch.softmax(torch.from_numpy(logits) / calibration["temperature"], dim=1).numpy()
+    known = ~np.isnan(logits[:, 0])
+    np.testing.assert_allclose(cells.obs["student_confidence"][known], shares.max(axis=1)[known], rtol=1e-5)
+
+
+def test_a_saved_student_judges_as_before(judged: tuple[ad.AnnData, NicheModel], tmp_path: Path) -> None:
+    judged[1].save(tmp_path / "student")
+    loaded = NicheModel.load(tmp_path / "student")
+    assert loaded.card.calibration == judged[1].card.calibration
+    slides = make(4), make(4)
+    for slide, model in zip(slides, (judged[1], loaded), strict=True):
+        sd.tl.predict(slide, model)
+    for column in ("student_ood", "student_confidence"):
+        np.testing.assert_array_equal(slides[0].obs[column], slides[1].obs[column])
+
+
+def test_how_unusual_a_slide_is(judged: tuple[ad.AnnData, NicheModel]) -> None:
+    """Cells of the same tissue are usual, those of another stain are not, however sure the student is."""
+    student = judged[1]
+    same, other = make(5), make(5)
+    sd.tl.predict(same, student)
+    assert same.uns["stdistill"]["predict"]["ood_median"] == pytest.approx(1, abs=0.1)
+    assert same.uns["stdistill"]["predict"]["ood_share_rare"] < 0.03
+    other.obsm["X_he"] += np.float16(8)
+    other.obsm["X_he"][:10] = np.nan
+    with pytest.warns(UserWarning, match="unlike any"):
+        sd.tl.predict(other, student)
+    assert other.obs["student_ood"].isna().sum() == 10
+    assert other.uns["stdistill"]["predict"]["ood_share_rare"] == 1
+    sd.tl.predict(other, replace_usual(student), key_added="student")
+    assert "student_ood" not in other.obs
+
+
+def replace_usual(model: NicheModel) -> NicheModel:
+    """A student that does not know what is usual, as those saved by earlier versions."""
+    return NicheModel(model.network, model.card, model.history)
+
+
+def test_a_student_that_held_nothing_out_is_not_calibrated() -> None:
+    cells = make(6)
+    student = sd.tl.distill(cells, teacher_key="truth", patience=None, **FAST)
+    assert student.card.calibration is None
+    assert student.usual is None
+    assert "student_ood" not in cells.obs

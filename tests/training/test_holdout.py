@@ -42,3 +42,11 @@ def test_too_small_a_tissue_holds_nothing_out(n: int) -> None:
     fitting, held_out = hold_out_blocks(**tissue(n, 40.0), training=training, seed=0)
     assert fitting.all()
     assert not held_out.any()
+
+
+def test_a_large_tissue_holds_out_no_more_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stdistill._training.holdout.MOST", 100)
+    training = np.ones(6000, dtype=bool)
+    fitting, held_out = hold_out_blocks(**tissue(6000, 1000.0), training=training, seed=0)
+    assert 100 <= held_out.sum() < 250
+    assert fitting.sum() > 0.9 * 6000

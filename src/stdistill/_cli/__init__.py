@@ -14,6 +14,7 @@ COMMANDS = (
     "run",
     "evaluate",
     "predict",
+    "slide",
     "encoders",
     "doctor",
 )

@@ -45,7 +45,7 @@ def _check(name: str) -> dict[str, Any]:
     from stdistill.encoders._access import check, is_at_hand
     from stdistill.encoders._registry import AUTO, PAPERS
 
-    encoder = sd.encoders.get(PAPERS if name == AUTO else name)
+    encoder = sd.encoders.get(PAPERS if name == AUTO else name, trust_remote_code=True)  # none is run
     fields = ("name", "dim", "input_px", "licence", "commercial", "gated", "n_params", "source", "reference")
     found = {field: getattr(encoder, field) for field in fields} | {"at_hand": is_at_hand(encoder)}
     try:

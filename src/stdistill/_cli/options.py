@@ -22,6 +22,25 @@ HE: Sequence[Decorator] = (
         help="CSV or zip that maps H&E pixels to morphology pixels.  [default: *he_imagealignment.csv beside the H&E]",
     ),
 )
+
+
+def _trust(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    """Let the encoders whose repositories have code of their own be built by it, in this process."""
+    if value:
+        from stdistill.encoders import get, register
+        from stdistill.encoders._catalogue import RUNS_CODE
+
+        for name in RUNS_CODE:
+            register(get(name, trust_remote_code=True), overwrite=True)
+
+
+REMOTE_CODE = click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    expose_value=False,
+    callback=_trust,
+    help="Let Python code from the repository of the encoder run on this machine, where it has some (Hibou).",
+)
 SLIDE: Sequence[Decorator] = (
     click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False)),
     *HE,
@@ -37,6 +56,7 @@ SLIDE: Sequence[Decorator] = (
         help="Encoder of the H&E, of sd.encoders.list() or timm; auto is UNI2-h where its weights are at hand, else "
         "the built-in one.",
     ),
+    REMOTE_CODE,
 )
 MACHINE: Sequence[Decorator] = (
     click.option(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, with_options
+from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, REMOTE_CODE, with_options
 
 
 @click.command()
@@ -18,6 +18,7 @@ from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, with_options
     help="The student's encoder, where it has another name on this machine, such as a folder with a copy "
     "(local-dir:PATH).  [default: by its own name]",
 )
+@REMOTE_CODE
 @with_options(MACHINE)
 @with_options([BATCH_SIZE])
 @click.option("--out", type=FOLDER, default="prediction", show_default=True, help="Folder to write or to go on with.")

@@ -29,6 +29,7 @@ def draw_category_maps(
     groups: Sequence[str] | None,
     defaults: Mapping[str, str],
     image_key: str | None,
+    coordinate_system: str | None,
     crop_um: Bounds | None,
     size_um: float | None,
     alpha: float,
@@ -50,7 +51,15 @@ def draw_category_maps(
         colors[key] = category_colors(adata, key, labels.names, palette, by_name)
         # A column without colours of its own takes those of its namesakes in the panels before.
         by_name = {**dict(zip(labels.names, colors[key], strict=True)), **by_name}
-    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um, alpha=alpha)
+    view = make_view(
+        data,
+        table_key=table_key,
+        image_key=image_key,
+        coordinate_system=coordinate_system,
+        crop_um=crop_um,
+        size_um=size_um,
+        alpha=alpha,
+    )
     width, height = view.panel_size
     legends = ([*(labels.names if groups is None else groups), "missing"] for labels in columns.values())
     room = max(legend_width([f"{name} ({adata.n_obs:,})" for name in names]) for names in legends)

@@ -12,6 +12,8 @@ from anndata import AnnData
 from stdistill._support.checks import check_positive
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.he.placement import HEFrame, he_frames
+from stdistill._table.he.placement_checks import check_placement
+from stdistill._table.libraries import warn_of_overlap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,6 +80,7 @@ def make_view(
     *,
     table_key: str,
     image_key: str | None,
+    coordinate_system: str | None = None,
     crop_um: Bounds | None,
     size_um: float | None,
     alpha: float = 1.0,
@@ -86,6 +89,7 @@ def make_view(
     adata = get_table(data, table_key)
     _check_one_slide(adata)
     centers = get_centers(adata)
+    warn_of_overlap(adata, centers, "They are drawn over one another: draw a view of one slide at a time.")
     if size_um is not None:
         check_positive(size_um, "size_um")
     check_positive(alpha, "alpha")
@@ -103,7 +107,7 @@ def make_view(
         raise ValueError(msg)
     if size_um is None:
         size_um = max(CELL_UM, SMALLEST_DOT * max(bounds[2] - bounds[0], bounds[3] - bounds[1]))
-    background = None if image_key is None else read_background(data, image_key, table_key, bounds)
+    background = None if image_key is None else read_background(data, image_key, coordinate_system, table_key, bounds)
     return View(bounds, cells, centers[cells], float(size_um), float(alpha), background)
 
 
@@ -163,7 +167,9 @@ def paint(centers: FloatArray, bounds: Bounds, size_um: float) -> IntArray:
     return canvas[reach : reach + height, reach : reach + width]
 
 
-def read_background(data: AnnData | SpatialData, image_key: str, table_key: str, bounds: Bounds) -> Background:
+def read_background(
+    data: AnnData | SpatialData, image_key: str, coordinate_system: str | None, table_key: str, bounds: Bounds
+) -> Background:
     """Read the part of an H&E within the bounds, from the pyramid level that suits a panel."""
     from stdistill._slide.pyramid import level_for
     from stdistill._table.he.images import slide_levels
@@ -171,7 +177,9 @@ def read_background(data: AnnData | SpatialData, image_key: str, table_key: str,
     if not is_spatialdata(data):
         msg = f"image_key={image_key!r} needs a SpatialData with that image; an AnnData holds none."
         raise TypeError(msg)
-    (frame,) = he_frames(data, image_key=image_key, table_key=table_key)
+    frames = he_frames(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
+    check_placement(data, frames, table_key)
+    (frame,) = frames
     low, high = _window(frame, bounds)
     levels = slide_levels(data.images[frame.image_key], frame.image_key)
     shrinkage = (high - low).max() / IMAGE_PX

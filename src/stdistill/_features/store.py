@@ -102,7 +102,11 @@ def reserve_folder(parent: Path, name: str) -> Iterator[Path]:
     A lock beside it tells which are taken. The system frees that of a process that dies; the empty file stays, because
     others may have it open.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{parent}, the cache for features, cannot be made ({error.strerror}): name a folder with store=."
+        raise OSError(error.errno, msg) from error
     left = sorted(folder for folder in parent.glob(f"{name}-*") if folder.is_dir())
     new = (parent / f"{name}-{number}" for number in itertools.count(1))
     for folder in itertools.chain(left, new):
@@ -111,7 +115,7 @@ def reserve_folder(parent: Path, name: str) -> Iterator[Path]:
             break
         except Timeout:
             continue
-        except OSError as error:  # some network file systems have no locks
+        except OSError as error:  # a cache that cannot be written to; and some network file systems have no locks
             msg = f"Files cannot be locked in {parent} ({error}). Name a folder for the features with store=."
             raise OSError(error.errno, msg) from error
     with lock:

@@ -11,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._formats.alignment import Alignment, check_cells_on_image, read_alignment
-from stdistill._formats.tiff import RGB, SlideImage, read_slide_image
+from stdistill._formats.slides.element import slide_element
+from stdistill._formats.slides.image import SlideImage
+from stdistill._formats.slides.open import open_slide
+from stdistill._formats.slides.reduced import OVERVIEW_PX
 from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, inside
-from stdistill._slide.glass import stained
+from stdistill._slide.glass import share_on_tissue
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
 from stdistill._support.warn import warn
 
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_SHARE_ON_TISSUE = 0.5
-OVERVIEW_PX = 2048
-"""Tissue is told from glass on the first pyramid level that is no larger than this."""
+LARGE_PX = 8192
+"""A level of which no side is longer can be looked at as a whole."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,14 @@ class PlacedHE:
     """µm per pixel."""
     shape: tuple[int, int]
     """Height and width in pixels."""
+    path: Path
+    """Its file."""
+    digest: str
+    """Tells the file from others."""
     share_on_image: float
     """Share of the cells on the image."""
     share_on_tissue: float | None
-    """Share of those cells on stained pixels; `None` where the image has no small level to look at."""
+    """Share of those cells on stained pixels; `None` where the smallest level of the image is too large to look at."""
 
 
 def find_he(folder: Path, he_image: str | Path | None, he_alignment: Alignment | None) -> tuple[Path, Alignment] | None:
@@ -75,27 +82,20 @@ def place_he(image_path: Path, alignment: Alignment, centers: FloatArray, pixel_
     pixel_size
         µm per morphology pixel.
     """
-    from spatialdata.transformations import Affine, set_transformation
-
-    image = read_slide_image(image_path)
+    image = open_slide(image_path)
     source = Path(alignment).name if isinstance(alignment, str | Path) else "the given matrix"
     he_to_morphology = read_alignment(alignment)
     um_to_px = np.linalg.inv(he_to_morphology) @ np.diag([1 / pixel_size, 1 / pixel_size, 1.0])
-    height, width = image.levels[0].shape[1:]
-    share_on_image = check_cells_on_image(he_to_morphology, centers, pixel_size, (height, width), source)
+    share_on_image = check_cells_on_image(he_to_morphology, centers, pixel_size, image.shape, source)
     mpp = 1 / affine_scale(um_to_px)
-    _check_mpp(image.mpp, mpp, source)
-    element = _multiscale(image)
-    affine = Affine(he_to_morphology, input_axes=("x", "y"), output_axes=("x", "y"))
-    # Over all axes of the image, the form in which spatialdata reads it back from disk.
-    axes = ("c", "y", "x")
-    over_all = Affine(affine.to_affine_matrix(axes, axes), input_axes=axes, output_axes=axes)
-    set_transformation(element, {"global": over_all}, set_all=True)
+    _check_mpp(None if image.stated is None else image.stated.usable, mpp, source)
     return PlacedHE(
-        element=element,
+        element=slide_element(image, um_to_px, pixel_size),
         um_to_px=um_to_px,
         mpp=mpp,
-        shape=(height, width),
+        shape=image.shape,
+        path=Path(image_path).absolute(),
+        digest=image.digest,
         share_on_image=share_on_image,
         share_on_tissue=_share_on_tissue(image, apply_affine(um_to_px, centers)),
     )
@@ -147,33 +147,14 @@ def _check_mpp(stated: float | None, derived: float, source: str) -> None:
         )
 
 
-def _multiscale(image: SlideImage) -> DataTree:
-    """Make spatialdata's multi-scale image from the levels on disk; coordinates are pixels of the first."""
-    from xarray import DataArray, Dataset, DataTree
-
-    height, width = image.levels[0].shape[1:]
-    scales = {}
-    for number, level in enumerate(image.levels):
-        y, x = (
-            np.linspace(0, full, n + 1)[:-1] + full / n / 2
-            for n, full in zip(level.shape[1:], (height, width), strict=True)
-        )
-        pixels = DataArray(level, dims=("c", "y", "x"), coords={"c": list(RGB), "y": y, "x": x}, name="image")
-        scales[f"scale{number}"] = Dataset({"image": pixels})
-    return DataTree.from_dict(scales)
-
-
 def _share_on_tissue(image: SlideImage, px: FloatArray) -> float | None:
     """Share of cells on stained pixels, by Otsu's threshold on the darkest colour; `None` without a small level."""
     small = [level for level in image.levels if max(level.shape) <= OVERVIEW_PX]
-    if not small:
+    if max(image.stored[-1].shape) > LARGE_PX:  # all of a large image would be read for it
         return None
     overview: npt.NDArray[np.uint8] = small[0].compute()
-    scale = np.array(overview.shape[:0:-1]) / image.levels[0].shape[:0:-1]
-    tissue = stained(overview)
-    px = px * scale
-    x, y = px[inside(px, (tissue.shape[0], tissue.shape[1]))].astype(np.int64).T
-    share = float(tissue[y, x].mean())
+    height, width = image.shape
+    share = share_on_tissue(overview, px[inside(px, image.shape)] / (width, height))
     if share < MIN_SHARE_ON_TISSUE:
         warn(f"Only {share:.1%} of the cells on the H&E lie on stained tissue: the alignment seems to be off.")
     return share

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._slide.affine import FloatArray
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._support.arrays import Mask
 
@@ -17,18 +18,52 @@ OVERVIEW_PX = 4096
 GLASS_DARKNESS = 40
 """Glass is never darker than this (of 255), also where Otsu's threshold parts dark from bright tissue."""
 WHITE = (255, 255, 255)
+Color = tuple[int, int, int]
 
 
 def background_color(levels: list[SlideLevel]) -> npt.NDArray[np.uint8]:
     """Estimate the colour (3,) of glass: the median of the bright pixels of a small level, else white."""
     small = [level for level in levels if max(level.shape) <= OVERVIEW_PX]
-    if small:
-        overview = small[0].pixels.compute().reshape(3, -1)
-        glass = overview[:, overview.min(axis=0) >= GLASS_BRIGHTNESS]
-        if glass.shape[1] >= MIN_GLASS_SHARE * overview.shape[1]:
-            color: npt.NDArray[np.uint8] = np.median(glass, axis=1).astype(np.uint8)
-            return color
-    return np.array(WHITE, dtype=np.uint8)
+    color = glass_color(small[0].pixels.compute().reshape(3, -1)) if small else WHITE
+    return np.array(color, dtype=np.uint8)
+
+
+def glass_color(pixels: npt.NDArray[np.uint8]) -> Color:
+    """Estimate the colour of glass among pixels (3, n): the median of the bright ones, white where these are few."""
+    glass = pixels[:, pixels.min(axis=0) >= GLASS_BRIGHTNESS]
+    if glass.shape[1] < MIN_GLASS_SHARE * pixels.shape[1] or not glass.size:
+        return WHITE
+    red, green, blue = np.median(glass, axis=1).astype(int).tolist()
+    return red, green, blue
+
+
+def over_glass(
+    rgb: npt.NDArray[np.uint8], opacity: npt.NDArray[np.uint8], glass: Color, *, is_multiplied: bool = False
+) -> npt.NDArray[np.uint8]:
+    """Lay colours (height, width, 3) of some opacity (height, width) over the colour of glass.
+
+    `is_multiplied` says that colours are stored multiplied by their opacity.
+    """
+    if opacity.min(initial=255) == 255:
+        return rgb
+    share = (opacity.astype(np.float32) / 255)[..., None]
+    front = rgb if is_multiplied else rgb * share
+    return np.clip(front + np.asarray(glass, np.float32) * (1 - share) + 0.5, 0, 255).astype(np.uint8)
+
+
+def share_on_tissue(overview: npt.NDArray[np.uint8], places: FloatArray) -> float:
+    """Return the share of some places (n, 2), as (x, y) from 0 to 1 on the image, that lie on stained pixels.
+
+    Parameters
+    ----------
+    overview
+        The whole image, small: (3, height, width).
+    places
+        On the image, all of them.
+    """
+    tissue = stained(overview)
+    x, y = (places * overview.shape[:0:-1]).astype(np.int64).T
+    return float(tissue[y, x].mean())
 
 
 def stained(overview: npt.NDArray[np.uint8]) -> Mask:

@@ -13,5 +13,7 @@ Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 Rows: TypeAlias = npt.NDArray[np.intp]
 """Numbers of rows, or of categories."""
 Mask: TypeAlias = npt.NDArray[np.bool_]
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+"""Colours, or samples that become colours."""
 Interpolation: TypeAlias = Literal["bilinear", "bicubic"]
 """How images are resampled; antialiased in either case."""

@@ -15,7 +15,8 @@ from stdistill._support.arrays import Rows
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_table
-from stdistill._table.he.placement import cell_pixels
+from stdistill._table.he.placement import he_frames, locate
+from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.labels import held_out, read_split, split_group
 
 if TYPE_CHECKING:
@@ -37,21 +38,27 @@ FRAMES = {
 
 
 def points_of_cells(
-    data: AnnData | SpatialData, unit: str, *, image_key: str = schema.HE_IMAGE, table_key: str = schema.TABLE
+    data: AnnData | SpatialData,
+    unit: str,
+    *,
+    image_key: str = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
+    table_key: str = schema.TABLE,
 ) -> npt.NDArray[np.float64]:
     """Return the cell centres (n, 2) in the frame of polygons of this unit; NaN for cells of no region."""
     centers = get_centers(get_table(data, table_key))
     if unit == "um":
         return centers
     try:
-        pixels = cell_pixels(data, image_key=image_key, table_key=table_key)
+        frames = he_frames(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
+        check_placement(data, frames, table_key)
     except (KeyError, ValueError) as error:
         msg = (
             f"Polygons are taken to be in {FRAMES['px']}, and where the cells lie there is not known. {error.args[0]} "
             f'Polygons in {FRAMES["um"]}, are read with polygons_unit="um".'
         )
         raise ValueError(msg) from error
-    return pixels[["x", "y"]].to_numpy()
+    return locate(frames, centers)[["x", "y"]].to_numpy()
 
 
 def folds_of(

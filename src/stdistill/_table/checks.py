@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._support.arrays import Rows
 from stdistill._support.checks import check_finite, check_key
 from stdistill._table import schema
-from stdistill._table.records import read_record
+from stdistill._table.records import records_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -40,12 +42,37 @@ def is_spatialdata(data: object) -> bool:
 def copy_table(data: AnnData | SpatialData, table_key: str) -> AnnData | SpatialData:
     """Return `data` with a table of its own; the elements of a SpatialData, which may be huge, are shared."""
     table = get_table(data, table_key)
+    if table.isbacked:
+        msg = (
+            f"copy=True of a table on disk (backed, {table.filename}) would need another file: read it into memory "
+            "first, adata = adata.to_memory(), or leave copy=True out, which changes nothing on disk."
+        )
+        raise ValueError(msg)
     if isinstance(data, AnnData):
         return table.copy()
     from spatialdata import SpatialData
 
     elements = {name: element for _, name, element in data.gen_elements()}
     return SpatialData.init_from_elements({**elements, table_key: table.copy()}, attrs=dict(data.attrs))
+
+
+def find_rows(adata: AnnData, cells: Sequence[str]) -> Rows:
+    """Return the rows of the cells with these names, which must be there, and once each."""
+    names = adata.obs_names
+    known = ", ".join(map(repr, names[:3]))
+    wanted = pd.Index(cells)
+    if len(missing := wanted.difference(names, sort=False)):
+        msg = f"{len(missing)} of the cells are not in the table, such as {missing[0]!r}; its cells are {known}, …"
+        raise KeyError(msg)
+    if len(repeated := wanted.intersection(names[names.duplicated()], sort=False)):
+        msg = (
+            f"{(names == repeated[0]).sum()} cells go by the name {repeated[0]!r}: it cannot be told which is meant. "
+            "Make the names unique with adata.obs_names_make_unique()."
+        )
+        raise ValueError(msg)
+    first = np.flatnonzero(~names.duplicated())
+    rows: Rows = first[names[first].get_indexer(wanted)]
+    return rows
 
 
 def get_centers(adata: AnnData) -> npt.NDArray[np.float64]:
@@ -81,15 +108,23 @@ def get_library_codes(adata: AnnData, library_key: str) -> npt.NDArray[np.intege
     return codes
 
 
+def find_split_key(adata: AnnData, split_key: str | None) -> str | None:
+    """Name the column of the split: the default one need not be there, or goes by the name it was written under."""
+    if split_key != schema.SPLIT or split_key in adata.obs:
+        return split_key
+    written = [record.get("key_added") for _, record in records_of(adata, ["split_strips"])]
+    found = [str(key) for key in written if key in adata.obs]
+    if len(found) > 1:
+        msg = f"There are several splits in .obs: {', '.join(map(repr, sorted(found)))}. Name one with split_key=."
+        raise ValueError(msg)
+    return found[0] if found else None
+
+
 def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
-    """Return the column of the split; the default one need not be there, or goes by the name it was written under."""
+    """Return the column of the split, as `find_split_key` names it; `None` without one."""
+    split_key = find_split_key(adata, split_key)
     if split_key is None:
         return None
-    if split_key == schema.SPLIT and split_key not in adata.obs:
-        written = read_record(adata, "split_strips").get("key_added")
-        if written not in adata.obs:
-            return None
-        split_key = str(written)
     check_key(
         split_key,
         adata.obs.columns,

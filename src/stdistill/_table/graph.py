@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
 from stdistill._support.checks import check_key
 from stdistill._table import schema
+from stdistill._table.records import read_record
 
 NEIGHBORS = f"{schema.SPATIAL}_neighbors"
 """``.uns``: the names of the two matrices in ``.obsp``, and the parameters."""
 RADIUS_TOLERANCE = 1e-6
 """Radii that differ by no larger share are the same."""
 HINT = "Run sd.pp.neighborhoods."
+
+
+def is_same_radius(one: float, other: float) -> bool:
+    """Whether two radii are the same but for rounding."""
+    return math.isclose(one, other, rel_tol=RADIUS_TOLERANCE)
+
+
+def decimals_apart(*radii: float) -> int:
+    """Return how many decimals tell different radii apart: two, or as many as it takes."""
+    decimals = 2
+    while decimals < 15 and len({round(radius, decimals) for radius in radii}) < len(set(radii)):
+        decimals += 1
+    return decimals
 
 
 def has_graph(adata: AnnData) -> bool:
@@ -51,3 +67,23 @@ def graph_radius(adata: AnnData) -> float:
         )
         raise ValueError(msg)
     return float(radius)
+
+
+def graph_library_key(adata: AnnData) -> str | None:
+    """Name the column of the slides that the neighbourhoods keep apart, where it is recorded and there."""
+    key = adata.uns.get(NEIGHBORS, {}).get("params", {}).get("library_key")
+    return str(key) if key in adata.obs else None
+
+
+def graph_split_key(adata: AnnData) -> str | None:
+    """Name the column of the split that the neighbourhoods were made with, where one is recorded."""
+    key = adata.uns.get(NEIGHBORS, {}).get("params", {}).get("split_key")
+    return None if key is None else str(key)
+
+
+def graph_fingerprint(adata: AnnData) -> str | None:
+    """Return the fingerprint of the neighbourhoods; `None` when they are not those that were recorded last."""
+    record = read_record(adata, "neighborhoods")
+    if not has_graph(adata) or record.get("radius_um") != adata.uns[NEIGHBORS].get("params", {}).get("radius"):
+        return None
+    return record.get("fingerprint")

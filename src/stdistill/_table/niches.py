@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_name
+from stdistill._table.provenance import fingerprint, write_fitted
 
 # fmt: off
 PALETTE = (
@@ -40,8 +42,11 @@ def write_niches(
     *,
     niches: Sequence[str],
     colors: Sequence[str],
-) -> None:
-    """Write what a niche model says of each cell.
+    fitted: Mask | None = None,
+    temperature: float = 1.0,
+    ood: npt.NDArray[np.float32] | None = None,
+) -> str:
+    """Write what a niche model says of each cell, and return the fingerprint of it.
 
     Parameters
     ----------
@@ -53,6 +58,12 @@ def write_niches(
         (n, k); a row with a NaN is a cell without a prediction.
     niches, colors
         Names and colours of the k niches.
+    fitted
+        (n,), the cells that the model, or what it stands on, was fitted on.
+    temperature
+        What the logits are divided by for the confidence.
+    ood
+        (n,), how unusual the features of each cell are.
     """
     check_name(key_added, "key_added")
     logits = np.asarray(logits, dtype=np.float32)
@@ -62,15 +73,25 @@ def write_niches(
     if predicted.any():
         known = logits[predicted]
         codes[predicted] = known.argmax(axis=1)
-        confidence[predicted] = 1 / np.exp(known - known.max(axis=1, keepdims=True)).sum(axis=1)
+        confidence[predicted] = 1 / np.exp((known - known.max(axis=1, keepdims=True)) / temperature).sum(axis=1)
     logits = np.where(predicted[:, None], logits, np.float32(np.nan))
     columns: dict[str, Any] = {f"{key_added}_logit_{niche}": logits[:, niche] for niche in range(len(niches))}
     columns[f"{key_added}_niche"] = pd.Categorical.from_codes(codes, categories=pd.Index(niches))
     columns[f"{key_added}_confidence"] = confidence
-    written = pd.DataFrame(columns, index=adata.obs_names)
-    kept = adata.obs.drop(columns=[*logit_columns(adata, key_added), *adata.obs.columns.intersection(list(columns))])
-    adata.obs = pd.concat([kept, written], axis=1)
+    if ood is not None:
+        columns[f"{key_added}_ood"] = ood
+    clear_niches(adata, key_added)
+    adata.obs = pd.concat([adata.obs, pd.DataFrame(columns, index=adata.obs_names)], axis=1)
+    write_fitted(adata, key_added, fitted)
     adata.uns[f"{key_added}_niche_colors"] = np.array(colors, dtype=object)
+    return fingerprint(logits)
+
+
+def clear_niches(adata: AnnData, key_added: str) -> None:
+    """Take away what a niche model wrote of each cell under a prefix, none of which is true of other niches."""
+    written = [f"{key_added}_{what}" for what in ("niche", "confidence", "ood")]
+    adata.obs = adata.obs.drop(columns=[*logit_columns(adata, key_added), *adata.obs.columns.intersection(written)])
+    write_fitted(adata, key_added, None)
 
 
 def logit_columns(adata: AnnData, key: str) -> list[str]:

@@ -33,7 +33,11 @@ HE_LEIDEN = "he_leiden"
 CHOOSE_K = "choose_k"
 """Record of how stable the niches are for each number of them."""
 
+FITTED_SUFFIX = "_fitted"
+"""Ending of the column of ``.obs`` that says which cells a result was fitted on: ``.obs["teacher_fitted"]``…"""
+
 ADDED_BY: dict[str, str | None] = {
+    "split_strips": SPLIT,
     "embed_he": HE_FEATURES,
     "embed_expression": EXPRESSION_LATENT,
     "nolan": TEACHER,
@@ -43,3 +47,8 @@ ADDED_BY: dict[str, str | None] = {
     "match_niches": None,
 }
 """The `key_added` of the steps that may add several results to a table; `None` of one that has no default."""
+
+FEATURE_STEPS = ("embed_he", "embed_expression")
+NICHE_STEPS = ("distill", "nolan", "leiden", "predict")
+KINDS_OF_STEPS = (FEATURE_STEPS, NICHE_STEPS)
+"""Steps that write the same kind of result: under one key stands that of one of them."""

@@ -9,6 +9,8 @@ from stdistill._support.arrays import Floats, Integers
 
 SHARE = 0.1
 """Share of the training cells that are held out."""
+MOST = 5_000
+"""Cells are enough to stop and to calibrate by."""
 BLOCK_RADII = 8
 """Side of a block in radii: large, so that few cells lie at its edge."""
 MIN_BLOCK_RADII = 2
@@ -28,8 +30,9 @@ def hold_out_blocks(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Divide training cells into some to learn from and some to stop by, which see no cell of the former's blocks.
 
-    The tissue is cut into square blocks, about a tenth of whose cells, in whole blocks, are for stopping. Training
-    cells with one of them in their neighbourhood are left out of both. That, and all numbers, are our choice.
+    The tissue is cut into square blocks, about a tenth of whose cells, but no more than some 5,000, in whole blocks,
+    are for stopping. Training cells with one of them in their neighbourhood are left out of both. That, and all
+    numbers, are our choice.
 
     Parameters
     ----------
@@ -61,7 +64,7 @@ def hold_out_blocks(
     if len(sizes) < MIN_BLOCKS:
         return training, none
     order = np.random.default_rng(seed).permutation(len(sizes))
-    n_chosen = int(np.searchsorted(np.cumsum(sizes[order]), SHARE * len(cells))) + 1
+    n_chosen = int(np.searchsorted(np.cumsum(sizes[order]), min(SHARE * len(cells), MOST))) + 1
     held_out = none.copy()
     held_out[cells[np.isin(block, order[:n_chosen])]] = True
     sees = np.add.reduceat(np.append(held_out[indices], False), indptr[:-1]) * (np.diff(indptr) > 0)

@@ -49,6 +49,8 @@ def download(name: str, *, folder: str | Path | None = None, progress_bar: bool 
         When its folder is there but not whole.
     ConnectionError
         When a file cannot be downloaded.
+    OSError
+        When the folder cannot be written to.
     ValueError
         When a file is not the one expected, or the bundle is no archive of a Xenium slide.
 
@@ -78,7 +80,11 @@ def download(name: str, *, folder: str | Path | None = None, progress_bar: bool 
         msg = f"{lacks}, but is there: remove it to download the slide, or put there what is missing."
         raise FileExistsError(msg)
     parts = target.with_name(f".{name}.part")
-    parts.mkdir(parents=True, exist_ok=True)
+    try:
+        parts.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{parts} cannot be made ({error.strerror}): name a folder for the slide with folder=."
+        raise OSError(error.errno, msg) from error
     bundle, *others = [_fetch(file, slide, target, parts, progress_bar) for file in slide.files]
     unpacked = _unpack(bundle, parts / "unpacked")
     for file in others:

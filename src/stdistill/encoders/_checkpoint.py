@@ -16,6 +16,16 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Files of weights in a repository of the hub, and in a copy of one; the first that is there is read."""
 FINGERPRINT = "sha256-"
 """With this begins a hash of weights that is recorded as their revision."""
+A_PAGE = "it is a web page about the weights, perhaps one to log in"
+AN_ANSWER = "it is the answer of a server that did not give the weights"
+NO_WEIGHTS = {
+    b"version https://git-lfs": "it is a pointer of Git LFS to the weights (git lfs pull fetches them)",
+    b"<!doctype html": A_PAGE,
+    b"<html": A_PAGE,
+    b"<?xml": AN_ANSWER,
+    b'{"error': AN_ANSWER,
+}
+"""What lies in the place of weights after a download that went wrong, by how it begins."""
 SHOWN = 3
 """Names that an error lists."""
 
@@ -37,7 +47,20 @@ def find_weights(path: Path) -> Path:
 
 def fingerprint(path: Path) -> str:
     """Hash a file of weights, so that features of other weights are told apart; about a second per GB."""
+    check_begin(path)
     return as_fingerprint(digest_file(path))
+
+
+def check_begin(path: Path) -> None:
+    """Raise a `ValueError` when the file holds no weights, as its first bytes tell."""
+    with path.open("rb") as file:
+        begin = file.read(64)
+    text = begin.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    reasons = [reason for known, reason in NO_WEIGHTS.items() if text.startswith(known)]
+    if reasons or not begin:
+        reason = reasons[0] if reasons else "it is empty"
+        msg = f"{path} is not a readable checkpoint: {reason}. Download or copy the file of weights again."
+        raise ValueError(msg)
 
 
 def as_fingerprint(sha256: str) -> str:
@@ -51,6 +74,7 @@ def read(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from timm.models import load_state_dict
 
+    check_begin(path)
     try:
         state = load_state_dict(str(path), weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, SafetensorError, EOFError, ValueError, AttributeError) as error:

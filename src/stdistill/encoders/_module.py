@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stdistill._support.arrays import Interpolation
 from stdistill._support.files import digest
@@ -56,7 +56,9 @@ def from_module(
 
     Returns
     -------
-    The encoder. Its revision is a hash of the module's weights, so that features of other weights are told apart.
+    The encoder. Its revision is a hash of the module's weights and one of its structure, so that features of other
+    weights, or of the same in another network, are told apart. What code a ``forward`` of your own runs is not in it:
+    give another `name` to another version of it.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def from_module(
         resize_px=resize_px,
         interpolation=interpolation,
         precision=precision,
-        revision=_hash_weights(module),
+        revision=f"{_hash_weights(module)}.{_hash_structure(module)}",
         licence=licence,
         n_params=sum(parameter.numel() for parameter in module.parameters()),
         pooling="the module's own",
@@ -109,3 +111,29 @@ def _hash_weights(module: nn.Module) -> str:
             parts.append(f"{key} {value.dtype} {tuple(value.shape)}")
             parts.append(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return as_fingerprint(digest(*parts))
+
+
+def _hash_structure(module: nn.Module) -> str:
+    """Hash what the weights do not tell: which layers, with which settings, in which order."""
+    weights = module.state_dict()
+    parts = [repr(module)]
+    for name, part in module.named_modules():
+        if not type(part).__module__.startswith("torch."):  # those say all of their settings in the line above
+            settings = {key: value for key, value in vars(part).items() if key[0] != "_" and key != "training"}
+            parts.append(f"{name} {type(part).__qualname__} {_spell(settings)}")
+    for name, value in module.named_buffers():
+        if name not in weights:
+            parts.append(f"{name} {value.dtype} {value.tolist()}")
+    return digest(*(f"{part}\n" for part in parts))[:8]
+
+
+def _spell(value: Any) -> str:
+    """Write a setting such that it reads the same in every process: of what has no text of its own, the type."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_spell(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return "[" + ", ".join(_spell(each) for each in value) + "]"
+    if isinstance(value, partial):
+        return f"{_spell(value.func)} of {_spell(value.args)} {_spell(value.keywords)}"
+    text = repr(value)
+    return str(getattr(value, "__qualname__", type(value).__qualname__)) if " at 0x" in text else text

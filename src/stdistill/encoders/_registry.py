@@ -61,7 +61,8 @@ def get(name: str, *, weights: str | Path | None = None, trust_remote_code: bool
     FileNotFoundError
         When there is nothing at `weights`.
     ValueError
-        When `weights` cannot replace what the encoder has, or it needs `trust_remote_code`.
+        When `weights` cannot replace what the encoder has or holds none (a pointer of Git LFS, a web page), or it needs
+        `trust_remote_code`.
 
     Notes
     -----
@@ -98,7 +99,7 @@ def get(name: str, *, weights: str | Path | None = None, trust_remote_code: bool
         msg = (
             f"{name!r} is built by Python code of the repository {repository}, which could do anything on this "
             f"machine. Look at it at https://huggingface.co/{repository}/tree/main, then pass "
-            f'sd.encoders.get("{name}", trust_remote_code=True).'
+            f'sd.encoders.get("{name}", trust_remote_code=True), or --trust-remote-code to a command.'
         )
         raise ValueError(msg)
     if source == RANDOM:

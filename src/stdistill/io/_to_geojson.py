@@ -45,6 +45,7 @@ def to_geojson(
     in_bounds: bool = False,
     measurements: Sequence[str] | None = None,
     image_key: str = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
     table_key: str = schema.TABLE,
 ) -> Path:
     """Write niches, or any groups of cells, as objects that QuPath opens on the H&E.
@@ -71,6 +72,8 @@ def to_geojson(
         the cell is (``student_confidence`` and ``student_ood`` for ``"student_niche"``), where they are there.
     image_key
         Name of the H&E.
+    coordinate_system
+        The one in which cells and H&E are aligned, where they share several that disagree.
     table_key
         Name of the table of a SpatialData.
 
@@ -120,11 +123,13 @@ def to_geojson(
     classes = object_classes(labels.names, [to_rgb(color) for color in colors])
     shift = _bounds(table) if in_bounds else np.zeros(2)
     if as_regions:
-        block = _regions(data, labels, shift, image_key=image_key, table_key=table_key)
+        block = _regions(
+            data, labels, shift, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key
+        )
         n_written = write_objects(path, [block], classes, "annotation")
         logger.info("Wrote %d regions of %r to %s.", n_written, key, path)
         return path
-    outlines = cell_outlines(data, image_key=image_key, table_key=table_key)
+    outlines = cell_outlines(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     kind = "detection" if "nucle" in outlines.region.lower() else "cell"
     n_written = write_objects(path, _cells(outlines, table.obs_names, labels, numbers, shift), classes, kind)
     logger.info("Wrote %d cells with %r to %s.", n_written, key, path)
@@ -146,7 +151,13 @@ def _cells(
 
 
 def _regions(
-    data: AnnData | SpatialData, labels: Labels, shift: FloatArray, *, image_key: str, table_key: str
+    data: AnnData | SpatialData,
+    labels: Labels,
+    shift: FloatArray,
+    *,
+    image_key: str,
+    coordinate_system: str | None,
+    table_key: str,
 ) -> Block:
     """Merge the cells of each group to one region, in pixels."""
     import shapely
@@ -154,7 +165,7 @@ def _regions(
     from stdistill._formats.qupath import Block
     from stdistill._formats.regions import merge_cells
 
-    frames = he_frames(data, image_key=image_key, table_key=table_key)
+    frames = he_frames(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     if len(frames) != 1:
         msg = f"The table annotates {[frame.region for frame in frames]}; one file holds the regions of one image."
         raise ValueError(msg)

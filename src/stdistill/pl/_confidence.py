@@ -33,6 +33,7 @@ def confidence(
     *,
     keys: str | Sequence[str] | None = None,
     image_key: str | None = None,
+    coordinate_system: str | None = None,
     crop_um: Bounds | None = None,
     size_um: float | None = None,
     alpha: float = 1.0,
@@ -54,7 +55,7 @@ def confidence(
         Columns to draw, by default every ``*_confidence`` column.
     cmap
         Colour map of matplotlib.
-    image_key, crop_um, size_um, alpha, ncols, title, ax, save, show, table_key
+    image_key, coordinate_system, crop_um, size_um, alpha, ncols, title, ax, save, show, table_key
         As of :func:`stdistill.pl.niches`.
 
     Returns
@@ -92,7 +93,15 @@ def confidence(
     columns = {key: _read(adata, key) for key in _find_keys(adata, keys)}
     scale = ScalarMappable(Normalize(0, 1), find_colormap(cmap))
     titles = make_titles(title, list(columns))
-    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um, alpha=alpha)
+    view = make_view(
+        data,
+        table_key=table_key,
+        image_key=image_key,
+        coordinate_system=coordinate_system,
+        crop_um=crop_um,
+        size_um=size_um,
+        alpha=alpha,
+    )
     width, height = view.panel_size
     axes = make_axes(len(columns), ax=ax, panel_size=(width + COLORBAR_IN, height + TITLE_IN), ncols=ncols)
     for panel, values, text in zip(axes, columns.values(), titles, strict=True):

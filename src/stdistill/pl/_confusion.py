@@ -17,6 +17,7 @@ from stdistill._measures.matching import best_partners
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.labels import NICHE_SUFFIX, held_out, read_labels
+from stdistill._table.provenance import check_measured
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,7 +67,8 @@ def confusion(
     TypeError
         When a column is not categorical.
     ValueError
-        When a column is missing for every cell, no cell has both labels, or there is no test cell.
+        When a column is missing for every cell, no cell has both labels, or there is no test cell; or as by
+        :func:`stdistill.tl.agreement`, when one was fitted on test cells or taught by another teacher.
 
     Notes
     -----
@@ -89,6 +91,7 @@ def confusion(
     reference = read_labels(adata, reference_key, "reference_key")
     labels = read_labels(adata, key, "key")
     colormap = find_colormap(cmap)
+    check_measured(adata, [key], split_key, reference_key=reference_key)
     group, cells = held_out(adata, split_key)
     counts = cross_table(reference, labels, cells)
     if not counts.any():

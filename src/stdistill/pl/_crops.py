@@ -13,7 +13,7 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._measures.labels import Labels
 from stdistill._support.checks import check_integer
 from stdistill._table import schema
-from stdistill._table.checks import get_table, is_spatialdata
+from stdistill._table.checks import find_rows, get_table, is_spatialdata
 from stdistill._table.labels import NICHE_SUFFIX, read_labels
 from stdistill.get import he_crops, he_pixels
 
@@ -43,6 +43,7 @@ def crops(
     save: str | Path | None = None,
     show: bool | None = None,
     image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
     table_key: str = schema.TABLE,
 ) -> AxesOrList | None:
     """Draw crops of the H&E as the encoder sees them, one row per niche, each with its cell at the cross.
@@ -65,6 +66,8 @@ def crops(
         Of the choice of cells.
     image_key
         Name of the H&E, or a mapping of each region that the table annotates to its image.
+    coordinate_system
+        The one in which cells and H&E are aligned, where they share several that disagree.
     title, ax, save, show, table_key
         As of :func:`stdistill.pl.niches`; the title is the column.
 
@@ -100,12 +103,20 @@ def crops(
     labels = None if key is None else read_labels(table, key, "niche_key")
     (text,) = make_titles(title, [key or ""])
     if cells is None:
-        on_image = he_pixels(data, image_key=image_key, table_key=table_key)["on_image"].to_numpy()
+        pixels = he_pixels(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
+        on_image = pixels["on_image"].to_numpy()
         cells = _choose(table, on_image, labels, n_crops, seed)
     pictures = he_crops(
-        data, cells=cells, use_rep=use_rep, crop_px=crop_px, mpp=mpp, image_key=image_key, table_key=table_key
+        data,
+        cells=cells,
+        use_rep=use_rep,
+        crop_px=crop_px,
+        mpp=mpp,
+        image_key=image_key,
+        coordinate_system=coordinate_system,
+        table_key=table_key,
     )
-    rows = _arrange(table.obs_names.get_indexer(list(cells)), labels)
+    rows = _arrange(find_rows(table, cells), labels)
     if not rows:
         msg = "There is no cell to draw: none lies on the image, or none has a niche."
         raise ValueError(msg)

@@ -11,7 +11,7 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import MISSING
 from stdistill._drawing.view import CELL_UM, draw_cells, draw_view, make_view
 from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_table
+from stdistill._table.checks import find_rows, get_centers, get_table
 from stdistill._table.graph import graph_radius, read_graph
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def neighborhood(
     *,
     cell: str,
     image_key: str | None = None,
+    coordinate_system: str | None = None,
     size_um: float = CELL_UM,
     alpha: float = 1.0,
     title: str | None = None,
@@ -47,7 +48,7 @@ def neighborhood(
         Name of the cell in ``.obs_names``.
     size_um
         Diameter of the dots in µm.
-    image_key, alpha, title, ax, save, show, table_key
+    image_key, coordinate_system, alpha, title, ax, save, show, table_key
         As of :func:`stdistill.pl.niches`.
 
     Returns
@@ -85,12 +86,20 @@ def neighborhood(
     if cell not in adata.obs_names:
         msg = f"cell={cell!r} is not in .obs_names; they are like {adata.obs_names[:3].tolist()}."
         raise KeyError(msg)
+    row = int(find_rows(adata, [cell])[0])
     radius = graph_radius(adata)
-    row = int(np.flatnonzero(adata.obs_names == cell)[0])
     x, y = (float(value) for value in get_centers(adata)[row])
     reach = MARGIN * radius
     crop_um = x - reach, y - reach, x + reach, y + reach
-    view = make_view(data, table_key=table_key, image_key=image_key, crop_um=crop_um, size_um=size_um, alpha=alpha)
+    view = make_view(
+        data,
+        table_key=table_key,
+        image_key=image_key,
+        coordinate_system=coordinate_system,
+        crop_um=crop_um,
+        size_um=size_um,
+        alpha=alpha,
+    )
     neighbors = graph[[row]].indices
     (text,) = make_titles(title, [f"{cell}: {len(neighbors)} neighbours within {radius:.1f} µm"])
 

@@ -28,6 +28,7 @@ def niches(
     keys: str | Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     image_key: str | None = None,
+    coordinate_system: str | None = None,
     crop_um: Bounds | None = None,
     size_um: float | None = None,
     alpha: float = 1.0,
@@ -52,6 +53,8 @@ def niches(
         Niches to colour, by name; all other cells are grey.
     image_key
         Name of the H&E of a SpatialData to draw the cells over. `None` draws the cells alone.
+    coordinate_system
+        The one in which cells and H&E are aligned, where they share several that disagree.
     crop_um
         Part of the slide to draw, (x_min, y_min, x_max, y_max) in µm.
     size_um
@@ -90,7 +93,8 @@ def niches(
         When a column is not categorical, `groups` or `palette` is no list, `ax` holds no axes, or an AnnData is to be
         drawn over an image.
     ValueError
-        When a column is missing for every cell, the table annotates several slides, `crop_um` shows no cell or lies off
+        When a column is missing for every cell, the table annotates several slides, coordinate systems disagree on
+        where the cells lie on the image, `crop_um` shows no cell or lies off
         the image, a number is out of range, matplotlib does not know a colour, or the axes, titles or colours are not
         as many as needed.
 
@@ -122,6 +126,7 @@ def niches(
         groups=groups,
         defaults={},
         image_key=image_key,
+        coordinate_system=coordinate_system,
         crop_um=crop_um,
         size_um=size_um,
         alpha=alpha,

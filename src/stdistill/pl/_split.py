@@ -10,9 +10,8 @@ from stdistill._drawing.categories import draw_category_maps
 from stdistill._drawing.colors import Palette
 from stdistill._drawing.view import Bounds
 from stdistill._table import schema
-from stdistill._table.checks import get_table
+from stdistill._table.checks import find_split_key, get_table
 from stdistill._table.labels import read_labels
-from stdistill._table.records import read_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -27,6 +26,7 @@ def split(
     *,
     split_key: str = schema.SPLIT,
     image_key: str | None = None,
+    coordinate_system: str | None = None,
     crop_um: Bounds | None = None,
     size_um: float | None = None,
     alpha: float = 1.0,
@@ -45,7 +45,7 @@ def split(
         Table, or SpatialData with a table, with a split.
     split_key
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`; the default is found under another name too.
-    image_key, crop_um, size_um, alpha, palette, title, ax, save, show, table_key
+    image_key, coordinate_system, crop_um, size_um, alpha, palette, title, ax, save, show, table_key
         As of :func:`stdistill.pl.niches`.
 
     Returns
@@ -78,8 +78,7 @@ def split(
     >>> ax = sd.pl.split(adata, save="split.png")
     """
     adata = get_table(data, table_key)
-    if split_key == schema.SPLIT and split_key not in adata.obs:
-        split_key = str(read_record(adata, "split_strips").get("key_added", split_key))
+    split_key = find_split_key(adata, split_key) or split_key
     labels = read_labels(adata, split_key, "split_key", "Write one with sd.pp.split_strips.")
     return draw_category_maps(
         data,
@@ -87,6 +86,7 @@ def split(
         groups=None,
         defaults=COLORS,
         image_key=image_key,
+        coordinate_system=coordinate_system,
         crop_um=crop_um,
         size_um=size_um,
         alpha=alpha,

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from stdistill.pp._attach_slide import attach_slide
 from stdistill.pp._embed_expression import embed_expression
 from stdistill.pp._embed_he import embed_he
 from stdistill.pp._neighborhoods import neighborhoods
+from stdistill.pp._read_slide import read_slide
 from stdistill.pp._read_xenium import read_xenium
 from stdistill.pp._split_strips import split_strips
 
-__all__ = ["embed_expression", "embed_he", "neighborhoods", "read_xenium", "split_strips"]
+__all__ = [
+    "attach_slide",
+    "embed_expression",
+    "embed_he",
+    "neighborhoods",
+    "read_slide",
+    "read_xenium",
+    "split_strips",
+]

@@ -18,6 +18,8 @@ from stdistill._support.checks import check_integer, check_key, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_library_codes, get_split, get_table
+from stdistill._table.libraries import find_library_key
+from stdistill._table.provenance import fingerprint, write_fitted
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -62,7 +64,8 @@ def embed_expression(
         Layer with the raw counts; by default ``.X``.
     library_key
         Column of ``.obs`` that names each cell's slide, scVI's ``batch_key``: the decoder accounts for differences
-        between slides, so that the latent need not.
+        between slides, so that the latent need not. By default that of the neighbourhoods, else the regions that the
+        table annotates, when there are several.
     split_key
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, scVI is trained on all cells.
@@ -95,10 +98,12 @@ def embed_expression(
 
     ``.obsm[key_added]``
         (n, n_latent) float32: the mean of each cell's posterior.
+    ``.obs["{key_added}_fitted"]``
+        Boolean, the cells that scVI was trained on; of a saved `model` there is none.
     ``.uns["stdistill"]["embed_expression"]``
         How the model was trained: parameters, ``n_training_cells``, ``n_genes``, ``elbo_train`` (the loss, one value an
-        epoch), ``elbo_validation`` (on the held-out tenth, at the end), ``scvi_version``; and ``model_sha256``, which
-        tells latents of one model from those of another.
+        epoch), ``elbo_validation`` (on the held-out tenth, at the end), ``scvi_version``; ``model_sha256``, which tells
+        latents of one model from those of another; and ``fingerprint``, which tells this latent from others.
 
     Raises
     ------
@@ -164,6 +169,7 @@ def embed_expression(
     if model is None:
         split = get_split(adata, split_key)
         training = _training_cells(adata, split)
+        library_key = find_library_key(adata, library_key)
         libraries = _libraries(adata, library_key)
     counts = _get_counts(adata, layer)
 
@@ -196,7 +202,12 @@ def embed_expression(
         _check_not_empty(counts)
     latent = trained.encode(counts)
 
+    fitted = None
+    if model is None:
+        fitted = np.zeros(adata.n_obs, dtype=bool)
+        fitted[training] = True
     adata.obsm[key_added] = latent
+    write_fitted(adata, key_added, fitted)
     write_record(
         adata,
         "embed_expression",
@@ -205,6 +216,7 @@ def embed_expression(
         n_genes=len(trained.card.genes),
         n_latent=trained.card.n_latent,
         model_sha256=trained.sha256,
+        fingerprint=fingerprint(latent),
         **params,
         elbo_train=trained.history["elbo_train"].to_numpy(),
         **trained.card.training,

@@ -20,7 +20,9 @@ from stdistill._support.files import digest
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_table, is_spatialdata
 from stdistill._table.he.placement import HEFrame, he_frames
+from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import plan_slides
+from stdistill._table.provenance import fingerprint
 from stdistill._table.records import write_record
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 
@@ -45,6 +47,7 @@ def embed_he(
     *,
     encoder: str | Encoder | Sequence[str | Encoder] = "auto",
     image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
     crop_px: int = CROP_PX,
     mpp: float | None = None,
     batch_size: int | None = None,
@@ -75,6 +78,8 @@ def embed_he(
         hand, else the built-in ``"texture"``, with a warning.
     image_key
         Name of the H&E, or a mapping of each region that the table annotates to its image.
+    coordinate_system
+        The one in which cells and H&E are aligned, where they share several that disagree.
     crop_px
         Side of the crops in pixels.
     mpp
@@ -121,9 +126,10 @@ def embed_he(
     KeyError
         When the image, the table or the encoder is not there.
     ValueError
-        When no cell lies on the image, `mpp` is asked of an image that has none, several images differ in theirs by
-        more than 2 % and none is asked for, the encoder returns NaN or another shape than it should, or `store` is of
-        another image, other cells, another encoder or other parameters.
+        When no cell lies on the image, coordinate systems disagree on where they lie or the image is not aligned,
+        `mpp` is asked of an image that has none, several images differ in theirs by more than 2 % and none is asked
+        for, the encoder returns NaN or another shape than it should, or `store` is of another image, other cells,
+        another encoder or other parameters.
     PermissionError
         When the weights of the named encoder are gated and access was not granted.
     FileExistsError
@@ -169,7 +175,8 @@ def embed_he(
         raise TypeError(msg)
     sdata = copy_table(data, table_key) if copy else data
     table = get_table(sdata, table_key)
-    frames = he_frames(sdata, image_key=image_key, table_key=table_key)
+    frames = he_frames(sdata, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
+    check_placement(sdata, frames, table_key)
     if mpp is None:
         _check_same_scale(frames)
     for frame in frames:
@@ -207,8 +214,11 @@ def embed_he(
         precision=precision,
         stain_normalization=_describe_stain(stain_normalization),
         image_key=", ".join(dict.fromkeys(frame.image_key for frame in frames)),
+        coordinate_system=coordinate_system,
+        crop_um=max(frame.native_crop_px(crop_px, mpp) * frame.mpp for frame in frames),
         share_embedded=n_embedded / table.n_obs,
         key_added=key_added,
+        fingerprint=fingerprint(features),
         **used,
     )
     logger.info('Wrote .obsm["%s"] %s: %d cells on the H&E.', key_added, features.shape, n_embedded)

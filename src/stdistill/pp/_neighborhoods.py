@@ -16,9 +16,11 @@ from stdistill._graph.radius_graph import radius_graph
 from stdistill._support.checks import check_integer, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import copy_table, get_centers, get_library_codes, get_split, get_table
+from stdistill._table.checks import copy_table, get_centers, get_split, get_table
 from stdistill._table.fitting.inputs import training_cells
 from stdistill._table.graph import NEIGHBORS, graph_radius, has_graph
+from stdistill._table.libraries import library_codes, several_regions, warn_of_overlap
+from stdistill._table.provenance import fingerprint
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -83,7 +85,8 @@ def neighborhoods(
     ``.uns["spatial_neighbors"]``
         The names of the two and the parameters, with ``radius`` in µm.
     ``.uns["stdistill"]["neighborhoods"]``
-        ``radius_um``, ``mean_neighbors`` of the cells that are in a group, and the parameters.
+        ``radius_um``, ``mean_neighbors`` of the cells that are in a group, the parameters, and a ``fingerprint`` of
+        what the edges follow from, which tells these neighbourhoods from others.
 
     Raises
     ------
@@ -96,7 +99,8 @@ def neighborhoods(
     Warns
     -----
     UserWarning
-        When cells have the same centre, or a given `radius_um` makes an implausible number of neighbours.
+        When cells have the same centre, a given `radius_um` makes an implausible number of neighbours, or the table
+        seems to hold several slides that lie over one another, without a `library_key`.
 
     Notes
     -----
@@ -122,8 +126,11 @@ def neighborhoods(
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
     centers = get_centers(adata)
-    library_key = library_key if library_key is not None else _several_regions(adata)
-    libraries = np.zeros(adata.n_obs, dtype=np.int64) if library_key is None else get_library_codes(adata, library_key)
+    library_key = library_key if library_key is not None else several_regions(adata)
+    libraries = library_codes(adata, library_key)
+    if library_key is None:
+        advice = "Their cells are connected with each other: name the slides in a column, and give it as library_key=."
+        warn_of_overlap(adata, centers, advice)
     split = get_split(adata, split_key)
     groups = _groups(libraries, split)
     if radius_um is None:
@@ -151,7 +158,10 @@ def neighborhoods(
     adata.obsp[names["connectivities_key"]] = connectivities
     adata.obsp[names["distances_key"]] = distances
     adata.uns[NEIGHBORS] = {**names, "params": {"radius": radius_um, **params}}
-    write_record(adata, "neighborhoods", radius_um=radius_um, mean_neighbors=mean_neighbors, **params)
+    made_of = fingerprint(centers, groups.astype(np.int64), np.float64(radius_um).tobytes().hex())
+    write_record(
+        adata, "neighborhoods", radius_um=radius_um, mean_neighbors=mean_neighbors, fingerprint=made_of, **params
+    )
     logger.info(
         'Wrote .obsp["%s"] and .obsp["%s"]: radius %.1f µm, %.1f neighbours on average.',
         *names.values(),
@@ -181,16 +191,6 @@ def _common_radius(tables: Sequence[AnnData], split_key: str | None) -> float:
     centers = [get_centers(table)[chosen] for table, chosen in zip(tables, training, strict=True)]
     codes = np.repeat(np.arange(len(tables)), [len(part) for part in centers])
     return neighborhood_radius(np.concatenate(centers), codes, N_NEIGHBORS, seed=0)
-
-
-def _several_regions(adata: AnnData) -> str | None:
-    """Name the column of the regions when the table annotates several; they are different slides."""
-    attrs = adata.uns.get("spatialdata_attrs", {})
-    region_key = attrs.get("region_key")
-    if region_key in adata.obs and adata.obs[region_key].nunique() > 1:
-        logger.info("The table annotates several regions: .obs[%r] is taken as library_key.", region_key)
-        return str(region_key)
-    return None
 
 
 def _groups(libraries: npt.NDArray[np.integer], split: pd.Series | None) -> npt.NDArray[np.integer]:

@@ -304,6 +304,8 @@ def _write_record(adata: AnnData, bundle: XeniumBundle, he: PlacedHE | None, ima
         pixel_size=bundle.pixel_size,
         share_on_image=he.share_on_image,
         share_on_tissue=he.share_on_tissue,
+        path=str(he.path),
+        digest=he.digest,
     )
     write_slide_record(adata, record)
     write_record(

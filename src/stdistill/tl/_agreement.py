@@ -13,6 +13,7 @@ from stdistill._support.arrays import Mask
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.labels import ALL_CELLS, NICHE_SUFFIX, niche_keys, read_labels, read_split
+from stdistill._table.provenance import check_measured
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,7 +59,8 @@ def agreement(
         When a column is not categorical.
     ValueError
         When a column is missing for every cell, or wherever the reference is not; the reference has one niche in a
-        group; or the split has neither training nor test cells.
+        group; the split has neither training nor test cells; a column, the reference or what they stand on was fitted
+        on test cells; or a student was taught by another teacher than the one of this name in the table.
 
     Notes
     -----
@@ -83,6 +85,7 @@ def agreement(
     adata = get_table(data, table_key)
     reference = read_labels(adata, reference_key, "reference_key")
     chosen = niche_keys(adata, keys, leave_out=reference_key)
+    check_measured(adata, chosen, split_key, reference_key=reference_key)
     groups = _groups(adata, split_key)
     rows = []
     for key in chosen:

@@ -17,9 +17,11 @@ from anndata import AnnData
 from stdistill._measures.stability import agreement_of, summarise
 from stdistill._support.checks import check_integer, check_key
 from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_library_codes, get_split, get_table
+from stdistill._table.checks import find_split_key, get_centers, get_library_codes, get_split, get_table
 from stdistill._table.graph import NEIGHBORS, graph_key
 from stdistill._table.labels import ALL_CELLS
+from stdistill._table.libraries import find_library_key
+from stdistill._table.provenance import check_features_unseen, stands_on
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -126,7 +128,8 @@ def choose_k(
         msg = f"{taken} cannot be given: sd.tl.choose_k fits many teachers, and sets {sorted(OWN_ARGUMENTS)} itself."
         raise TypeError(msg)
     adata = get_table(data, table_key)
-    table = _inputs(adata, use_rep, split_key, library_key)
+    table = _inputs(adata, use_rep, split_key, find_library_key(adata, library_key))
+    check_features_unseen(adata, use_rep, split_key)
     split = schema.SPLIT if schema.SPLIT in table.obs else None
     training = np.ones(table.n_obs, dtype=bool) if split is None else (table.obs[split] == schema.TRAIN).to_numpy()
     if training.sum() < numbers[-1]:
@@ -148,10 +151,11 @@ def choose_k(
         **{column: result[column].to_numpy() for column in COLUMNS},
         n_runs=n_runs,
         use_rep=use_rep,
-        split_key=split_key,
-        library_key=library_key,
+        split_key=find_split_key(adata, split_key),
+        library_key=find_library_key(adata, library_key),
         seed=seed,
         cells=ALL_CELLS if split is None else schema.TRAIN,
+        **stands_on(adata, use_rep, graph=True),
         teacher={name: value for name, value in teacher.items() if isinstance(value, bool | int | float | str)},
     )
     logger.info('Wrote .uns["%s"]["%s"].', schema.RECORD, schema.CHOOSE_K)

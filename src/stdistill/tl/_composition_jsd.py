@@ -23,6 +23,7 @@ from stdistill._support.checks import check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, held_out, niche_keys, read_labels
+from stdistill._table.provenance import check_measured
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -105,7 +106,9 @@ def composition_jsd(
         When a column is not categorical.
     ValueError
         When a column is missing for every cell, or no cell has all three labels; the cells compared have one niche in
-        the reference, or one cell type; there is no test cell; or `base` is not above 1.
+        the reference, or one cell type; there is no test cell; a column, the reference or what they stand on was fitted
+        on test cells; a student was taught by another teacher than the one of this name in the table; or `base` is not
+        above 1.
 
     Notes
     -----
@@ -141,6 +144,7 @@ def composition_jsd(
     cell_types = read_labels(adata, cell_type_key, "cell_type_key", CELL_TYPE_HINT)
     reference = read_labels(adata, reference_key, "reference_key")
     chosen = niche_keys(adata, keys, leave_out=reference_key)
+    check_measured(adata, chosen, split_key, reference_key=reference_key)
     group, cells = held_out(adata, split_key)
     known = cells & cell_types.known & reference.known
 

@@ -14,6 +14,7 @@ from stdistill._table.fitting.inputs import check_features, check_split, get_tab
 from stdistill._table.fitting.origin import common_origin
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
+from stdistill._table.provenance import check_features_unseen, check_teacher_radius, check_teachers
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import STUDENT_DEFAULTS, NetworkArguments, NicheArguments, network_size
 from stdistill.pp._neighborhoods import ensure_neighborhoods
@@ -78,10 +79,12 @@ def distill(
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are trained on.
     library_key
-        Column of ``.obs`` that names each cell's slide, in a table of several.
+        Column of ``.obs`` that names each cell's slide, in a table of several. By default that of the neighbourhoods,
+        else the regions that the table annotates, when there are several.
     patience
         Stop after so many epochs in which the loss on held-out blocks of the training tissue did not fall, and keep the
-        best epoch. `None` trains to the end and holds nothing out; so does tissue too small for blocks.
+        best epoch. The confidence is calibrated on the same blocks. `None` trains to the end and holds nothing out; so
+        does tissue too small for blocks.
     table_key
         Name of the table of a SpatialData.
     **arguments
@@ -95,12 +98,21 @@ def distill(
     ``.obs["{key_added}_niche"]``
         Categorical, the niche with the largest logit, under the teacher's names; missing without a prediction.
     ``.obs["{key_added}_confidence"]``
-        float32, the largest softmax probability of the logits.
+        float32, the largest softmax probability of the logits, calibrated: they are divided by the temperature at which
+        the student is as often right on held-out blocks as it says.
+    ``.obs["{key_added}_ood"]``
+        float32, how unusual the cell's own features are: their Mahalanobis distance from those of the training, over
+        the median of cells that were not trained on (test cells, else held-out blocks). About 1 is usual. Not written
+        when fewer than 100 such cells are there.
+    ``.obs["{key_added}_fitted"]``
+        Boolean, the cells that the student, or its teacher, was fitted on.
     ``.uns["{key_added}_niche_colors"]``
         The teacher's colours.
     ``.uns["stdistill"]["distill"]``
         The parameters, ``temperature``, ``radius_um``, ``n_training_cells``, ``n_validation_cells``, ``n_epochs``,
-        ``occupied_niches``.
+        ``occupied_niches``, ``ece_before`` and ``ece_after`` (calibration error on the test cells, of plain and of
+        calibrated confidence); fingerprints of the neighbourhoods (``graph``), the ``features``, the ``teacher``, the
+        model (``model_sha256``) and the logits (``fingerprint``).
 
     Raises
     ------
@@ -108,8 +120,9 @@ def distill(
         When the table, the features, `teacher_key`, `split_key` or `library_key` is not there.
     ValueError
         When the teacher has another number of niches, there are fewer training cells than niches, features are infinite
-        or of different dimensions or encoders, radii differ, the graph joins training and test cells, or a number is
-        out of range.
+        or of different dimensions or encoders, radii differ, the graph joins training and test cells or was made with
+        another split, the teacher was fitted on test cells, with neighbourhoods of another radius or to each table
+        anew, H&E crops are larger than those that the split keeps apart, or a number is out of range.
     TypeError
         When features are no dense floating point array, or the labels are floating point numbers.
 
@@ -119,6 +132,9 @@ def distill(
 
     The loss, the student's input and that only the student is trained: Hizmi et al. 2026, section 4.2 and equation 1.
     The paper states neither temperature, nor size, nor optimiser, nor when to stop: all of that is our choice.
+
+    Calibration by one temperature is that of Guo et al. 2017. The distance is that in a Gaussian of the standardised
+    features, exact along 128 principal axes and round around them (Tipping and Bishop 1999); it is kept in the model.
 
     Examples
     --------
@@ -144,14 +160,18 @@ def distill(
     check_features(tables, use_rep)
     origin = common_origin(tables, use_rep)
     check_split(tables, split_key)
+    for table in tables:
+        check_features_unseen(table, use_rep, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if not has_targets(tables, teacher_key):
         if teacher_key != schema.TEACHER:
             raise missing_targets(tables, teacher_key)
         _fit_teacher(data, k, keys, table_key, arguments)
     teacher = read_targets(tables, teacher_key, k)
-    ensure_neighborhoods(tables, **keys)
+    radius_um = check_teachers(tables, teacher_key, split_key)
+    ensure_neighborhoods(tables, **keys, radius_um=radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
+    check_teacher_radius(radius_um, inputs.radius_um, teacher_key)
 
     from stdistill.models.niche.fit_student import train_student
 
@@ -186,8 +206,9 @@ def distill(
         size=size,
         arguments=arguments,
         origin=origin,
-        keys=keys,
+        **keys,
         teacher=teacher_key,
+        targets=teacher,
         patience=patience,
     )
     return model

@@ -20,6 +20,7 @@ from stdistill._table.annotations import PolygonsUnit
 from stdistill._table.checks import get_centers, get_table
 from stdistill._table.fitting.inputs import check_features
 from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, held_out, read_labels
+from stdistill._table.provenance import check_features_unseen
 from stdistill.tl._agreement import agreement
 from stdistill.tl._choose_k import check_ks
 from stdistill.tl._composition_jsd import composition_jsd
@@ -183,9 +184,11 @@ def run_protocol(
 
 
 def _check_asked(data: AnnData | SpatialData, asked: Asked, table_key: str) -> None:
-    """Raise for cell types and annotations that could not be used, before hours of training."""
+    """Raise for features, cell types and annotations that could not be used, before hours of training."""
     cells = get_table(data, table_key)
     group, measured = held_out(cells, schema.SPLIT)
+    for use_rep in (schema.HE_FEATURES, schema.EXPRESSION_LATENT):
+        check_features_unseen(cells, use_rep, schema.SPLIT)
     if asked.cell_type_key is not None:
         cell_types = read_labels(cells, asked.cell_type_key, "cell_type_key", CELL_TYPE_HINT)
         typed = measured & cell_types.known

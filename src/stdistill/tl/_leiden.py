@@ -17,9 +17,10 @@ from stdistill._support.arrays import Rows
 from stdistill._support.checks import check_integer, check_key, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import copy_table, get_table
+from stdistill._table.checks import copy_table, find_split_key, get_table
 from stdistill._table.labels import NICHE_SUFFIX, read_split, split_group
-from stdistill._table.niches import default_colors
+from stdistill._table.niches import clear_niches, default_colors
+from stdistill._table.provenance import add_inherited, check_features_unseen, fingerprint, stands_on, write_fitted
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def leiden(
 
     ``.obs["{key_added}_niche"]``
         Categorical, ``"0"``, ``"1"``…, from the niche with the most training cells on.
+    ``.obs["{key_added}_fitted"]``
+        Boolean, the cells that were clustered to find the resolution: the training cells, without a split all.
     ``.uns["{key_added}_niche_colors"]``
         Their colours.
     ``.uns["stdistill"]["leiden"]``
@@ -100,7 +103,8 @@ def leiden(
     TypeError
         When the features are not numbers.
     ValueError
-        When a group of the split has too few cells with features, or a parameter is out of range.
+        When a group of the split has too few cells with features, the features were fitted on test cells or have larger
+        crops than the split was made for, or a parameter is out of range.
 
     Warns
     -----
@@ -140,6 +144,7 @@ def leiden(
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
     features = _features(adata, use_rep)
+    check_features_unseen(adata, use_rep, split_key)
     train_cells, test_cells = _cells(adata, features, split_key, minimum=max(k, n_neighbors) + 1)
     train, held_out = _reduced(features, train_cells, test_cells, n_pcs)
 
@@ -159,7 +164,12 @@ def leiden(
 
     names = [str(code) for code in range(codes.max() + 1)]
     key = f"{key_added}{NICHE_SUFFIX}"
+    fitted = np.zeros(adata.n_obs, dtype=bool)
+    fitted[train_cells] = True
+    fitted = add_inherited(adata, fitted, use_rep)
+    clear_niches(adata, key_added)
     adata.obs[key] = pd.Categorical.from_codes(codes, categories=pd.Index(names))
+    write_fitted(adata, key_added, fitted)
     adata.uns[f"{key}_colors"] = np.array(default_colors(len(names)), dtype=object)
     write_record(
         adata,
@@ -167,7 +177,7 @@ def leiden(
         k=k,
         use_rep=use_rep,
         key_added=key_added,
-        split_key=None if test_cells is None else split_key,
+        split_key=None if test_cells is None else find_split_key(adata, split_key),
         test=None if test_cells is None else test,
         n_neighbors=n_neighbors,
         n_pcs=n_pcs,
@@ -176,6 +186,8 @@ def leiden(
         resolution=found.resolution,
         n_clusters=found.n_clusters,
         n_clusters_test=n_clusters_test,
+        fingerprint=fingerprint(codes),
+        **stands_on(adata, use_rep, graph=False),
     )
     of_test = "" if n_clusters_test is None else f", {n_clusters_test} on the test cells"
     logger.info('Wrote .obs["%s"]: %d clusters at resolution %.4g%s.', key, found.n_clusters, found.resolution, of_test)

@@ -15,6 +15,7 @@ from stdistill._table.fitting.inputs import check_features, check_split, get_tab
 from stdistill._table.fitting.origin import common_origin
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.niches import default_colors
+from stdistill._table.provenance import check_features_unseen
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import TEACHER_DEFAULTS, NetworkArguments, NicheArguments, network_size
 from stdistill.pp._embed_expression import ensure_expression
@@ -77,7 +78,8 @@ def nolan(
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are trained on.
     library_key
-        Column of ``.obs`` that names each cell's slide, in a table of several.
+        Column of ``.obs`` that names each cell's slide, in a table of several. By default that of the neighbourhoods,
+        else the regions that the table annotates, when there are several.
     table_key
         Name of the table of a SpatialData.
     **arguments
@@ -94,10 +96,13 @@ def nolan(
         Categorical, the niche with the largest logit; missing without a prediction.
     ``.obs["{key_added}_confidence"]``
         float32, the largest softmax probability of the logits.
+    ``.obs["{key_added}_fitted"]``
+        Boolean, the cells that the teacher, or the latent it stands on, was fitted on.
     ``.uns["{key_added}_niche_colors"]``
         Their colours.
     ``.uns["stdistill"]["nolan"]``
-        The parameters, ``radius_um``, ``n_training_cells``, ``n_epochs``, ``occupied_niches``.
+        The parameters, ``radius_um``, ``n_training_cells``, ``n_epochs``, ``occupied_niches``; fingerprints of the
+        neighbourhoods (``graph``), the ``features``, the model (``model_sha256``) and the logits (``fingerprint``).
 
     Raises
     ------
@@ -105,8 +110,9 @@ def nolan(
         When the table, the features, `split_key` or `library_key` is not there, or several tables have no latent.
     ValueError
         When there are fewer training cells than niches, all have the same features, features are infinite or of
-        different dimensions, encoders or scVI models, radii differ, the graph joins training and test cells, or a
-        number is out of range.
+        different dimensions, encoders or scVI models, radii differ, the graph joins training and test cells or was made
+        with another split, the latent was fitted on test cells, H&E crops are larger than those that the split keeps
+        apart, or a number is out of range.
     TypeError
         When features are no dense floating point array.
     RuntimeError
@@ -115,7 +121,7 @@ def nolan(
     Warns
     -----
     UserWarning
-        When niches are empty.
+        When niches are empty, or the latent was fitted on all cells before there was a split.
 
     Notes
     -----
@@ -152,6 +158,8 @@ def nolan(
     if use_rep == schema.EXPRESSION_LATENT:
         ensure_expression(tables, seed=arguments["seed"], **keys)
     check_features(tables, use_rep)
+    for table in tables:
+        check_features_unseen(table, use_rep, split_key)
     origin = common_origin(tables, use_rep)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
@@ -180,7 +188,7 @@ def nolan(
         size=size,
         arguments=arguments,
         origin=origin,
-        keys=keys,
+        **keys,
         centering=centering,
     )
     if not sizes.all():

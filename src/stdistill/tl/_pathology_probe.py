@@ -32,6 +32,7 @@ from stdistill._table.annotations import (
 from stdistill._table.checks import get_table
 from stdistill._table.labels import NICHE_SUFFIX, niche_keys, read_labels
 from stdistill._table.niches import logit_columns, logit_prefixes, read_logits
+from stdistill._table.provenance import check_measured
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -52,6 +53,7 @@ def pathology_probe(
     block_um: float = BLOCK_UM,
     gap_um: float = GAP_UM,
     image_key: str = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
     table_key: str = schema.TABLE,
 ) -> pd.DataFrame:
     """Predict a pathologist's annotation of each cell from its niche alone, and score it.
@@ -90,6 +92,8 @@ def pathology_probe(
         predict it, so that neighbours do not leak: 120 µm keep neighbourhoods of a radius of 60 µm apart.
     image_key
         Name of the H&E of a SpatialData that polygons in pixels were drawn on.
+    coordinate_system
+        The one in which cells and H&E are aligned, where they share several that disagree.
     table_key
         Name of the table of a SpatialData.
 
@@ -109,7 +113,7 @@ def pathology_probe(
     ValueError
         When there are not two annotations to tell apart, one of them cannot be both fitted and scored (it lies in one
         block, or in one group of the split), polygons cover no cell, it is not known where the cells lie on the H&E of
-        polygons in pixels, or a parameter is out of range.
+        polygons in pixels, niches or what they stand on were fitted on test cells, or a parameter is out of range.
 
     Notes
     -----
@@ -140,6 +144,7 @@ def pathology_probe(
 
     adata = get_table(data, table_key)
     chosen = niche_keys(adata, keys)
+    check_measured(adata, chosen, split_key)
     features = {key: _features(adata, key, use_logits) for key in chosen}
     truth, annotated, folds = annotated_folds(
         data,
@@ -153,6 +158,7 @@ def pathology_probe(
         block_um=block_um,
         gap_um=gap_um,
         image_key=image_key,
+        coordinate_system=coordinate_system,
         table_key=table_key,
     )
     rows = []
@@ -187,6 +193,7 @@ def annotated_folds(
     block_um: float = BLOCK_UM,
     gap_um: float = GAP_UM,
     image_key: str = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
     table_key: str = schema.TABLE,
 ) -> tuple[Labels, Rows, list[Fold]]:
     """Return the annotations, the cells to be fitted and scored, and their folds; it takes no niches.
@@ -200,7 +207,9 @@ def annotated_folds(
     else:
         from stdistill._formats.annotations import label_by_polygons
 
-        points = points_of_cells(data, polygons_unit, image_key=image_key, table_key=table_key)
+        points = points_of_cells(
+            data, polygons_unit, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key
+        )
         truth = label_by_polygons(points, polygons, FRAMES[polygons_unit], polygons_unit)
     truth = restrict(truth, labels)
     annotated, folds = folds_of(

@@ -10,11 +10,14 @@ from anndata import AnnData
 
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
-from stdistill._table.checks import copy_table, get_table
+from stdistill._table.checks import copy_table, find_split_key, get_table
 from stdistill._table.fitting.inputs import check_features, niche_inputs
 from stdistill._table.fitting.origin import find_difference, origin_of, origin_of_card, show
-from stdistill._table.graph import RADIUS_TOLERANCE
+from stdistill._table.fitting.trust import measure_ood, summarise_ood
+from stdistill._table.graph import decimals_apart, is_same_radius
+from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
+from stdistill._table.provenance import fitted_here, stands_on
 from stdistill._table.records import write_record
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 
@@ -59,7 +62,8 @@ def predict(
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; cells of the buffer or of no
         group get no prediction. `None` ignores it, which the neighbourhoods must have done as well.
     library_key
-        Column of ``.obs`` that names each cell's slide, in a table of several.
+        Column of ``.obs`` that names each cell's slide, in a table of several. By default that of the neighbourhoods,
+        else the regions that the table annotates, when there are several.
     batch_size
         Cells at once.
     device
@@ -78,12 +82,19 @@ def predict(
     ``.obs["{key_added}_niche"]``
         Categorical, the niche with the largest logit, under the model's names; missing without a prediction.
     ``.obs["{key_added}_confidence"]``
-        float32, the largest softmax probability of the logits.
+        float32, the largest softmax probability of the logits, divided by the temperature that a student was calibrated
+        with. It says how sure the student is of tissue like that of its training, and nothing of other tissue.
+    ``.obs["{key_added}_ood"]``
+        float32, how unusual the cell's own features are for a student: their distance from those of its training, over
+        the median of cells it had not seen there. About 1 is usual; see `Notes`.
+    ``.obs["{key_added}_fitted"]``
+        Boolean, the cells that the model was fitted on, where that was done on this table; else there is none.
     ``.uns["{key_added}_niche_colors"]``
         The model's colours.
     ``.uns["stdistill"]["predict"]``
-        The parameters, and of the model its kind, radius, teacher, encoder and ``model_sha256``, the fingerprint of its
-        weights, which its saved ``card.json`` lists.
+        The parameters; ``ood_median``, the median of ``.obs["{key_added}_ood"]``, and ``ood_share_rare``, the share of
+        cells above what one cell of a hundred was in the training; and of the model its kind, radius, teacher, encoder
+        and ``model_sha256``, the fingerprint of its weights, which its saved ``card.json`` lists.
 
     Raises
     ------
@@ -91,14 +102,21 @@ def predict(
         When the table, the features, `split_key` or `library_key` is not there.
     ValueError
         When the features are of another encoder, scVI model, dimension or µm per pixel than the model's, or the
-        neighbourhoods of another radius.
+        neighbourhoods of another radius or split.
     TypeError
         When the features are no dense floating point array.
+
+    Warns
+    -----
+    UserWarning
+        When half of the cells are more unusual than a slide may be (median above √2; above √10 it says so more
+        strongly: our choice, by what became of a student on slides of another stain, focus and tissue).
 
     Notes
     -----
     At inference the student sees H&E alone, and the niche is the one with the largest logit: Hizmi et al. 2026,
-    sections 4 and 4.2.
+    sections 4 and 4.2. How unusual a cell is says more than how sure the model is: on a slide of another stain a
+    student may be wrong and sure. Features that are unusual need not be seen wrongly, though.
 
     Examples
     --------
@@ -128,10 +146,11 @@ def predict(
     check_card(tables[0], use_rep, card)
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
-    if abs(inputs.radius_um - card.radius_um) > RADIUS_TOLERANCE * card.radius_um:
+    if not is_same_radius(inputs.radius_um, card.radius_um):
+        digits = decimals_apart(inputs.radius_um, card.radius_um)
         msg = (
-            f"The neighbourhoods have a radius of {inputs.radius_um:.2f} µm, those of the model {card.radius_um:.2f}. "
-            "Make them again with sd.pp.neighborhoods(radius_um=model.radius_um)."
+            f"The neighbourhoods have a radius of {inputs.radius_um:.{digits}f} µm, those of the model "
+            f"{card.radius_um:.{digits}f}. Make them again with sd.pp.neighborhoods(radius_um=model.radius_um)."
         )
         raise ValueError(msg)
     logits = model.predict(
@@ -143,19 +162,37 @@ def predict(
         batch_size=batch_size,
         device=device,
     )
-    write_niches(tables[0], key_added, logits, niches=card.niches, colors=card.colors)
+    (table,) = tables
+    sha256 = model.sha256
+    fitted, teacher = fitted_here(table, sha256)
+    found = stands_on(table, use_rep, graph=True)
+    ood = None if model.usual is None else measure_ood(model.usual, inputs)
+    fingerprint = write_niches(
+        table,
+        key_added,
+        logits,
+        niches=card.niches,
+        colors=card.colors,
+        fitted=fitted,
+        temperature=card.confidence_temperature,
+        ood=ood,
+    )
     write_record(
-        tables[0],
+        table,
         "predict",
         use_rep=use_rep,
         key_added=key_added,
-        split_key=split_key,
-        library_key=library_key,
+        split_key=find_split_key(table, split_key),
+        library_key=find_library_key(table, library_key),
         kind=card.kind,
         radius_um=card.radius_um,
         teacher_key=card.teacher,
         encoder=card.encoder,
-        model_sha256=model.sha256,
+        model_sha256=sha256,
+        fingerprint=fingerprint,
+        **found,
+        teacher=teacher,
+        **({} if ood is None or model.usual is None else summarise_ood(ood, model.usual)),
     )
     n_predicted = int(np.isfinite(logits[:, 0]).sum())
     logger.info('Wrote .obs["%s_niche"] of %d of %d cells.', key_added, n_predicted, len(logits))

@@ -63,3 +63,13 @@ def test_collapse_is_an_error() -> None:
         check_not_collapsed(use.compute(), 3, 4)
     use.update(torch.eye(3)[[1, 2]], torch.randn(2, 3))
     check_not_collapsed(use.compute(), 3, 5)
+
+
+def test_niches_that_are_not_those_of_the_targets() -> None:
+    """Balanced targets do not hide that all cells are in one niche."""
+    use = NicheUse(2, 3)
+    use.update(torch.eye(2)[[0, 1] * 50], torch.randn(100, 3), labels=torch.zeros(100, dtype=torch.int64))
+    measures = use.compute()
+    assert (measures["occupied_niches"], measures["largest_niche"], measures["target_entropy"]) == (1, 1, 0)
+    with pytest.raises(RuntimeError, match="The niches collapsed"):
+        check_not_collapsed(measures, 2, 0)

@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import spatialdata
 from spatialdata.transformations import Affine, Identity, set_transformation
 
+import stdistill as sd
 from stdistill._slide.affine import apply_affine
 from stdistill._slide.plan import crop_origins
 from stdistill._table.he.placement import he_frames
@@ -230,3 +232,86 @@ def test_a_concatenated_table_has_no_frame(make_slide: Callable) -> None:
     both = ad.concat([table, table], uns_merge="first", index_unique="-")
     with pytest.raises(ValueError, match="The table has 120 cells, but its record is of one slide of 60"):
         he_frames(both)
+
+
+@pytest.fixture
+def realigned(make_slide: Callable) -> spatialdata.SpatialData:
+    """As read without an alignment, which the user then made in a coordinate system of their own."""
+    slide = make_slide(pixel_centers(), shape=(2000, 2000))
+    set_transformation(slide["cells"], spatialdata.transformations.get_transformation(slide["cells"]), "mine")
+    axes = ("x", "y")
+    shifted = np.array([[1.0, 0, 1200], [0, 1, 828], [0, 0, 1]])
+    set_transformation(slide["he"], Affine(shifted, input_axes=axes, output_axes=axes), "mine")
+    return slide
+
+
+def test_coordinate_systems_that_disagree(realigned: spatialdata.SpatialData) -> None:
+    """The shift is √(1200² + 828²) = 1,458 pixels."""
+    for use in (
+        sd.get.he_pixels,
+        sd.pp.split_strips,
+        lambda slide: sd.pp.embed_he(slide, encoder="texture"),
+        lambda slide: sd.get.he_crops(slide, cells=slide["table"].obs_names[:1]),
+        lambda slide: sd.pl.neighborhood(slide, cell="cell-0", image_key="he"),
+        lambda slide: sd.tl.pathology_probe(slide, polygons="none.json", keys="region"),
+        lambda slide: sd.io.to_geojson(slide, "cells.geojson", key="region"),
+        lambda slide: sd.io.to_geojson(slide, "cells.geojson", key="region", as_regions=True),
+    ):
+        if use is sd.pp.split_strips:
+            sd.pp.neighborhoods(realigned, radius_um=5)
+        with pytest.raises(
+            ValueError, match=r"systems 'global' and 'mine', which put cells up to 1,458 pixels.*coordinate_system="
+        ):
+            use(realigned)
+    assert "split" not in realigned["table"].obs
+
+
+def test_the_coordinate_system_is_named(realigned: spatialdata.SpatialData) -> None:
+    um = realigned["table"].obsm["spatial"]
+    for system, shift in (("global", (0, 0)), ("mine", (1200, 828))):
+        pixels = sd.get.he_pixels(realigned, coordinate_system=system)
+        np.testing.assert_allclose(pixels[["x", "y"]], um / PIXEL_SIZE - shift)
+    with pytest.raises(KeyError, match=r"coordinate_system='um' is not a coordinate system of both 'cells' and 'he'"):
+        sd.get.he_pixels(realigned, coordinate_system="um")
+    with pytest.raises(ValueError, match="coordinate_system='mine' is one of a SpatialData; an AnnData has none"):
+        sd.get.he_pixels(realigned["table"], coordinate_system="mine")
+    spatialdata.transformations.remove_transformation(realigned["he"], to_coordinate_system="global")
+    np.testing.assert_allclose(sd.get.he_pixels(realigned)[["x", "y"]], um / PIXEL_SIZE - (1200, 828))
+
+
+def test_coordinate_systems_that_agree(make_slide: Callable) -> None:
+    """The same place in µm, and a rounded matrix: nothing has to be named."""
+    slide = make_slide(pixel_centers(), he_to_global=MAPS["quarter turn as 10x"])
+    expected = sd.get.he_pixels(slide)
+    for name, scale in (("um", PIXEL_SIZE), ("rounded", 1.0)):
+        for element in ("cells", "he"):
+            to_global = spatialdata.transformations.get_transformation(slide[element])
+            sequence = spatialdata.transformations.Sequence(
+                [to_global, spatialdata.transformations.Scale([scale, scale], axes=("x", "y"))]
+            )
+            set_transformation(slide[element], sequence, name)
+    matrix = np.array([[0.01107, 1.28958, 807.98], [-1.28958, 0.01107, 73097.65], [0, 0, 1]])
+    set_transformation(slide["he"], Affine(matrix, ("x", "y"), ("x", "y")), "rounded")
+    pd.testing.assert_frame_equal(sd.get.he_pixels(slide), expected)
+
+
+def test_pictures_in_a_coordinate_system(realigned: spatialdata.SpatialData, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("stdistill._drawing.view.check_placement", lambda *_: None)
+    frames = he_frames
+
+    def spy(*args: object, coordinate_system: str | None, **options: object) -> object:
+        asked.append(coordinate_system)
+        return frames(*args, coordinate_system="global", **options)
+
+    monkeypatch.setattr("stdistill._drawing.view.he_frames", spy)
+    cells = realigned["table"]
+    sd.pp.neighborhoods(cells, radius_um=5)
+    cells.obs["x_niche"] = cells.obs["split"] = pd.Categorical(["a"] * 40)
+    cells.obs["x_confidence"] = 0.5
+    given = {"image_key": "he", "coordinate_system": "mine", "show": False}
+    sd.pl.niches(realigned, **given)
+    sd.pl.split(realigned, **given)
+    sd.pl.confidence(realigned, **given)
+    sd.pl.neighborhood(realigned, cell="cell-0", **given)
+    assert asked == ["mine"] * 4

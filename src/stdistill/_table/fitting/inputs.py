@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import issparse
 
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_library_codes, get_split, get_table
-from stdistill._table.graph import RADIUS_TOLERANCE, graph_radius, read_graph
+from stdistill._table.checks import get_centers, get_split, get_table
+from stdistill._table.fitting.edges import check_edges
+from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
+from stdistill._table.libraries import find_library_key, library_codes
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -108,10 +110,11 @@ def niche_inputs(
     """
     check_features(tables, use_rep)
     radii = [graph_radius(table) for table in tables]
-    if max(radii) - min(radii) > RADIUS_TOLERANCE * max(radii):
+    if not is_same_radius(min(radii), max(radii)):
+        shown = [round(radius, decimals_apart(*radii)) for radius in radii]
         msg = (
-            f"The neighbourhoods of the tables have the radii {[round(r, 2) for r in radii]} µm. One model needs one "
-            "radius: give it to sd.pp.neighborhoods as radius_um=."
+            f"The neighbourhoods of the tables have the radii {shown} µm. One model needs one radius: give it to "
+            "sd.pp.neighborhoods as radius_um=."
         )
         raise ValueError(msg)
     features = [np.asarray(table.obsm[use_rep]) for table in tables]
@@ -133,15 +136,14 @@ def niche_inputs(
         training=np.concatenate([training_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
     )
     for table, split, graph in zip(tables, splits, graphs, strict=True):
-        _check_groups(table, split, library_key, graph)
+        check_edges(table, graph, split, library_key, _eligible(table, split))
     return inputs
 
 
 def _libraries(tables: Sequence[AnnData], library_key: str | None) -> npt.NDArray[np.integer[Any]]:
     parts: list[npt.NDArray[np.integer[Any]]] = []
     for table in tables:
-        none: npt.NDArray[np.integer[Any]] = np.zeros(table.n_obs, dtype=np.int64)
-        own = none if library_key is None else get_library_codes(table, library_key)
+        own = library_codes(table, find_library_key(table, library_key))
         parts.append(own + (int(parts[-1].max()) + 1 if parts else 0))
     return np.concatenate(parts)
 
@@ -156,20 +158,3 @@ def _eligible(table: AnnData, split: pd.Series | None) -> npt.NDArray[np.bool_]:
 def training_cells(table: AnnData, split: pd.Series | None) -> Mask:
     """Tell which cells are to be trained on."""
     return _eligible(table, None) if split is None else (split == schema.TRAIN).to_numpy()
-
-
-def _check_groups(table: AnnData, split: pd.Series | None, library_key: str | None, graph: csr_matrix) -> None:
-    """Raise when edges join training and test cells, or two slides."""
-    groups: dict[str, npt.NDArray[np.integer[Any]]] = {}
-    if split is not None:
-        groups["groups of the split"] = pd.factorize(split)[0]
-    if library_key is not None:
-        groups["slides"] = get_library_codes(table, library_key)
-    counts = np.diff(graph.indptr)
-    for what, codes in groups.items():
-        if (np.repeat(codes, counts) != codes[graph.indices]).any():
-            msg = (
-                f"The neighbourhood graph joins cells of different {what}: it was made without them. Make it again "
-                "with sd.pp.neighborhoods."
-            )
-            raise ValueError(msg)

@@ -95,6 +95,12 @@ def _is_same(entry: str, one: Any, other: Any) -> bool:
         # Of several encoders, joined by "+", some may be known and some not.
         revisions = [one.split("+"), other.split("+")]
         return len(revisions[0]) == len(revisions[1]) and all(
-            left == right or UNKNOWN_REVISION in (left, right) for left, right in zip(*revisions, strict=True)
+            _is_same_revision(left, right) for left, right in zip(*revisions, strict=True)
         )
     return bool(one == other)
+
+
+def _is_same_revision(one: str, other: str) -> bool:
+    """Whether two revisions may be of one network; those of an earlier version do not tell the structure of modules."""
+    short, long = sorted((one, other), key=len)
+    return UNKNOWN_REVISION in (one, other) or one == other or long.startswith(f"{short}.")

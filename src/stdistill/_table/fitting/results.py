@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,9 +13,14 @@ import numpy.typing as npt
 
 from stdistill._support.arrays import Floats
 from stdistill._support.checks import check_integer, check_name
+from stdistill._table.checks import find_split_key
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import Origin
+from stdistill._table.fitting.targets import Targets
+from stdistill._table.fitting.trust import calibrate, describe_features, measure_calibration, measure_ood
+from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
+from stdistill._table.provenance import add_inherited, stands_on
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -60,8 +66,10 @@ def write_model(
     size: dict[str, Any],
     arguments: NicheArguments,
     origin: Origin,
-    keys: dict[str, Any],
+    split_key: str | None,
+    library_key: str | None,
     teacher: str | None = None,
+    targets: Targets | None = None,
     **settings: Any,
 ) -> tuple[NicheModel, npt.NDArray[np.integer[Any]]]:
     """Give the network its card, and write what it says of all cells of the tables.
@@ -76,10 +84,10 @@ def write_model(
         Arguments of the network, and those that it was trained by.
     origin
         Where its features come from.
-    keys
-        Columns of ``.obs`` that the cells were divided by, for the record.
-    teacher
-        What a student was taught by.
+    split_key, library_key
+        Columns of ``.obs`` that the cells were divided by, as users give them, for the record.
+    teacher, targets
+        What a student was taught by: its key, and what it says of each cell.
     settings
         Of the objective.
 
@@ -111,22 +119,42 @@ def write_model(
     )
     model = NicheModel(fitted.network, card, fitted.history)
     logits = _predict_together(model, inputs, arguments)
+    if targets is not None:
+        record |= _let_judge(model, fitted, inputs, logits, targets, arguments["seed"])
+    ood = [None] * len(inputs.tables) if model.usual is None else inputs.divide(measure_ood(model.usual, inputs))
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
-    for table, part in zip(inputs.tables, inputs.divide(logits), strict=True):
-        write_niches(table, naming.key_added, part, niches=card.niches, colors=card.colors)
+    sha256 = model.sha256
+    parts = zip(inputs.tables, inputs.divide(logits), inputs.divide(training), ood, strict=True)
+    for table, part, cells, unusual in parts:
+        found = stands_on(table, naming.use_rep, graph=True, teacher_key=teacher)
+        all_cells = add_inherited(table, cells, naming.use_rep, teacher)
+        fingerprint = write_niches(
+            table,
+            naming.key_added,
+            part,
+            niches=card.niches,
+            colors=card.colors,
+            fitted=all_cells,
+            temperature=model.card.confidence_temperature,
+            ood=unusual,
+        )
         write_record(
             table,
             naming.step,
             k=k,
             use_rep=naming.use_rep,
             key_added=naming.key_added,
+            model_sha256=sha256,
+            fingerprint=fingerprint,
+            **found,
             teacher_key=teacher,
             radius_um=inputs.radius_um,
             temperature=fitted.temperature,
             occupied_niches=int((sizes > 0).sum()),
             **size,
             **record,
-            **keys,
+            split_key=find_split_key(table, split_key),
+            library_key=find_library_key(table, library_key),
         )
     logger.info(
         'Trained on %d cells; wrote .obs["%s_niche"], its logits and its confidence.',
@@ -134,6 +162,21 @@ def write_model(
         naming.key_added,
     )
     return model, sizes
+
+
+def _let_judge(
+    model: NicheModel, fitted: Fitted, inputs: NicheInputs, logits: Floats, targets: Targets, seed: int
+) -> dict[str, float]:
+    """Give a student what its confidence and its slides are judged by; return what the test cells say of it."""
+    truth = targets.labels
+    calibration = calibrate(logits, truth, fitted.held_out)
+    model.card = replace(model.card, calibration=calibration)
+    predicted = ~np.isnan(logits[:, 0])
+    test = inputs.eligible & ~inputs.training & predicted
+    unseen = np.flatnonzero(test) if test.any() else fitted.held_out
+    if unseen is not None and fitted.fitting is not None:
+        model.usual = describe_features(inputs.features, fitted.fitting, unseen, seed)
+    return measure_calibration(logits, truth, test & targets.known, model.card.confidence_temperature)
 
 
 def _predict_together(model: NicheModel, inputs: NicheInputs, arguments: NicheArguments) -> Floats:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._support.arrays import Integers
 from stdistill._table.niches import colors_of, logit_columns, logit_prefixes, niche_names, read_logits
 
 
@@ -22,6 +23,12 @@ class Targets(NamedTuple):
     """(n,), the cells of which the teacher says something."""
     niches: list[str]
     colors: list[str]
+
+    @property
+    def labels(self) -> Integers:
+        """(n,), the niche that the teacher says each cell is in; whatever where it says nothing."""
+        labels: Integers = self.values if self.values.ndim == 1 else self.values.argmax(axis=1)
+        return labels
 
 
 def has_targets(tables: Sequence[AnnData], teacher_key: str) -> bool:

@@ -50,7 +50,9 @@ class CellOutlines:
             )
 
 
-def cell_outlines(data: SpatialData, *, image_key: str, table_key: str) -> CellOutlines:
+def cell_outlines(
+    data: SpatialData, *, image_key: str, coordinate_system: str | None = None, table_key: str
+) -> CellOutlines:
     """Find the shapes that the table annotates, of the one slide that it is of.
 
     Raises
@@ -68,7 +70,7 @@ def cell_outlines(data: SpatialData, *, image_key: str, table_key: str) -> CellO
             "An AnnData holds no outlines of its cells: give the SpatialData, with the shapes that its table annotates."
         )
         raise TypeError(msg)
-    frames = he_frames(data, image_key=image_key, table_key=table_key)
+    frames = he_frames(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     if len(frames) != 1:
         names = [frame.region for frame in frames]
         msg = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ MIN_CELLS_TO_FIT = 10
 """Fewer cells than this do not tell the unit of an element that is not in µm."""
 MAX_MISFIT_UM = 5.0
 """A table whose centres lie further than this from its element's (median, µm) annotates another element."""
+SAME_PX = 1.0
+"""Coordinate systems that put no cell further apart than this, in pixels of the H&E, align them in the same way."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def he_frames(
     data: AnnData | SpatialData,
     *,
     image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
     table_key: str = schema.TABLE,
 ) -> list[HEFrame]:
     """Find where the cells of `data` lie on H&E images: one frame per region that the table annotates.
@@ -87,19 +90,24 @@ def he_frames(
         :func:`stdistill.pp.read_xenium` recorded in it is used.
     image_key
         Name of the H&E image, or a mapping of each region to its image.
+    coordinate_system
+        The one in which they are aligned; not needed where all that they share align them in the same way.
     table_key
         Name of the table of a SpatialData.
 
     Raises
     ------
     KeyError
-        When the table, the image or the annotated element is not there.
+        When the table, the image, the annotated element or the coordinate system is not there.
     ValueError
-        When image and element share no coordinate system, when the image is sheared or stretched relative to
-        the cells, or when the cell centres in µm do not follow the annotated element.
+        When image and element share no coordinate system, or several that disagree; when the image is sheared or
+        stretched relative to the cells; or when the cell centres in µm do not follow the annotated element.
     """
     table = get_table(data, table_key)
     if not is_spatialdata(data):
+        if coordinate_system is not None:
+            msg = f"coordinate_system={coordinate_system!r} is one of a SpatialData; an AnnData has none."
+            raise ValueError(msg)
         return [_recorded_frame(table)]
     from spatialdata.models import get_table_keys
 
@@ -113,11 +121,13 @@ def he_frames(
             continue
         image = _get_image(data, key)
         element = _get_element(data, region)
-        native_to_px = _to_pixels(element, image, names=(region, key))
+        native_to_px = _to_pixels(element, image, coordinate_system, names=(region, key))
         instances = table.obs[instance_key].to_numpy()[cells]
-        matrix = native_to_px @ _um_to_native(element, instances, centers[cells], region)
+        um_to_native = _um_to_native(element, instances, centers[cells], region)
+        element_to_px = _the_only_map(native_to_px, um_to_native, centers[cells], names=(region, key))
+        matrix = element_to_px @ um_to_native
         check_affine(matrix, f"The map of the cells of {region!r} to the pixels of {key!r}")
-        frame = HEFrame(key, cells, matrix, image_shape(image), region=region, element_to_px=native_to_px)
+        frame = HEFrame(key, cells, matrix, image_shape(image), region=region, element_to_px=element_to_px)
         _check_against_record(frame, table)
         frames.append(frame)
     return frames
@@ -127,16 +137,21 @@ def cell_pixels(
     data: AnnData | SpatialData,
     *,
     image_key: str | Mapping[str, str] = schema.HE_IMAGE,
+    coordinate_system: str | None = None,
     table_key: str = schema.TABLE,
 ) -> pd.DataFrame:
     """Find the pixels of the cells, as :func:`stdistill.get.he_pixels` returns them."""
     table = get_table(data, table_key)
-    frames = he_frames(data, image_key=image_key, table_key=table_key)
-    centers = get_centers(table)
-    pixels = np.full((table.n_obs, 2), np.nan)
-    image_keys = np.full(table.n_obs, None, dtype=object)
-    mpp = np.full(table.n_obs, np.nan)
-    on_image = np.zeros(table.n_obs, dtype=bool)
+    frames = he_frames(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
+    return locate(frames, get_centers(table)).set_index(table.obs_names)
+
+
+def locate(frames: Sequence[HEFrame], centers: FloatArray) -> pd.DataFrame:
+    """Find the pixels of all cells of a table with these centres; missing for cells of no frame."""
+    pixels = np.full((len(centers), 2), np.nan)
+    image_keys = np.full(len(centers), None, dtype=object)
+    mpp = np.full(len(centers), np.nan)
+    on_image = np.zeros(len(centers), dtype=bool)
     for frame in frames:
         pixels[frame.cells] = frame.to_px(centers[frame.cells])
         image_keys[frame.cells] = frame.image_key
@@ -149,8 +164,7 @@ def cell_pixels(
             "image_key": pd.Categorical(image_keys),
             "mpp": mpp,
             "on_image": on_image,
-        },
-        index=table.obs_names,
+        }
     )
 
 
@@ -219,12 +233,18 @@ def _get_element(sdata: SpatialData, region: str) -> Any:
     return elements[region]
 
 
-def _to_pixels(element: Any, image: Any, *, names: tuple[str, str]) -> FloatArray:
-    """Affine map of an element's own coordinates to the image's own pixels."""
+def _to_pixels(
+    element: Any, image: Any, coordinate_system: str | None, *, names: tuple[str, str]
+) -> dict[str, FloatArray]:
+    """Affine maps of an element's own coordinates to the image's own pixels, by the systems that they share."""
     from spatialdata.transformations import get_transformation
 
     systems = [get_transformation(e, get_all=True) for e in (element, image)]
     shared = sorted(systems[0].keys() & systems[1].keys(), key=lambda name: (name != "global", name))
+    if coordinate_system is not None:
+        both = f"a coordinate system of both {names[0]!r} and {names[1]!r}"
+        check_key(coordinate_system, shared, both, argument="coordinate_system")
+        shared = [coordinate_system]
     if not shared:
         msg = (
             f"{names[0]!r} (in {sorted(systems[0])}) and {names[1]!r} (in {sorted(systems[1])}) share no "
@@ -232,8 +252,32 @@ def _to_pixels(element: Any, image: Any, *, names: tuple[str, str]) -> FloatArra
             "image_key= a mapping of each region to its image."
         )
         raise ValueError(msg)
-    to_shared = [s[shared[0]].to_affine_matrix(input_axes=("x", "y"), output_axes=("x", "y")) for s in systems]
-    matrix: FloatArray = np.linalg.inv(to_shared[1]) @ to_shared[0]
+    axes = ("x", "y")
+    matrices = {}
+    for name in shared:
+        to_shared = [system[name].to_affine_matrix(input_axes=axes, output_axes=axes) for system in systems]
+        matrices[name] = np.linalg.inv(to_shared[1]) @ to_shared[0]
+    return matrices
+
+
+def _the_only_map(
+    native_to_px: Mapping[str, FloatArray], um_to_native: FloatArray, centers: FloatArray, *, names: tuple[str, str]
+) -> FloatArray:
+    """Return the map of an element to pixels, by whichever system; raise when they put cells at different places."""
+    (first, matrix), *others = native_to_px.items()
+    low, high = centers.min(axis=0), centers.max(axis=0)
+    corners = np.array([(x, y) for x in (low[0], high[0]) for y in (low[1], high[1])])  # where affine maps differ most
+    corners = apply_affine(um_to_native, corners)
+    for other, another in others:
+        apart = np.linalg.norm(apply_affine(matrix, corners) - apply_affine(another, corners), axis=1).max()
+        if apart > SAME_PX:
+            msg = (
+                f"{names[0]!r} and {names[1]!r} are both in the coordinate systems {first!r} and {other!r}, which put "
+                f"cells up to {apart:,.0f} pixels of {names[1]!r} apart. Name the one in which they are aligned with "
+                f"coordinate_system=, or take the other away with "
+                f"spatialdata.transformations.remove_transformation(sdata[{names[1]!r}], to_coordinate_system=...)."
+            )
+            raise ValueError(msg)
     return matrix
 
 

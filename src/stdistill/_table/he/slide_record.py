@@ -1,17 +1,26 @@
-"""What is known of the slide that a table is of: one record, written by whatever reads slides."""
+"""What is known of a slide: one record, of the table of its cells or, where there is none yet, of the SpatialData."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
 
 from stdistill._support.arrays import Floats
+from stdistill._table import schema
 from stdistill._table.records import read_record, write_record
 
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
 STEP = "slide"
+GIVEN = "mpp="
+"""Source of µm per pixel that the user gave."""
+ARRAYS = {"um_to_px", "shape", "bounds"}
+"""Entries that are arrays in a table."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,7 @@ class SlideRecord:
     """A slide, and where its cells lie on its H&E; `None` for what is not known or not there."""
 
     source: str
-    """What it was read from, such as ``"xenium"``."""
+    """What it was read from, such as ``"xenium"`` or, with an H&E alone, the format of its file."""
     n_cells: int | None = None
     """Cells of the table when it was read."""
     image_key: str | None = None
@@ -36,6 +45,16 @@ class SlideRecord:
     """Of the cells."""
     share_on_tissue: float | None = None
     """Of the cells on the image."""
+    path: str | None = None
+    """The file of the H&E."""
+    digest: str | None = None
+    """Tells that file from others."""
+    scene: int | str | None = None
+    """Which of several images in the file it is."""
+    mpp_source: str | None = None
+    """Where its µm per pixel are from."""
+    bounds: tuple[int, int, int, int] | None = None
+    """Left, top, width and height in pixels of what was scanned, where the file states it."""
 
     @property
     def has_image(self) -> bool:
@@ -43,27 +62,55 @@ class SlideRecord:
         return self.um_to_px is not None
 
 
-def write_slide_record(adata: AnnData, record: SlideRecord) -> None:
-    """Write the record to the table."""
-    entries: dict[str, Any] = asdict(record)
-    if record.shape is not None:
-        entries["shape"] = np.array(record.shape)
-    write_record(adata, STEP, **entries)
+def write_slide_record(data: AnnData | SpatialData, record: SlideRecord) -> None:
+    """Write the record to ``.uns["stdistill"]`` of a table, or to ``.attrs["stdistill"]`` of a SpatialData."""
+    entries = {name: value for name, value in asdict(record).items() if value is not None}
+    for name in ARRAYS & entries.keys():
+        entries[name] = np.asarray(entries[name])
+    if isinstance(data, AnnData):
+        write_record(data, STEP, **entries)
+        return
+    # Written to disk as JSON.
+    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in entries.items()}
+    records = dict(data.attrs.get(schema.RECORD, {}))
+    data.attrs[schema.RECORD] = {**records, STEP: {**plain, "stdistill_version": version("stdistill")}}
 
 
-def read_slide_record(adata: AnnData) -> SlideRecord | None:
-    """Return the record of the table's slide, also as `read_xenium` wrote it before there was one."""
-    found = read_record(adata, STEP)
-    if not found:
-        found = read_record(adata, "read_xenium")
-        if not found:
-            return None
+def read_slide_record(data: AnnData | SpatialData) -> SlideRecord | None:
+    """Return the record of a slide, also as `read_xenium` wrote it before there was one."""
+    if not isinstance(data, AnnData):
+        return _parse(dict(data.attrs.get(schema.RECORD, {}).get(STEP, {})))
+    found = read_record(data, STEP)
+    if not found and (found := read_record(data, "read_xenium")):
         found |= {"source": "xenium", "um_to_px": found.get("um_to_he"), "shape": found.get("he_shape")}
+    return _parse(found)
+
+
+def copy_slide_record(sdata: SpatialData, adata: AnnData) -> None:
+    """Write the record of a slide to a new table of its cells.
+
+    Raises
+    ------
+    ValueError
+        When the SpatialData has none.
+    """
+    record = read_slide_record(sdata)
+    if record is None:
+        msg = f'The SpatialData has no record of a slide in .attrs["{schema.RECORD}"]: read it with sd.pp.read_slide.'
+        raise ValueError(msg)
+    write_slide_record(adata, replace(record, n_cells=adata.n_obs))
+
+
+def _parse(found: dict[str, Any]) -> SlideRecord | None:
+    if not found:
+        return None
     known: dict[str, Any] = {name: found.get(name) for name in SlideRecord.__dataclass_fields__}
     if known["um_to_px"] is not None:
         known["um_to_px"] = np.asarray(known["um_to_px"], dtype=np.float64)
-    if known["shape"] is not None:
-        known["shape"] = (int(known["shape"][0]), int(known["shape"][1]))
+    for name in ("shape", "bounds"):
+        known[name] = None if known[name] is None else tuple(int(one) for one in known[name])
     for name in ("mpp", "pixel_size", "share_on_image", "share_on_tissue"):
         known[name] = None if known[name] is None else float(known[name])
+    if known["scene"] is not None and not isinstance(known["scene"], str):
+        known["scene"] = int(known["scene"])
     return SlideRecord(**known)

@@ -45,6 +45,10 @@ class ModelCard(Card):
         What a student was taught by: prefix of the logits, or the column of the labels.
     temperature
         τ, of a student of logits.
+    calibration
+        Of a student that held tissue out: the ``temperature`` that its logits are divided by for the confidence, the
+        ``n_cells`` it was fitted on, and the expected calibration error on them before and after (``ece_before``,
+        ``ece_after``).
     training
         How it was trained: parameters, numbers of cells, epochs.
     versions
@@ -83,12 +87,18 @@ class ModelCard(Card):
     expression_model_sha256: str | None = None
     teacher: str | None = None
     temperature: float | None = None
+    calibration: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name, names in (("niches", self.niches), ("colors", self.colors)):
             if len(names) != self.k:
                 msg = f"The card lists {len(names)} {name}; expected k = {self.k}."
                 raise ValueError(msg)
+
+    @property
+    def confidence_temperature(self) -> float:
+        """What logits are divided by for the confidence."""
+        return 1.0 if self.calibration is None else float(self.calibration["temperature"])
 
     def build_network(self) -> NicheNetwork:
         """Build a network of this size, with weights yet to be learned or loaded."""

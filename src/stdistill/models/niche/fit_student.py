@@ -102,4 +102,4 @@ def train_student(
         "n_epochs": len(history),
         "share_capped": capped,
     }
-    return Fitted(student.eval(), history, record, temperature)
+    return Fitted(student.eval(), history, record, temperature, fitting_cells, held_out_cells)

@@ -80,7 +80,7 @@ def cluster_means(neighborhoods: Neighborhoods, cells: Integers, k: int, network
     means = []
     for part in np.array_split(cells[np.sort(chosen)], -(-len(chosen) // CELLS_AT_ONCE)):
         batch = neighborhoods.batch(neighborhoods.tokens(part))
-        features = (batch.features.cpu().float() - network.mean) / network.std
+        features = network.standardize(batch.features.cpu())
         means.append(neighborhood_means(batch.to("cpu"), features))
     found = KMeans(k, n_init=N_STARTS, random_state=seed).fit(torch.cat(means).numpy())
     return torch.from_numpy(found.cluster_centers_).float()

@@ -28,6 +28,10 @@ class Fitted(NamedTuple):
     """Numbers of cells and epochs."""
     temperature: float | None = None
     """τ, of a student of logits."""
+    fitting: Integers | None = None
+    """Cells that it learned from, of a student."""
+    held_out: Integers | None = None
+    """Training cells that it did not learn from, but stopped by."""
 
 
 def new_network(

@@ -19,6 +19,7 @@ from stdistill.models.niche.batches import Neighborhoods, known_rows
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.saved import SavedModel
+from stdistill.models.usual import PREFIX, UsualFeatures
 
 PREDICTION_BATCH = 512
 """Cells at once: neighbouring ones, whose neighbourhoods share most cells."""
@@ -38,6 +39,8 @@ class NicheModel(SavedModel):
         What it is: kind, niches, features, encoder, radius, training.
     history
         One row per epoch of training: losses and what else was measured.
+    usual
+        What the features of the training were like, of a student.
 
     Returns
     -------
@@ -67,10 +70,13 @@ class NicheModel(SavedModel):
     card_type: ClassVar[type[ModelCard]] = ModelCard
     card: ModelCard
 
-    def __init__(self, network: NicheNetwork, card: ModelCard, history: pd.DataFrame) -> None:
+    def __init__(
+        self, network: NicheNetwork, card: ModelCard, history: pd.DataFrame, usual: UsualFeatures | None = None
+    ) -> None:
         self.network = network.eval().requires_grad_(False)  # torch may compute other bits for weights to be trained
         self.card = card
         self.history = history
+        self.usual = usual
 
     def __repr__(self) -> str:
         card = self.card
@@ -86,16 +92,15 @@ class NicheModel(SavedModel):
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The network's tensors, with mean and standard deviation of the features of the training cells."""
-        state: dict[str, Tensor] = self.network.state_dict()
-        return state
+        """The network's tensors, with mean and spread of the features of the training cells; and those of `usual`."""
+        return {**self.network.state_dict(), **({} if self.usual is None else self.usual.tensors())}
 
     @classmethod
     def restore(cls, card: ModelCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Build the network that the card describes, with these weights."""
         network = card.build_network()
-        network.load_state_dict(weights)
-        return cls(network, card, history)
+        network.load_state_dict({name: part for name, part in weights.items() if not name.startswith(PREFIX)})
+        return cls(network, card, history, UsualFeatures.from_tensors(weights))
 
     def predict(
         self,

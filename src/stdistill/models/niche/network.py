@@ -10,13 +10,18 @@ from stdistill.models.niche.arguments import Head
 from stdistill.models.niche.batches import TokenBatch, TokenBlock
 from stdistill.models.niche.position import FrequencyEncoding
 
+LEAST_SPREAD = 1e-3
+"""Features of a smaller part of the median standard deviation count as constant (our choice)."""
+FARTHEST = 10.0
+"""Features count as no further than this from their mean, in standard deviations (our choice)."""
+
 
 class NicheNetwork(nn.Module):
     """Map neighbourhoods of cells to niche logits.
 
     A token is a cell's projected features plus the encoding of its position relative to the centre; the centre itself
     is a token. A class token reads them, through transformer layers that normalise first (Xiong et al. 2020). Features
-    are standardised and projected once per cell of a batch, not once per token.
+    are standardised, clipped and projected once per cell of a batch, not once per token.
 
     Parameters
     ----------
@@ -62,9 +67,18 @@ class NicheNetwork(nn.Module):
         self.head = nn.Linear(width, k) if head == "linear" else PrototypeHead(width, k)
 
     def set_standardization(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the statistics of the training cells; a feature that is constant among them is only centred."""
+        """Take over the statistics of the training cells.
+
+        A feature that is all but constant among these is divided by the spread of the others: by its own it could be
+        thousands on another slide, and drown them.
+        """
+        usual = std[std > 0].median()
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > 0, std, 1.0))
+        self.std.copy_(torch.where(std > LEAST_SPREAD * usual, std, usual))
+
+    def standardize(self, features: Tensor) -> Tensor:
+        """Bring features (n, n_features) to the mean and spread of the training cells, in float32; clip outliers."""
+        return ((features.float() - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Niche logits (n_centers, k), in the order of ``batch.centers``."""
@@ -73,7 +87,7 @@ class NicheNetwork(nn.Module):
 
     def embed(self, batch: TokenBatch) -> Tensor:
         """Return what the class token has read: (n_centers, width), in the order of ``batch.centers``."""
-        cells = self.project((batch.features.float() - self.mean) / self.std)
+        cells = self.project(self.standardize(batch.features))
         read = torch.cat([self._read(cells, block) for block in batch.blocks])
         where = torch.cat([block.where for block in batch.blocks])
         return read[where.argsort()]

@@ -87,13 +87,15 @@ class SelfDistillation(Objective):
             targets = self._clustered(batch.whole) if self.is_starting else self._targets(cosines)
             momentum = 0.0 if self.is_starting else CENTER_MOMENTUM
             self.center.lerp_(self._reduce(cosines.mean(dim=0), "mean"), 1 - momentum)
-            self.use.update(targets, read)
+            # Balanced targets hide a collapse: the labels will be the largest cosines (see `finish`).
+            balanced = self.centering == "sinkhorn" and not self.is_starting
+            self.use.update(targets, read, cosines.argmax(dim=1) if balanced else None)
         log_seen = functional.log_softmax(self.network(batch.parts).float() / STUDENT_TEMPERATURE, dim=-1)
         loss = -(targets * log_seen.view(-1, *targets.shape)).sum(dim=-1).mean()
         return loss, len(targets)
 
     def _clustered(self, batch: TokenBatch) -> Tensor:
-        means = neighborhood_means(batch, (batch.features.float() - self.teacher.mean) / self.teacher.std)
+        means = neighborhood_means(batch, self.teacher.standardize(batch.features))
         return functional.one_hot(torch.cdist(means, self.clusters).argmin(dim=1), len(self.clusters)).float()
 
     def _targets(self, cosines: Tensor) -> Tensor:

@@ -37,9 +37,10 @@ class NicheUse(Metric):
         for name, shape in (("counts", (k,)), ("entropies", ()), ("total", (width,)), ("moments", (width, width))):
             self.add_state(name, torch.zeros(shape, dtype=self.precise), dist_reduce_fx="sum")
 
-    def update(self, targets: Tensor, read: Tensor) -> None:
-        """Add the targets (n, k) and the read-outs (n, width) of a batch."""
-        self.counts += targets.argmax(dim=1).bincount(minlength=len(self.counts))
+    def update(self, targets: Tensor, read: Tensor, labels: Tensor | None = None) -> None:
+        """Add the targets (n, k), the read-outs (n, width) and the niches (n,) of a batch; by default the targets'."""
+        labels = targets.argmax(dim=1) if labels is None else labels
+        self.counts += labels.bincount(minlength=len(self.counts))
         targets, read = targets.to(self.precise), read.to(self.precise)
         self.entropies -= torch.xlogy(targets, targets).sum()
         self.total += read.sum(dim=0)
@@ -50,7 +51,7 @@ class NicheUse(Metric):
         """Measures of the epoch, under the names of the history.
 
         ``occupied_niches``
-            Number of niches that are the first choice of some cell.
+            Number of niches that some cell is in.
         ``largest_niche``
             Share of the cells in the largest.
         ``size_entropy``

@@ -1,0 +1,1 @@
+"""Whole-slide images of any kind as lazy multi-scale RGB."""

@@ -1,0 +1,67 @@
+"""How unusual features are: their distance from those of a training, by a Gaussian that fits into a saved model."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill._measures.principal_components import CHUNK, mean_and_covariance, principal_axes
+from stdistill._support.arrays import Rows
+
+N_COMPONENTS = 128
+FARTHEST = 10.0
+"""Features count as no further than this from their mean, in standard deviations: as far as the network sees them."""
+SMALLEST = 1e-3
+"""No direction varies less than this, when each feature varies by 1: distances along such ones would be noise."""
+ROWS = 100_000
+"""Enough rows to estimate it from."""
+
+
+class FeatureGaussian(NamedTuple):
+    """A Gaussian of standardised features, exact along its main axes and round around them.
+
+    Probabilistic principal components (Tipping and Bishop 1999, section 3.2). With 128 axes of 1,536 features it takes
+    0.4 MB where the covariance takes 9.4.
+    """
+
+    mean: npt.NDArray[np.float32]
+    std: npt.NDArray[np.float32]
+    axes: npt.NDArray[np.float16]
+    """(d, n_components)."""
+    variances: npt.NDArray[np.float32]
+    """(n_components,), along the axes."""
+    rest: npt.NDArray[np.float32]
+    """(1,), mean variance along any other direction."""
+
+    @classmethod
+    def fit(cls, features: npt.NDArray[Any], rows: Rows, *, n_components: int = N_COMPONENTS, seed: int = 0) -> Self:
+        """Describe some rows of (n, d) features, read chunk by chunk."""
+        if len(rows) > ROWS:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, ROWS, replace=False))
+        mean, covariance = mean_and_covariance(features, rows)
+        std = np.sqrt(np.maximum(np.diag(covariance), 0))
+        std[std == 0] = np.inf  # what never varied cannot say how much is unusual
+        axes, variances = principal_axes(covariance / np.outer(std, std))
+        n = min(n_components, len(mean))
+        rest = variances[n:].mean() if n < len(mean) else 1.0
+        return cls(
+            mean.astype(np.float32),
+            std.astype(np.float32),
+            axes[:, :n].astype(np.float16),
+            np.maximum(variances[:n], SMALLEST).astype(np.float32),
+            np.array([max(rest, SMALLEST)], dtype=np.float32),
+        )
+
+    def squared_distances(self, features: npt.NDArray[Any], rows: Rows) -> npt.NDArray[np.float32]:
+        """Squared Mahalanobis distances (len(rows),) of some rows of (n, d) features from the mean."""
+        found = np.empty(len(rows), dtype=np.float32)
+        axes = self.axes.astype(np.float32)
+        for start in range(0, len(rows), CHUNK):
+            chunk = features[rows[start : start + CHUNK]].astype(np.float32)
+            chunk = np.clip((chunk - self.mean) / self.std, -FARTHEST, FARTHEST)
+            along = (chunk @ axes) ** 2
+            around = np.maximum((chunk**2).sum(axis=1) - along.sum(axis=1), 0)
+            found[start : start + CHUNK] = (along / self.variances).sum(axis=1) + around / self.rest
+        return found

@@ -1,0 +1,87 @@
+"""What a student keeps to be judged by: how sure it may be, and what features it knows."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill._measures.calibration import calibration_error, fit_temperature
+from stdistill._support.arrays import Floats, Integers, Mask
+from stdistill._support.warn import warn
+from stdistill._table.fitting.inputs import NicheInputs
+
+if TYPE_CHECKING:
+    from stdistill.models.usual import UsualFeatures
+
+logger = logging.getLogger("stdistill")
+
+FEWEST = 100
+"""Cells that say how sure a student may be, and what is usual (our choice)."""
+CAUTION, OUTSIDE = 2.0, 10.0
+"""Median of a slide, as squared distance over that of held-out tissue, from which on its niches are doubtful, and from
+which on they were wrong for most kinds of change that were tried."""
+
+
+def calibrate(logits: Floats, truth: Integers, held_out: Integers | None) -> dict[str, Any] | None:
+    """Fit how sure a student may be on held-out cells, for its card; `None` when there are too few of them."""
+    if logits.shape[1] == 1:
+        return None
+    if held_out is None or len(held_out) < FEWEST:
+        logger.info("No held-out tissue to calibrate on: the confidence is that of the plain logits.")
+        return None
+    known, labels = logits[held_out], truth[held_out]
+    temperature = fit_temperature(known, labels)
+    return {
+        "temperature": temperature,
+        "n_cells": len(held_out),
+        "ece_before": calibration_error(known, labels),
+        "ece_after": calibration_error(known, labels, temperature),
+    }
+
+
+def measure_calibration(logits: Floats, truth: Integers, test: Mask, temperature: float) -> dict[str, float]:
+    """Calibration error on test cells before and after, for the record; nothing when there are none."""
+    if not test.any() or logits.shape[1] == 1:
+        return {}
+    known, labels = logits[test], truth[test]
+    return {
+        "ece_before": calibration_error(known, labels),
+        "ece_after": calibration_error(known, labels, temperature),
+    }
+
+
+def describe_features(
+    features: npt.NDArray[Any], fitting: Integers, unseen: Integers, seed: int
+) -> UsualFeatures | None:
+    """Describe the features that a student learned from, by what it had not seen; `None` when that is too little."""
+    from stdistill.models.usual import UsualFeatures
+
+    if min(len(fitting), len(unseen)) < FEWEST:
+        return None
+    return UsualFeatures.fit(features, fitting.astype(np.intp), unseen.astype(np.intp), seed=seed)
+
+
+def measure_ood(usual: UsualFeatures, inputs: NicheInputs) -> npt.NDArray[np.float32]:
+    """How unusual each cell is (n,); NaN for cells that get no prediction."""
+    ratios = usual.ratios(inputs.features)
+    ratios[~inputs.eligible] = np.nan
+    return ratios
+
+
+def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures) -> dict[str, float]:
+    """Summarise how unusual the cells of a slide are, for the record; warn of a slide that the student cannot know."""
+    known = ratios[~np.isnan(ratios)]
+    if not len(known):
+        return {}
+    median, rare = float(np.median(known)), float((known > usual.rare).mean())
+    if median**2 > CAUTION:
+        how = "unlike any" if median**2 > OUTSIDE else "rather unlike those"
+        warn(
+            f"The H&E features of this slide are {how} that the student learned from: half of the cells are more than "
+            f"{median:.1f} times as far from them as usual. Other stain, scanner, focus or tissue do that; the niches "
+            "may be wrong where the confidence is high. See sd.pp.embed_he(stain_normalization=...)."
+        )
+    return {"ood_median": median, "ood_share_rare": rare}

@@ -1,0 +1,271 @@
+"""What a result stands on: the cells that were fitted, the graph, the features, the teacher; and the checks of it.
+
+A step that makes something writes a fingerprint of it to its record. A step that fits names in its record the
+fingerprints of what it stands on, and writes a column of the cells that it, or what it stands on, was fitted on. Both
+survive subsetting, shuffling and writing, and concatenation drops at most the records. What has neither, such as labels
+set by hand, passes all checks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from anndata import AnnData
+
+from stdistill._slide.scale import MPP_TOLERANCE
+from stdistill._support.arrays import Mask
+from stdistill._support.files import digest
+from stdistill._support.warn import warn
+from stdistill._table import schema
+from stdistill._table.checks import find_split_key, get_split
+from stdistill._table.graph import decimals_apart, graph_fingerprint, is_same_radius
+from stdistill._table.labels import NICHE_SUFFIX
+from stdistill._table.records import find_record, read_record, records_of
+
+AGAIN = tuple(
+    f"sd.{step}"
+    for step in ("pp.neighborhoods", "pp.embed_expression", "tl.nolan", "tl.leiden", "tl.distill", "tl.predict")
+)
+"""What may have to be run again, in this order."""
+
+
+def fingerprint(*parts: str | npt.NDArray[Any]) -> str:
+    """Tell what was made from what would be made otherwise."""
+    return digest(*parts)[:16]
+
+
+def write_fitted(adata: AnnData, key: str, cells: Mask | None) -> None:
+    """Write which cells the result under a key was fitted on; `None` when nobody knows, or none was."""
+    column = f"{key}{schema.FITTED_SUFFIX}"
+    if cells is not None:
+        adata.obs[column] = np.asarray(cells, dtype=bool)
+    elif column in adata.obs:
+        del adata.obs[column]
+
+
+def fitted_cells(adata: AnnData, key: str) -> Mask:
+    """Tell which cells the result under a key was fitted on, as far as it is known."""
+    column = f"{key}{schema.FITTED_SUFFIX}"
+    if column not in adata.obs:
+        return np.zeros(adata.n_obs, dtype=bool)
+    known: Mask = (adata.obs[column] == True).fillna(False).to_numpy(dtype=bool)  # noqa: E712 (missing where tables without it were added)
+    return known
+
+
+def stands_on(adata: AnnData, use_rep: str, *, graph: bool, teacher_key: str | None = None) -> dict[str, Any]:
+    """Return what the record of a step says of its input; `None` for what is not known, or is not used."""
+    _, record = find_record(adata, schema.FEATURE_STEPS, use_rep)
+    return {
+        "features": record.get("fingerprint"),
+        "graph": graph_fingerprint(adata) if graph else None,
+        "crop_um": record.get("crop_um"),
+        **({} if teacher_key is None else {"teacher": result_of(adata, teacher_key)[2].get("fingerprint")}),
+    }
+
+
+def add_inherited(adata: AnnData, cells: Mask, use_rep: str, teacher_key: str | None = None) -> Mask:
+    """Add to the cells that something is fitted on those that its features and its teacher were fitted on.
+
+    It holds then whatever becomes of these. A latent that was fitted to all cells, when there was no split, adds none:
+    it is warned of, and would leave nothing to test on.
+    """
+    if not _saw_all_cells(adata, use_rep):
+        cells = cells | fitted_cells(adata, use_rep)
+    if teacher_key is not None:
+        cells = cells | fitted_cells(adata, result_of(adata, teacher_key)[0])
+    return cells
+
+
+def fitted_here(adata: AnnData, model_sha256: str) -> tuple[Mask | None, str | None]:
+    """Return the cells that a model was fitted on, and the fingerprint of its teacher, if it was fitted to this table.
+
+    A model that was fitted elsewhere has seen none of these cells, so far as the table can tell.
+    """
+    for _, record in records_of(adata, ["distill", "nolan"]):
+        key = str(record.get("key_added"))
+        if record.get("model_sha256") == model_sha256 and f"{key}{schema.FITTED_SUFFIX}" in adata.obs:
+            return fitted_cells(adata, key), record.get("teacher")
+    return None, None
+
+
+def result_of(adata: AnnData, column: str) -> tuple[str, str | None, dict[str, Any]]:
+    """Return the prefix that a column of niches goes by, the step that wrote it and its record, if any."""
+    prefix = column.removesuffix(NICHE_SUFFIX)
+    return prefix, *find_record(adata, schema.NICHE_STEPS, prefix)
+
+
+def check_features_unseen(adata: AnnData, use_rep: str, split_key: str | None) -> None:
+    """Raise unless what is fitted to the features on the training cells can be measured on the test cells."""
+    test = _test_cells(adata, split_key)
+    if test is None:
+        return
+    name = find_split_key(adata, split_key)
+    _check_crops(adata, name, f".obsm[{use_rep!r}]", stands_on(adata, use_rep, graph=False)["crop_um"])
+    seen = test & fitted_cells(adata, use_rep)
+    if not seen.any():
+        return
+    if _saw_all_cells(adata, use_rep):
+        _warn_of_all_cells(adata, use_rep, name)
+        return
+    msg = (
+        f"{_count(seen, test, name)} had a part in fitting .obsm[{use_rep!r}], which was done with another split. Run "
+        "sd.pp.embed_expression again, or give split_key=None, which holds no cell out."
+    )
+    raise ValueError(msg)
+
+
+def check_teachers(tables: Sequence[AnnData], teacher_key: str, split_key: str | None) -> float | None:
+    """Raise unless the tables have one teacher, which was fitted on none of the test cells; return its radius, in µm.
+
+    Labels that were set by hand, or by another program, have none.
+    """
+    records = [result_of(table, teacher_key)[2] for table in tables]
+    known = {record.get("model_sha256", record.get("fingerprint")) for record in records} - {None}
+    prefix = teacher_key.removesuffix(NICHE_SUFFIX)
+    if len(known) > 1:
+        msg = (
+            f"The teacher {teacher_key!r} is another one in each of the tables: their niches have the names in common, "
+            "and nothing else. Fit one to all with sd.tl.nolan, which takes a list, or apply one to the others with "
+            f"sd.tl.predict(key_added={prefix!r})."
+        )
+        raise ValueError(msg)
+    for table in tables:
+        test = _test_cells(table, split_key)
+        if test is not None and (seen := test & fitted_cells(table, prefix)).any():
+            msg = (
+                f"{_count(seen, test, find_split_key(table, split_key))} had a part in fitting the teacher "
+                f"{teacher_key!r}, which was done with another split, or without one. "
+                f"{_run_again(table, [prefix], test)}, or give split_key=None, which holds no cell out."
+            )
+            raise ValueError(msg)
+    radii = [float(record["radius_um"]) for record in records if "radius_um" in record]
+    return radii[0] if radii else None
+
+
+def check_teacher_radius(taught_um: float | None, radius_um: float, teacher_key: str) -> None:
+    """Raise when the teacher saw neighbourhoods of another radius than those that there are."""
+    if taught_um is not None and not is_same_radius(taught_um, radius_um):
+        digits = decimals_apart(taught_um, radius_um)
+        msg = (
+            f"The teacher {teacher_key!r} saw neighbourhoods with a radius of {taught_um:.{digits}f} µm, and those in "
+            f"the table have {radius_um:.{digits}f}: they were made again since. Make them as they were with "
+            f"sd.pp.neighborhoods(radius_um={taught_um!r}), or fit the teacher again."
+        )
+        raise ValueError(msg)
+
+
+def check_measured(
+    adata: AnnData, columns: Iterable[str], split_key: str | None, *, reference_key: str | None = None
+) -> None:
+    """Raise unless columns of niches can be measured on the test cells, and compared with the reference.
+
+    Parameters
+    ----------
+    adata
+        The table.
+    columns
+        What is measured.
+    split_key
+        The split, as users give it.
+    reference_key
+        What they are compared with.
+    """
+    columns = list(columns)
+    if reference_key is not None:
+        for column in columns:
+            _check_taught_by(adata, column, reference_key)
+        columns = [reference_key, *columns]
+    test = _test_cells(adata, split_key)
+    if test is None:
+        return
+    name = find_split_key(adata, split_key)
+    seen = {column: test & fitted_cells(adata, result_of(adata, column)[0]) for column in columns}
+    wrong = [column for column in columns if seen[column].any()]
+    if wrong:
+        msg = (
+            f"{_count(seen[wrong[0]], test, name)} had a part in fitting {', '.join(map(repr, wrong))} or what it "
+            "stands on, which was done with another split, or without one: they are no test. "
+            f"{_run_again(adata, [result_of(adata, column)[0] for column in wrong], test)}; split_key=None measures "
+            "all cells, and says so."
+        )
+        raise ValueError(msg)
+    for column in columns:
+        _, _, record = result_of(adata, column)
+        _check_crops(adata, name, repr(column), record.get("crop_um"))
+    for use_rep in dict.fromkeys(result_of(adata, column)[2].get("use_rep") for column in columns):
+        if use_rep is not None and _saw_all_cells(adata, use_rep) and (test & fitted_cells(adata, use_rep)).any():
+            _warn_of_all_cells(adata, use_rep, name)
+
+
+def _check_taught_by(adata: AnnData, column: str, reference_key: str) -> None:
+    """Raise when a student is to be compared with a teacher of the name of its own that it was not taught by."""
+    _, _, student = result_of(adata, column)
+    prefix, step, teacher = result_of(adata, reference_key)
+    if str(student.get("teacher_key")).removesuffix(NICHE_SUFFIX) != prefix:
+        return
+    taught_by, found = student.get("teacher"), teacher.get("fingerprint")
+    if taught_by is not None and found is not None and taught_by != found:
+        msg = (
+            f"{column!r} was taught by another {reference_key!r} than the one in .obs: sd.tl.{step} was run again "
+            f"since. Run sd.tl.distill again, or sd.tl.{step} as it was run before."
+        )
+        raise ValueError(msg)
+
+
+def _test_cells(adata: AnnData, split_key: str | None) -> Mask | None:
+    split = get_split(adata, split_key)
+    test: Mask | None = None if split is None else (split == schema.TEST).to_numpy()
+    return test if test is not None and test.any() else None
+
+
+def _saw_all_cells(adata: AnnData, use_rep: str) -> bool:
+    """Whether the expression latent was fitted without any split, to all cells."""
+    record = read_record(adata, "embed_expression", use_rep)
+    return bool(record) and "split_key" not in record
+
+
+def _warn_of_all_cells(adata: AnnData, use_rep: str, split: str | None) -> None:
+    warn(
+        f".obsm[{use_rep!r}] was fitted on all cells before there was .obs[{split!r}], the test cells among them. For "
+        "a latent that never saw these run sd.pp.embed_expression again, and what stands on it."
+    )
+
+
+def _check_crops(adata: AnnData, split: str | None, what: str, crop_um: float | None) -> None:
+    """Raise when crops are larger than those that the split keeps apart."""
+    splits = (record for _, record in records_of(adata, ["split_strips"]))
+    apart = next((record.get("crop_um") for record in splits if record.get("key_added") == split), None)
+    if crop_um is not None and apart is not None and crop_um > apart * (1 + MPP_TOLERANCE):
+        msg = (
+            f"{what} has crops of {crop_um:.1f} µm, and .obs[{split!r}] was made for crops of {apart:.1f} µm: those of "
+            "training and test cells share pixels. Run sd.pp.split_strips again with the crop_px and mpp of the "
+            "features, then sd.pp.neighborhoods and what is fitted."
+        )
+        raise ValueError(msg)
+
+
+def _count(seen: Mask, test: Mask, split: str | None) -> str:
+    return f"{seen.sum()} of the {test.sum()} cells that are {schema.TEST!r} in .obs[{split!r}]"
+
+
+def _run_again(adata: AnnData, prefixes: Iterable[str], test: Mask) -> str:
+    """Name the steps that would have to be run again for the results under some prefixes."""
+    steps: set[str] = set()
+    chain = list(dict.fromkeys(prefixes))
+    for prefix in chain:  # which grows
+        _, step, record = result_of(adata, prefix)
+        if step is None:
+            return "Fit what was fitted again"
+        steps.add(f"sd.tl.{step}")
+        if step in ("nolan", "distill"):
+            steps.add("sd.pp.neighborhoods")
+        if (test & fitted_cells(adata, str(record.get("use_rep")))).any():
+            steps.add("sd.pp.embed_expression")
+        teacher = str(record.get("teacher_key")).removesuffix(NICHE_SUFFIX)
+        if teacher not in chain and (test & fitted_cells(adata, teacher)).any():
+            chain.append(teacher)
+    *some, last = [step for step in AGAIN if step in steps]
+    return f"Run {', '.join(some)}{' and ' if some else ''}{last} again"

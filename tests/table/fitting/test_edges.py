@@ -1,0 +1,91 @@
+"""Neighbourhoods that were made for cells as they are no longer divided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anndata as ad
+import numpy as np
+import pytest
+
+from stdistill import pp, tl
+from stdistill._table.fitting.inputs import niche_inputs
+
+FAST = {"width": 16, "depth": 1, "max_epochs": 1, "progress_bar": False, "accelerator": "cpu"}
+
+
+@pytest.fixture
+def cells(make_cells: Callable[..., ad.AnnData]) -> ad.AnnData:
+    cells = make_cells(600, extent=500.0)
+    cells.obsm["X_he"] = np.random.default_rng(0).normal(size=(600, 3)).astype(np.float32)
+    cells.obs["label"] = np.where(cells.obsm["spatial"][:, 0] < 250, "a", "b")
+    pp.split_strips(cells, crop_px=60, mpp=1.0)
+    pp.neighborhoods(cells, n_neighbors=12)
+    return cells
+
+
+def gather(cells: ad.AnnData, split_key: str | None = "split") -> None:
+    niche_inputs([cells], use_rep="X_he", library_key=None, split_key=split_key)
+
+
+def test_no_split_on_a_graph_made_with_one(cells: ad.AnnData) -> None:
+    """Cells of the buffer would be taken for cells that have no neighbours."""
+    n_buffer = (cells.obs["split"] == "buffer").sum()
+    message = rf"{n_buffer} cells have no neighbours.*\.obs\['split'\].*neighborhoods\(split_key=None\)"
+    for use in (
+        lambda: tl.distill(cells, teacher_key="label", split_key=None, **FAST),
+        lambda: tl.nolan(cells, k=2, use_rep="X_he", split_key=None, **FAST),
+    ):
+        with pytest.raises(ValueError, match=message):
+            use()
+    model = tl.distill(cells, teacher_key="label", **FAST)
+    with pytest.raises(ValueError, match=message):
+        tl.predict(cells, model, split_key=None)
+    del cells.obs["split"]  # which is the same
+    with pytest.raises(ValueError, match=message):
+        tl.predict(cells, model)
+    pp.neighborhoods(cells, radius_um=model.radius_um)
+    tl.predict(cells, model)
+
+
+def test_a_graph_of_another_split(cells: ad.AnnData) -> None:
+    for split in ({"crop_px": 20}, {"crop_px": 60, "test_strip": 3}):
+        pp.split_strips(cells, mpp=1.0, **split)
+        with pytest.raises(ValueError, match=r"joins cells of different|others within its radius"):
+            gather(cells)
+    pp.split_strips(cells, crop_px=20, mpp=1.0)  # whose groups are larger, so that no edge joins two
+    with pytest.raises(ValueError, match=r"others within its radius.*neighborhoods\(split_key='split'\)"):
+        gather(cells)
+
+
+def test_cells_that_are_alone_are_no_sign(cells: ad.AnnData) -> None:
+    """Far from all others, or since their neighbours were filtered out."""
+    cells.obsm["spatial"][:3] += 1e4 * np.arange(1, 4)[:, None]
+    pp.neighborhoods(cells, n_neighbors=12)
+    gather(cells)
+    alone = cells[np.arange(600) % 7 == 0].copy()
+    assert (np.diff(alone.obsp["spatial_connectivities"].indptr) == 0).any()
+    gather(alone)
+
+
+def test_no_cell_of_the_buffer_is_left(cells: ad.AnnData) -> None:
+    gather(cells[cells.obs["split"] == "train"].copy(), split_key=None)
+
+
+def test_slides_that_lie_over_one_another(cells: ad.AnnData) -> None:
+    """A lonely cell has others of its group within the radius, and they are of another slide."""
+    cells.obs["slide"] = np.where(np.arange(600) == 7, "lonely", "crowd")
+    pp.neighborhoods(cells, n_neighbors=12, library_key="slide")
+    gather(cells)
+
+
+def test_a_graph_of_squidpy(cells: ad.AnnData) -> None:
+    """It records no split, and may keep cells apart for reasons of its own."""
+    import squidpy as sq
+
+    sq.gr.spatial_neighbors(cells, coord_type="generic", radius=30.0, library_key=None)
+    cells.uns["spatial_neighbors"]["params"]["radius"] = 30.0
+    graph = cells.obsp["spatial_connectivities"].tolil()
+    graph[5], graph[:, 5] = 0, 0
+    cells.obsp["spatial_connectivities"] = graph.tocsr()
+    gather(cells, split_key=None)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+
+from stdistill._table.fitting.trust import calibrate, describe_features, measure_calibration, summarise_ood
+
+
+def sure(n: int, share_right: float, logit: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two niches; every cell's first has the same logit, and is right for a share of the cells."""
+    logits = np.tile([logit, 0.0], (n, 1))
+    return logits, (np.arange(n) >= share_right * n).astype(int)
+
+
+def test_a_model_that_says_more_than_it_knows_is_cooled() -> None:
+    """At a logit of ln 4 a softmax of 0.8; right are 80 %, but it says ln 16: twice as much."""
+    logits, truth = sure(1000, 0.8, float(np.log(16)))
+    found = calibrate(logits, truth, np.arange(1000))
+    assert found is not None
+    assert found["temperature"] == pytest.approx(2, abs=0.01)
+    assert found["n_cells"] == 1000
+    assert found["ece_before"] == pytest.approx(16 / 17 - 0.8, abs=1e-3)
+    assert found["ece_after"] < 0.01
+    test = np.arange(1000) % 2 == 0
+    of_test = measure_calibration(logits, truth, test, found["temperature"])
+    assert of_test["ece_before"] > 0.1
+    assert of_test["ece_after"] < 0.01
+
+
+@pytest.mark.parametrize("held_out", [None, np.arange(0), np.arange(99)])
+def test_too_few_cells_calibrate_nothing(held_out: np.ndarray | None) -> None:
+    assert calibrate(*sure(1000, 0.8, 3.0), held_out) is None
+    assert measure_calibration(*sure(10, 0.8, 3.0), np.zeros(10, dtype=bool), 1.0) == {}
+
+
+def test_slides_are_judged_by_the_median() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2000, 10)).astype(np.float32)
+    usual = describe_features(features, np.arange(1500), np.arange(1500, 2000), seed=0)
+    assert usual is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fine = summarise_ood(usual.ratios(rng.normal(size=(3000, 10)).astype(np.float32)), usual)
+    assert fine["ood_median"] == pytest.approx(1, abs=0.03)
+    assert fine["ood_share_rare"] == pytest.approx(0.01, abs=0.01)
+    with pytest.warns(UserWarning, match="rather unlike those"):
+        summarise_ood(usual.ratios(features * 2), usual)
+    with pytest.warns(UserWarning, match="unlike any"):
+        assert summarise_ood(usual.ratios(features + 5), usual)["ood_share_rare"] == 1
+    assert summarise_ood(np.full(3, np.nan, dtype=np.float32), usual) == {}
+
+
+def test_too_few_cells_describe_nothing() -> None:
+    features = np.zeros((300, 2), dtype=np.float32)
+    assert describe_features(features, np.arange(200), np.arange(200, 299), seed=0) is None
+    assert describe_features(features, np.arange(99), np.arange(100, 300), seed=0) is None
+
+
+def test_one_niche_is_always_right() -> None:
+    logits, truth = np.zeros((500, 1)), np.zeros(500, dtype=int)
+    assert calibrate(logits, truth, np.arange(500)) is None
+    assert measure_calibration(logits, truth, np.ones(500, dtype=bool), 1.0) == {}
