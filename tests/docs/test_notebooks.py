@@ -32,7 +32,13 @@ def runner() -> ModuleType:
 
 
 def test_there_are_notebooks() -> None:
-    assert {path.stem for path in NOTEBOOKS} >= {"first_map", "several_slides", "own_teacher", "evaluate"}
+    assert {path.stem for path in NOTEBOOKS} >= {
+        "first_map",
+        "several_slides",
+        "own_teacher",
+        "evaluate",
+        "without_xenium",
+    }
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

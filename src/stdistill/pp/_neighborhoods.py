@@ -77,7 +77,7 @@ def neighborhoods(
     Returns
     -------
     `None`, or the copy. Written to the table, under the keys of :func:`squidpy.gr.spatial_neighbors`, so that
-    squidpy's functions run on it:
+    squidpy's functions read it:
 
     ``.obsp["spatial_connectivities"]``, ``.obsp["spatial_distances"]``
         (n, n) CSR float32, symmetric, without self edges; 1, and the distance in µm. Edges are the pairs at a distance

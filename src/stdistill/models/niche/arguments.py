@@ -26,8 +26,8 @@ class NetworkArguments(TypedDict, total=False):
     Parameters
     ----------
     size
-        ``"small"`` (width 128, 2 layers, 4 heads) trains in minutes on two CPU cores; ``"base"`` (384, 4, 8) is the
-        size for whole slides and a GPU.
+        ``"small"`` (width 128, 2 layers, 4 heads) trains in minutes on two CPU cores. ``"base"`` (384, 4, 8) is larger;
+        whether it finds better niches was not measured.
     width, depth, n_heads
         Width of the tokens, number of layers, heads of each; by default those of `size`.
     n_frequencies
