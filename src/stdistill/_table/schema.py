@@ -24,6 +24,8 @@ TEACHER = "teacher"
 STUDENT = "student"
 
 TABLE = "table"
+TISSUE = "tissue"
+"""``.shapes``: outlines of the tissue, in µm."""
 HE_IMAGE = "he"
 CELL_TYPE = "cell_type"
 

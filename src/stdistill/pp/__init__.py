@@ -5,6 +5,7 @@ from __future__ import annotations
 from stdistill.pp._attach_slide import attach_slide
 from stdistill.pp._embed_expression import embed_expression
 from stdistill.pp._embed_he import embed_he
+from stdistill.pp._find_tissue import find_tissue
 from stdistill.pp._neighborhoods import neighborhoods
 from stdistill.pp._read_slide import read_slide
 from stdistill.pp._read_xenium import read_xenium
@@ -14,6 +15,7 @@ __all__ = [
     "attach_slide",
     "embed_expression",
     "embed_he",
+    "find_tissue",
     "neighborhoods",
     "read_slide",
     "read_xenium",
