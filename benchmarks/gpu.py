@@ -27,6 +27,7 @@ import tifffile
 import torch
 from niche_models import N_FEATURES, K, make_cells
 from read_crops import CROP, SHARED_DATA, WHITE, read_by_windows, write_slide
+from stdistill._formats.tiff import read_slide_image
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.benchmark import Timer
@@ -34,7 +35,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import stdistill as sd
 from stdistill._features.embedder import EmbeddingRun, embed, prepare, run_encoder
-from stdistill._formats.tiff import read_slide_image
 from stdistill._slide.plan import Slide, plan_crops
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._training.sampling import TileSampler, spatial_order

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
+from stdistill._formats.tiff import read_slide_image
 
 import stdistill as sd
 from stdistill._features.embedder import EmbeddingRun, embed
 from stdistill._features.store import FeatureStore
-from stdistill._formats.tiff import read_slide_image
 from stdistill._graph.radius_graph import radius_graph
 from stdistill._slide.plan import Slide, plan_crops
 from stdistill._slide.pyramid import SlideLevel

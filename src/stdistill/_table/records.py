@@ -1,15 +1,19 @@
-"""How each step was run: parameters and versions in ``.uns["stdistill"][step]``."""
+"""How each step was run: parameters and versions in ``.uns["stdistill"][step]``, or ``.attrs`` of a SpatialData."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from anndata import AnnData
 
 from stdistill._table import schema
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
 
 UNFIT = re.compile(r"[^\w.-]+")
 """What a column's name may hold, and a key on disk may not."""
@@ -67,6 +71,22 @@ def _replaced_by(step: str) -> list[str]:
 
 def _is_same_model(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return bool(one.get("model_sha256", 0) == other.get("model_sha256", 1))
+
+
+def write_slide_step(sdata: SpatialData, step: str, **params: Any) -> None:
+    """Write `params` and the version of stdistill to ``.attrs["stdistill"][step]``, as JSON can hold them."""
+    plain = {
+        name: value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        for name, value in params.items()
+        if value is not None
+    }
+    records = dict(sdata.attrs.get(schema.RECORD, {}))
+    sdata.attrs[schema.RECORD] = {**records, step: {**plain, "stdistill_version": version("stdistill")}}
+
+
+def read_slide_step(sdata: SpatialData, step: str) -> dict[str, Any]:
+    """Return what `write_slide_step` wrote, empty when the step has not been run."""
+    return dict(sdata.attrs.get(schema.RECORD, {}).get(step, {}))
 
 
 def _name(step: str, key_added: str | None) -> str:

@@ -25,7 +25,7 @@ STUDENT = "student"
 
 TABLE = "table"
 TISSUE = "tissue"
-"""``.shapes``: outlines of the tissue."""
+"""``.shapes``: outlines of the tissue, in µm."""
 NUCLEI = "nuclei"
 """``.shapes``: outlines of the nuclei, in µm."""
 INSTANCE = "instance_id"

@@ -6,6 +6,7 @@ from stdistill.pp._attach_slide import attach_slide
 from stdistill.pp._detect_nuclei import detect_nuclei
 from stdistill.pp._embed_expression import embed_expression
 from stdistill.pp._embed_he import embed_he
+from stdistill.pp._find_tissue import find_tissue
 from stdistill.pp._neighborhoods import neighborhoods
 from stdistill.pp._read_slide import read_slide
 from stdistill.pp._read_xenium import read_xenium
@@ -16,6 +17,7 @@ __all__ = [
     "detect_nuclei",
     "embed_expression",
     "embed_he",
+    "find_tissue",
     "neighborhoods",
     "read_slide",
     "read_xenium",

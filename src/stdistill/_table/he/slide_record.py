@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from anndata import AnnData
 
 from stdistill._support.arrays import Floats
 from stdistill._table import schema
-from stdistill._table.records import read_record, write_record
+from stdistill._table.records import read_record, read_slide_step, write_record, write_slide_step
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -70,16 +69,13 @@ def write_slide_record(data: AnnData | SpatialData, record: SlideRecord) -> None
     if isinstance(data, AnnData):
         write_record(data, STEP, **entries)
         return
-    # Written to disk as JSON.
-    plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in entries.items()}
-    records = dict(data.attrs.get(schema.RECORD, {}))
-    data.attrs[schema.RECORD] = {**records, STEP: {**plain, "stdistill_version": version("stdistill")}}
+    write_slide_step(data, STEP, **entries)
 
 
 def read_slide_record(data: AnnData | SpatialData) -> SlideRecord | None:
     """Return the record of a slide, also as `read_xenium` wrote it before there was one."""
     if not isinstance(data, AnnData):
-        return _parse(dict(data.attrs.get(schema.RECORD, {}).get(STEP, {})))
+        return _parse(read_slide_step(data, STEP))
     found = read_record(data, STEP)
     if not found and (found := read_record(data, "read_xenium")):
         found |= {"source": "xenium", "um_to_px": found.get("um_to_he"), "shape": found.get("he_shape")}
