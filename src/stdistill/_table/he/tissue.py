@@ -86,6 +86,7 @@ def _draw(outlines: npt.NDArray[np.object_], shape: tuple[int, int]) -> Mask:
     """Draw polygons, in pixels of the full resolution, without their holes and with a margin of a pixel of the mask."""
     import shapely
     from PIL import Image, ImageDraw
+    from scipy import ndimage
 
     shrink = max(PIXEL_PX, max(shape) / OVERVIEW_PX)
     height, width = (max(int(np.ceil(side / shrink)), 1) for side in shape)
@@ -94,5 +95,6 @@ def _draw(outlines: npt.NDArray[np.object_], shape: tuple[int, int]) -> Mask:
     polygons = shapely.get_parts(shapely.get_parts(outlines))
     for polygon in polygons[shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON]:
         corners = shapely.get_coordinates(polygon.exterior) / shrink - 0.5
-        draw.polygon(corners.ravel().tolist(), fill=1, outline=1, width=3)
-    return np.asarray(image, dtype=bool)
+        draw.polygon(corners.ravel().tolist(), fill=1, outline=1)
+    mask: Mask = ndimage.binary_dilation(np.asarray(image, dtype=bool), np.ones((3, 3)))
+    return mask
