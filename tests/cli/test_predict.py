@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pytest
+import spatialdata
 import torch
 from click.testing import CliRunner
 
@@ -215,7 +217,12 @@ def test_several_slides(cells: ad.AnnData, student: Path, tmp_path: Path) -> Non
 def test_options_of_a_bundle(student: Path, table: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     image = next(bundle.glob("*he_image.ome.tif"))
-    check_refused(run(student, table, "--he-image", image, "--out", out), out, "--he-image go", exit_code=2)
+    check_refused(
+        run(student, table, "--he-image", image, "--out", out),
+        out,
+        "--he-image goes with a Xenium bundle;",
+        exit_code=2,
+    )
 
 
 def test_another_encoder(student: Path, bundle: Path, tmp_path: Path) -> None:
@@ -280,6 +287,52 @@ def test_a_failure_leaves_no_half_figure(student: Path, table: Path, tmp_path: P
     assert result.exit_code == 1
     assert "no space left on device" in result.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.json", ".lock"}
+
+
+# An H&E alone
+
+
+def test_a_slide(student: Path, own_bundle: Path, tmp_path: Path, attempts: list[Any]) -> None:
+    """From a file to nuclei, features, niches, and what QuPath reads; the same command goes on."""
+    (image,) = own_bundle.glob("*he_image.ome.tif")
+    out = tmp_path / "out"
+    result = run(student, image, "--method", "tree", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert attempts == []
+    found = ad.read_h5ad(out / "niches.h5ad")
+    assert found.n_obs > 500
+    assert found.obs["student_niche"].notna().all()
+    centers = ad.read_h5ad(out / "niches.h5ad").obsm["spatial"]
+    left = found.obs["student_niche"] == "left"
+    assert centers[left, 0].mean() < centers[~left, 0].mean()
+    assert "niches.geojson.gz" in result.output
+    read = spatialdata.read_zarr(out / "niches.zarr")
+    assert len(read.shapes["nuclei"]) == found.n_obs
+    assert read["table"].obs["student_niche"].astype(str).tolist() == found.obs["student_niche"].astype(str).tolist()
+    with gzip.open(out / "niches.geojson.gz", "rt") as file:
+        objects = json.load(file)["features"]
+    assert len(objects) == found.n_obs
+    assert {each["properties"]["classification"]["name"] for each in objects} <= {"left", "right"}
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert [step["step"] for step in manifest["steps"]] == ["nuclei", "X_he", "spatial_neighbors", "student"]
+
+    made = (out / "features" / "features.npy").stat().st_mtime_ns
+    assert run(student, image, "--method", "tree", "--out", out).exit_code == 0
+    assert (out / "features" / "features.npy").stat().st_mtime_ns == made
+    refused = run(student, image, "--method", "unet", "--out", out)
+    assert refused.exit_code == 1
+    assert "method" in refused.output
+
+
+def test_a_slide_that_is_none(student: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    check_refused(run(student, notes, "--out", tmp_path / "out"), tmp_path / "out", "notes.txt")
+
+
+def test_options_of_a_slide(student: Path, table: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    check_refused(run(student, table, "--mpp", "0.5", "--out", out), out, "--mpp goes with an H&E;", exit_code=2)
 
 
 # Resolution and weights

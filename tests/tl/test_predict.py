@@ -295,3 +295,57 @@ def test_a_student_that_held_nothing_out_is_not_calibrated() -> None:
     assert student.card.calibration is None
     assert student.usual is None
     assert "student_ood" not in cells.obs
+
+
+# What is missing is made
+
+
+@pytest.fixture(scope="module")
+def of_slide(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, ad.AnnData]:
+    """The H&E of a simulated slide, a student of its halves, and its cells."""
+    folder = tmp_path_factory.mktemp("slide")
+    slide = sd.pp.read_xenium(sd.datasets.simulate_xenium(folder / "outs", n_cells=300, seed=5))
+    sd.pp.embed_he(slide, encoder="texture", crop_px=64)
+    cells = slide["table"]
+    cells.obs["side"] = np.where(cells.obsm["spatial"][:, 0] < np.median(cells.obsm["spatial"][:, 0]), "left", "right")
+    sd.tl.distill(cells, teacher_key="side", **FAST).save(folder / "student")
+    (image,) = (folder / "outs").glob("*he_image.ome.tif")
+    return image, folder / "student", cells
+
+
+def test_an_image_alone(of_slide: tuple[Path, Path, ad.AnnData]) -> None:
+    """Nuclei, features, neighbourhoods and niches, from a file and a folder."""
+    image, student, cells = of_slide
+    slide = sd.pp.read_slide(image)
+    done = sd.tl.predict(slide, student, copy=True)
+    assert "table" not in slide.tables
+    found = done["table"]
+    assert abs(found.n_obs - cells.n_obs) < 0.2 * cells.n_obs
+    assert found.obs["student_niche"].notna().all()
+    assert found.uns["stdistill"]["embed_he"]["crop_px"] == 64
+    places = [sd.get.he_pixels(table)[["x", "y"]].to_numpy() for table in (found, cells)]  # µm are of another frame
+    nearest = np.linalg.norm(places[0][:, None] - places[1], axis=2).argmin(axis=1)
+    margins = [table.obs["student_logit_0"] - table.obs["student_logit_1"] for table in (found, cells)]
+    assert np.corrcoef(margins[0], margins[1].to_numpy()[nearest])[0, 1] > 0.8
+
+
+def test_cells_without_features(of_slide: tuple[Path, Path, ad.AnnData]) -> None:
+    """Those of the table are taken: as many as there are, with the niches that they had."""
+    image, student, cells = of_slide
+    slide = sd.pp.read_xenium(image.parent)
+    sd.tl.predict(slide, student)
+    np.testing.assert_array_equal(sd.get.logits(slide, "student"), sd.get.logits(cells, "student"))
+
+
+def test_a_model_that_does_not_know_its_features_asks_for_them(
+    of_slide: tuple[Path, Path, ad.AnnData], student: NicheModel
+) -> None:
+    image, _, _ = of_slide
+    slide = sd.pp.read_slide(image)
+    unknown = NicheModel(student.network, replace(student.card, encoder=None), student.history)
+    with pytest.raises(ValueError, match="does not know how its features"):
+        sd.tl.predict(slide, unknown)
+    assert not slide.tables
+    teacher = NicheModel(student.network, replace(student.card, kind="self-distillation"), student.history)
+    with pytest.raises(KeyError, match="table"):
+        sd.tl.predict(slide, teacher)

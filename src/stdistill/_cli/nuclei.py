@@ -6,20 +6,12 @@ from pathlib import Path
 
 import click
 
-from stdistill._cli.options import FILE, FOLDER, MACHINE, with_options
-
-METHODS = ("unet", "tree", "instanseg", "cellpose", "stardist")
+from stdistill._cli.options import FILE, FOLDER, MACHINE, NUCLEI, parse_scene, with_options
 
 
 @click.command()
 @click.argument("slide", type=FILE)
-@click.option("--mpp", type=click.FloatRange(min=0, min_open=True), help="µm per pixel.  [default: as SLIDE states]")
-@click.option("--scene", help="Number or name of one of several slides in SLIDE.")
-@click.option("--method", type=click.Choice(METHODS), default="unet", show_default=True, help="How they are found.")
-@click.option("--nuclei", type=FILE, help="Nuclei that are known: GeoJSON, label image, Parquet or CSV.")
-@click.option(
-    "--nuclei-unit", type=click.Choice(["px", "um"]), default="px", show_default=True, help="What NUCLEI are in."
-)
+@with_options(NUCLEI)
 @with_options(MACHINE[:1])
 @click.option("--out", type=FOLDER, default="nuclei", show_default=True, help="Folder to write or to go on with.")
 def command(
@@ -40,7 +32,7 @@ def command(
     are kept in tiles/: the same command goes on from the folder after a kill. SLIDE is never changed.
     """
     from stdistill import pp
-    from stdistill._flows.nuclei import nuclei_of_slide
+    from stdistill._flows.nuclei import find_nuclei, write_nuclei
     from stdistill._runs.folder import Run
     from stdistill._support.files import digest_file
     from stdistill._table import schema
@@ -58,9 +50,9 @@ def command(
         asked={"slide": slide, "nuclei": nuclei, "device": device},
     )
     with run:
-        chosen = int(scene) if scene is not None and scene.isdecimal() else scene
-        image = pp.read_slide(slide, mpp=mpp, scene=chosen)
-        found = nuclei_of_slide(run, image, method=method, nuclei=nuclei, nuclei_unit=nuclei_unit, device=device)
+        found = pp.read_slide(slide, mpp=mpp, scene=parse_scene(scene))
+        find_nuclei(run, found, method=method, nuclei=nuclei, nuclei_unit=nuclei_unit, device=device)
+        write_nuclei(run, found)
     table = found.tables[schema.TABLE]
     area = table.obs["area_um2"].median()
     of_size = "" if area != area else f", of {area:.0f} µm² (median)"

@@ -58,6 +58,20 @@ SLIDE: Sequence[Decorator] = (
     ),
     REMOTE_CODE,
 )
+METHODS = ("unet", "tree", "instanseg", "cellpose", "stardist")
+NUCLEI: Sequence[Decorator] = (
+    click.option(
+        "--mpp", type=click.FloatRange(min=0, min_open=True), help="µm per pixel.  [default: as the file says]"
+    ),
+    click.option("--scene", help="Number or name of one of several slides in the file."),
+    click.option(
+        "--method", type=click.Choice(METHODS), default="unet", show_default=True, help="How nuclei are found."
+    ),
+    click.option("--nuclei", type=FILE, help="Nuclei that are known: GeoJSON, label image, Parquet or CSV."),
+    click.option(
+        "--nuclei-unit", type=click.Choice(["px", "um"]), default="px", show_default=True, help="What NUCLEI are in."
+    ),
+)
 MACHINE: Sequence[Decorator] = (
     click.option(
         "--device", type=click.Choice(["cpu", "cuda", "mps"]), help="Where to compute.  [default: the fastest there is]"
@@ -82,6 +96,11 @@ TRAINING: Sequence[Decorator] = (
         "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted."
     ),
 )
+
+
+def parse_scene(scene: str | None) -> int | str | None:
+    """Read what is a number as one; anything else is a name."""
+    return int(scene) if scene is not None and scene.isdecimal() else scene
 
 
 def with_options(options: Sequence[Decorator]) -> Decorator:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, REMOTE_CODE, with_options
+from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, NUCLEI, REMOTE_CODE, parse_scene, with_options
+
+NAMES = {"bundle": "a Xenium bundle", "slide": "an H&E", "table": "a table, whose features are there already"}
 
 
 @click.command()
 @click.argument("student", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.argument("data", type=click.Path(path_type=Path, exists=True))
 @with_options(HE)
+@with_options(NUCLEI)
 @click.option(
     "--encoder",
     help="The student's encoder, where it has another name on this machine, such as a folder with a copy "
@@ -27,6 +31,11 @@ def command(
     data: Path,
     he_image: Path | None,
     he_alignment: Path | None,
+    mpp: float | None,
+    scene: str | None,
+    method: str,
+    nuclei: Path | None,
+    nuclei_unit: str,
     encoder: str | None,
     device: str | None,
     devices: int,
@@ -35,35 +44,56 @@ def command(
 ) -> None:
     """Map the niches of a slide by a saved student.
 
-    STUDENT is the folder of a saved student, as `stdistill run` writes it. DATA is a Xenium bundle, of which the H&E
-    and the places of the cells are used; or an h5ad with H&E features under the student's key and cell centres in µm in
-    .obsm["spatial"]. Features of a bundle are computed as the student's were.
+    STUDENT is the folder of a saved student, as `stdistill run` writes it. DATA is an H&E, any file that `stdistill
+    slide` can read, whose nuclei are found first; a Xenium bundle, of which the H&E and the places of the cells are
+    used; or an h5ad with H&E features under the student's key and cell centres in µm in .obsm["spatial"]. Features of
+    an H&E and of a bundle are computed as the student's were.
 
     Writes the table of cells with their niches (niches.h5ad, without counts and features), figures (niches.png,
-    confidence.png), manifest.json and, of a bundle, the H&E features (features/). The same command goes on from the
-    folder after a kill; DATA is never changed. In a table with a split, cells of the buffer get no niche.
+    confidence.png), manifest.json and, of an H&E and a bundle, the features (features/). Of an H&E also the nuclei,
+    found tile by tile (tiles/), their outlines with the niches as SpatialData without the image (niches.zarr) and as
+    QuPath's cells (niches.geojson.gz). The same command goes on from the folder after a kill; DATA is never changed. In
+    a table with a split, cells of the buffer get no niche.
     """
-    in_bundle = {"--he-image": he_image, "--he-alignment": he_alignment, "--encoder": encoder}
-    given = [name for name, value in in_bundle.items() if value is not None]
-    if given and data.is_file():
-        msg = f"{' and '.join(given)} go with a Xenium bundle; {data} is a file, whose features are there already."
-        raise click.UsageError(msg)
-    from stdistill._flows.predict import load_student, map_niches, read_bundle, read_table
+    kind = _kind(data)
+    given = {
+        "--he-image": (he_image, ["bundle"]),
+        "--he-alignment": (he_alignment, ["bundle"]),
+        "--encoder": (encoder, ["bundle", "slide"]),
+        "--mpp": (mpp, ["slide"]),
+        "--scene": (scene, ["slide"]),
+        "--nuclei": (nuclei, ["slide"]),
+    }
+    for name, (value, kinds) in given.items():
+        if value is not None and kind not in kinds:
+            msg = f"{name} goes with {' or '.join(NAMES[one] for one in kinds)}; {data} is {NAMES[kind]}."
+            raise click.UsageError(msg)
+    from stdistill._flows.predict import (
+        SlideFile,
+        load_student,
+        map_niches,
+        read_bundle,
+        read_image,
+        read_table,
+        write_slide,
+    )
     from stdistill._runs.folder import Run
     from stdistill._runs.prepare import Machine, Source
     from stdistill._support.files import digest_file
+    from stdistill._table.schema import TABLE
     from stdistill.models.saved import CARD
 
     model = load_student(student)
     run = Run(
         out,
         command="predict",
-        parameters={"student_sha256": digest_file(student / CARD)},
+        parameters={"student_sha256": digest_file(student / CARD), **_of_slide(kind, mpp, scene, method, nuclei_unit)},
         asked={
             "student": student,
             "data": data,
             "he_image": he_image,
             "he_alignment": he_alignment,
+            "nuclei": nuclei,
             "encoder": encoder,
             "device": device,
             "devices": devices,
@@ -72,14 +102,39 @@ def command(
     )
     with run:
         machine = Machine(device, devices)
-        if data.is_dir():
+        if kind == "slide":
+            source = SlideFile(data, mpp, parse_scene(scene), method, nuclei, nuclei_unit)
+            slide = read_image(run, source, model.card, encoder, machine)
+            niches = map_niches(run, slide.tables[TABLE], model, machine, batch_size)
+            write_slide(run, slide, niches)
+        elif kind == "bundle":
             cells = read_bundle(run, Source(data, he_image, he_alignment), model.card, encoder, machine)
+            niches = map_niches(run, cells, model, machine, batch_size)
         else:
-            cells = read_table(data, model.card)
-        niches = map_niches(run, cells, model, machine, batch_size)
+            niches = map_niches(run, read_table(data, model.card), model, machine, batch_size)
     confidence = niches.obs["student_confidence"].dropna()
     click.echo(
         f"\n{len(confidence):,} of {niches.n_obs:,} cells have a niche. Median confidence {confidence.median():.2f}; "
         f"{(confidence < 0.5).mean():.0%} of them are below 0.5."
     )
-    click.echo(f"Wrote niches.h5ad, niches.png and confidence.png to {out}.")
+    if "student_ood" in niches.obs:
+        ood = niches.obs["student_ood"].median()
+        click.echo(f"H&E features are {ood:.2f} times as far from the student's training as usual (median).")
+    more = ", niches.zarr, niches.geojson.gz" if kind == "slide" else ""
+    click.echo(f"Wrote niches.h5ad{more}, niches.png and confidence.png to {out}.")
+
+
+def _kind(data: Path) -> Literal["bundle", "table", "slide"]:
+    """Tell what a path is."""
+    if data.is_dir():
+        return "bundle"
+    import h5py
+
+    return "table" if data.suffix == ".h5ad" or h5py.is_hdf5(data) else "slide"
+
+
+def _of_slide(
+    kind: str, mpp: float | None, scene: str | None, method: str, nuclei_unit: str
+) -> dict[str, float | str | None]:
+    """Return what tells a run on an H&E alone from another."""
+    return {"mpp": mpp, "scene": scene, "method": method, "nuclei_unit": nuclei_unit} if kind == "slide" else {}

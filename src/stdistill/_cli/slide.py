@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from stdistill._cli.options import FILE
+from stdistill._cli.options import FILE, parse_scene
 
 WIDTH = 100
 INDENT = 12
@@ -29,7 +29,7 @@ def command(ctx: click.Context, file: Path, scene: str | None, as_json: bool) ->
 
     The exit code is 1 when sd.pp.read_slide would refuse FILE as it is; the message says what to do.
     """
-    found = _describe(file, int(scene) if scene is not None and scene.isdecimal() else scene)
+    found = _describe(file, parse_scene(scene))
     click.echo(json.dumps(found, indent=2, ensure_ascii=False) if as_json else _as_text(found))
     if found["problems"]:
         ctx.exit(1)

@@ -27,13 +27,13 @@ BLOCK = 20_000
 """Nuclei that are in memory as text at once."""
 
 
-def nuclei_of_slide(run: Run, slide: SpatialData, **options: Any) -> SpatialData:
-    """Find the nuclei of a slide, or take given ones, and write them to the folder of a run.
+def find_nuclei(run: Run, slide: SpatialData, **options: Any) -> None:
+    """Find the nuclei of a slide, or take given ones, as a step of a run that goes on from finished tiles.
 
     Parameters
     ----------
     run
-        The run, which has a folder.
+        The run.
     slide
         The slide, as `stdistill.pp.read_slide` returns it; it gets the nuclei.
     options
@@ -42,16 +42,19 @@ def nuclei_of_slide(run: Run, slide: SpatialData, **options: Any) -> SpatialData
     record = read_slide_record(slide)
     if record is not None:
         run.check_input({"image": record.digest})
-    folder = Path(str(run.kept))
-    store = None if options.get("nuclei") is not None else folder / TILES
+    store = None if run.kept is None or options.get("nuclei") is not None else run.kept / TILES
     run.step(schema.NUCLEI, lambda: pp.detect_nuclei(slide, store=store, **options))
+
+
+def write_nuclei(run: Run, slide: SpatialData) -> None:
+    """Write the nuclei of a slide to the folder of a run, as SpatialData and for QuPath."""
     if run.folder is not None:
-        run.step(ZARR, lambda: _write_zarr(slide, folder / ZARR))
+        folder = run.folder
+        run.step(ZARR, lambda: write_without_image(slide, folder / ZARR))
         run.step(GEOJSON, lambda: _write_geojson(slide, folder / GEOJSON))
-    return slide
 
 
-def _write_zarr(slide: SpatialData, path: Path) -> None:
+def write_without_image(slide: SpatialData, path: Path) -> None:
     """Write all but the image, which is where it was."""
     from spatialdata import SpatialData
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import anndata as ad
 import h5py
 from anndata import AnnData
 
-from stdistill import pl, pp, tl
+from stdistill import io, pl, pp, tl
+from stdistill._flows.nuclei import find_nuclei, write_without_image
 from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Source, read_slide
 from stdistill._runs.results import describe_inputs, describe_slide
@@ -22,6 +24,11 @@ from stdistill.models import NicheModel
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.model import PREDICTION_BATCH
 from stdistill.tl._predict import check_card
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+    from stdistill.encoders import Encoder
 
 
 def load_student(folder: Path) -> NicheModel:
@@ -39,17 +46,41 @@ def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None, 
     slide = read_slide(run, source)
     cells: AnnData = slide.tables[schema.TABLE]
     run.check_input(describe_slide(cells, counts=False))  # before features of another slide would be replaced
-    run.step(
-        card.feature_key,
-        lambda: pp.embed_he(
-            slide,
-            **embedding_arguments(card, encoders, cells),
-            store=None if run.kept is None else run.kept / "features",
-            device=machine.device,
-            devices=machine.devices,
-        ),
-    )
+    run.step(card.feature_key, lambda: _embed(run, slide, card, encoders, machine))
     return cells
+
+
+class SlideFile(NamedTuple):
+    """An H&E alone on disk, and where its cells are from."""
+
+    path: Path
+    mpp: float | None = None
+    scene: int | str | None = None
+    method: str = "unet"
+    nuclei: Path | None = None
+    nuclei_unit: str = "px"
+
+
+def read_image(run: Run, source: SlideFile, card: ModelCard, encoder: str | None, machine: Machine) -> SpatialData:
+    """Read an H&E alone, find its nuclei, and compute their features as those of the student were."""
+    encoders = find_encoders(card, encoder)
+    slide = pp.read_slide(source.path, mpp=source.mpp, scene=source.scene)
+    options = {"method": source.method, "nuclei": source.nuclei, "nuclei_unit": source.nuclei_unit}
+    find_nuclei(run, slide, device=machine.device, **options)
+    cells = slide.tables[schema.TABLE]
+    run.check_input(describe_slide(cells, counts=False))
+    run.step(card.feature_key, lambda: _embed(run, slide, card, encoders, machine))
+    return slide
+
+
+def _embed(run: Run, slide: SpatialData, card: ModelCard, encoders: list[Encoder], machine: Machine) -> None:
+    pp.embed_he(
+        slide,
+        **embedding_arguments(card, encoders, slide.tables[schema.TABLE]),
+        store=None if run.kept is None else run.kept / "features",
+        device=machine.device,
+        devices=machine.devices,
+    )
 
 
 def read_table(path: Path, card: ModelCard) -> AnnData:
@@ -101,3 +132,12 @@ def map_niches(run: Run, cells: AnnData, model: NicheModel, machine: Machine, ba
         with replacing(run.folder / "niches.h5ad") as new:
             niches.write_h5ad(new)
     return niches
+
+
+def write_slide(run: Run, slide: SpatialData, niches: AnnData) -> None:
+    """Write what is known of a slide's nuclei but the image, and their niches as QuPath's cells."""
+    if run.folder is None:
+        return
+    slide.tables[schema.TABLE] = niches
+    write_without_image(slide, run.folder / "niches.zarr")
+    io.to_geojson(slide, run.folder / "niches.geojson.gz", key="student_niche", in_bounds=True)
