@@ -240,7 +240,7 @@ def test_centres_become_circles(slide: SpatialData, found: SpatialData, tmp_path
     np.testing.assert_allclose(table.obsm["spatial"], found["table"].obsm["spatial"], atol=1e-6)
     assert table.obs[["area_um2", "eccentricity", "solidity"]].isna().all(axis=None)
     assert table.obs["haematoxylin"].notna().all()
-    assert (slide["nuclei"]["radius"] == 3.5).all()
+    assert (slide["nuclei"]["radius"] == 3.0).all()
     sd.pp.embed_he(slide, encoder="texture", crop_px=32)
 
 
