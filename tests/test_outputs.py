@@ -82,7 +82,6 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         ("nolan", "crop_um"),
         ("nolan", "library_key"),
         ("distill", "library_key"),
-        ("distill", "patience"),
         ("predict", "library_key"),
         ("choose_k", "crop_um"),
         ("choose_k", "library_key"),

@@ -65,7 +65,8 @@ def test_a_store_of_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     store = Path(shutil.copytree(STORED / "store", tmp_path / "store"))
     before = (store / "features.npy").read_bytes()
     monkeypatch.setattr("stdistill._features.store.FeatureStore.write", lambda *_: pytest.fail("computed again"))
-    sd.pp.embed_he(slide, encoder="texture", crop_px=32, store=store)
+    with pytest.warns(UserWarning, match="earlier version"):
+        sd.pp.embed_he(slide, encoder="texture", crop_px=32, store=store)
     assert (store / "features.npy").read_bytes() == before
     stored = np.load(store / "features.npy")
     order = (store / "cell_ids.txt").read_text().split()

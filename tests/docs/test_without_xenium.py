@@ -19,8 +19,8 @@ import stdistill as sd
 
 PAGE = Path(__file__).parents[2] / "notebooks" / "without_xenium.ipynb"
 NAMESPACES = {"pp": sd.pp, "tl": sd.tl, "io": sd.io}
-ELSEWHERE = {"pp.read_xenium", "pp.read_slide", "pp.attach_slide", "pp.detect_nuclei", "tl.evaluate"}
-"""These make the table, or call all others."""
+ELSEWHERE = {"pp.read_xenium", "pp.read_slide", "pp.attach_slide", "tl.evaluate"}
+"""These read files, or call all others."""
 MakeSlide = Callable[..., SpatialData]
 
 

@@ -254,4 +254,8 @@ def test_another_image(make_slide: Callable) -> None:
         ValueError, match=r"image_key='he' is not an image of the SpatialData; there is: 'scan'.*\"um\""
     ):
         points_of_cells(slide, "px")
-    np.testing.assert_allclose(points_of_cells(slide, "px", image_key="scan"), CENTERS / PIXEL_SIZE)
+    slide = make_slide(CENTERS[:3])
+    slide.images["scan"] = slide.images.pop("he")
+    with pytest.warns(UserWarning, match="transformation is the identity"):
+        found = points_of_cells(slide, "px", image_key="scan")
+    np.testing.assert_allclose(found, CENTERS[:3] / PIXEL_SIZE)

@@ -50,13 +50,18 @@ def identity(**changes: Any) -> sd.encoders.Encoder:
     return sd.encoders.from_module(Identity(), name="identity", **PLAIN | changes)
 
 
-def paint(slide: SpatialData, *, chunks: int = 100, white_border: int = 0) -> np.ndarray:
-    """Fill the H&E with noise, in chunks; return it as (height, width, 3)."""
+def paint(
+    slide: SpatialData, *, chunks: int = 100, white_border: int = 0, pixels: np.ndarray | None = None
+) -> np.ndarray:
+    """Fill the H&E with noise, or with `pixels`, in chunks; return it as (height, width, 3)."""
     from spatialdata.models import Image2DModel
     from spatialdata.transformations import get_transformation
 
     old = slide["he"]
-    pixels = rng.integers(60, 190, (3, old.sizes["y"], old.sizes["x"]), dtype=np.uint8)
+    if pixels is None:
+        pixels = rng.integers(60, 190, (3, old.sizes["y"], old.sizes["x"]), dtype=np.uint8)
+    else:
+        pixels = pixels.transpose(2, 0, 1)
     if white_border:
         pixels[:, :white_border] = [[[251]], [[252]], [[253]]]
     lazy = da.from_array(pixels, chunks=(1, chunks, chunks))
@@ -362,6 +367,30 @@ def test_resumes_only_an_equal_run(make_slide: Callable[..., SpatialData], tmp_p
     with pytest.raises(ValueError, match="cells"):
         n_crops()
     assert n_crops(resume=False) == 50
+
+
+def test_a_complete_store_is_read_however_the_image_is_chunked(
+    make_slide: Callable[..., SpatialData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows, and the order of the rows with them, follow the chunks; the features of a cell do not."""
+    slide = make_slide()
+    monkeypatch.setattr("stdistill._slide.plan.WINDOW_PX", 64)
+    pixels = paint(slide, chunks=64)
+    options: dict[str, Any] = {"encoder": "texture", "crop_px": 64, "store": tmp_path / "store"}
+    sd.pp.embed_he(slide, **options)
+    before = slide["table"].obsm.pop("X_he")
+    order = (tmp_path / "store/cell_ids.txt").read_text()
+    paint(slide, chunks=100, pixels=pixels)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.FeatureStore, "write", lambda *_: pytest.fail("computed again"))
+        sd.pp.embed_he(slide, **options)
+    np.testing.assert_array_equal(slide["table"].obsm["X_he"], before)
+    (tmp_path / "store/finished").write_bytes(bytes(len((tmp_path / "store/finished").read_bytes())))
+    with pytest.raises(ValueError, match=r"windows.*resume=False"):  # half of it would be in another order
+        sd.pp.embed_he(slide, **options)
+    sd.pp.embed_he(slide, **options, resume=False)
+    assert (tmp_path / "store/cell_ids.txt").read_text() != order
+    np.testing.assert_array_equal(slide["table"].obsm["X_he"], before)
 
 
 def test_a_failed_run_goes_on(

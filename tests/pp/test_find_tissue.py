@@ -35,15 +35,15 @@ def test_outlines_are_in_um(slide: SpatialData) -> None:
     (piece,) = shapes.geometry
     assert piece.bounds == pytest.approx((400, 200, 1400, 1200), abs=15)
     assert shapely.Polygon(piece.interiors[0]).bounds == pytest.approx((800, 600, 1100, 900), abs=15)
-    assert shapes["area_um2"].tolist() == pytest.approx([1e6 - 9e4], rel=0.03)
+    assert shapes["area_um2"].tolist() == pytest.approx([1e6 - 9e4], rel=0.05)  # some µm of glass around it
     assert shapes["area_um2"].tolist() == pytest.approx(piece.area)
     systems = get_transformation(shapes, get_all=True)
     assert set(systems) == {"global", "um"}
     to_px = systems["global"].to_affine_matrix(("x", "y"), ("x", "y"))
     np.testing.assert_allclose(to_px, np.diag([0.5, 0.5, 1]))
     record = slide.attrs["stdistill"]["find_tissue"]
-    assert record["area_mm2"] == pytest.approx(0.91, rel=0.03)
-    assert record["tissue_share"] == pytest.approx(0.91 / 4, rel=0.03)
+    assert record["area_mm2"] == pytest.approx(0.91, rel=0.05)
+    assert record["tissue_share"] == pytest.approx(0.91 / 4, rel=0.05)
     assert record["ink_share"] == 0
     assert record["glass"] == [240, 240, 240]
 
@@ -84,7 +84,7 @@ def test_a_blank_slide(slide: SpatialData) -> None:
     assert not slide.attrs
 
 
-def test_µm_are_not_known(slide: SpatialData) -> None:
+def test_um_are_not_known(slide: SpatialData) -> None:
     from spatialdata.transformations import remove_transformation
 
     remove_transformation(slide["he"], "um")

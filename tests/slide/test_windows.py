@@ -14,7 +14,7 @@ from stdistill._slide import plan as plan_module
 from stdistill._slide.glass import background_color
 from stdistill._slide.plan import chunks_under, plan_crops
 from stdistill._slide.pyramid import SlideLevel, level_for
-from stdistill._slide.windows import read_windows, sample_chunks
+from stdistill._slide.windows import read_windows, sample_squares
 
 GLASS = np.array([251, 252, 253], dtype=np.uint8)
 rng = np.random.default_rng(0)
@@ -94,13 +94,26 @@ def test_an_error_while_decoding_is_raised() -> None:
         next(read_windows(level, plan.windows, GLASS))
 
 
-def test_sampled_chunks_are_the_same_every_time() -> None:
-    level, _ = make_level(500, 500, 64)
-    plan = plan_crops(level, np.arange(50), rng.integers(0, 450, (50, 2)), 50)
-    first, second = (list(sample_chunks(level, plan.windows, 5)) for _ in range(2))
+def test_sampled_squares_do_not_depend_on_chunks() -> None:
+    """Five around places near and on the edges; of an image smaller than a square what there is."""
+    places = np.array([[0, 0], [499, 250], [20, 480], [300, 300], [499, 499]])
+    pixels = rng.integers(0, 255, (500, 500, 3), dtype=np.uint8)
+    first, second = (
+        list(
+            sample_squares(
+                SlideLevel(da.from_array(pixels.transpose(2, 0, 1), chunks=(3, n, n)), np.ones(2)), places, 5
+            )
+        )
+        for n in (64, 200)
+    )
     assert len(first) == 5
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(first[0], pixels[:64, :64])
+    np.testing.assert_array_equal(first[3], pixels[268:332, 268:332])
+    np.testing.assert_array_equal(first[4], pixels[436:, 436:])
+    assert len(list(sample_squares(make_level(30, 40, 64)[0], places, 3))) == 3
+    assert not list(sample_squares(make_level(30, 40, 64)[0], places[:0], 3))
 
 
 def test_the_level_only_shrinks() -> None:

@@ -20,7 +20,7 @@ from stdistill._nuclei.windows import Mask, Tile, cut_tiles
 from stdistill._slide.affine import Float64Array
 from stdistill._slide.plan import Window
 from stdistill._slide.pyramid import SlideLevel
-from stdistill._slide.windows import read_windows, sample_chunks
+from stdistill._slide.windows import read_windows, sample_squares
 from stdistill._support.arrays import Pixels
 from stdistill._support.files import digest
 from stdistill._support.progress import Progress
@@ -28,7 +28,7 @@ from stdistill._support.progress import Progress
 WORKING_MPP = TYPICAL_UM / NUCLEUS_PX
 """µm per pixel at which methods see nuclei; a finer level of a slide need not be read."""
 WINDOW_PX = 1024
-N_SAMPLED_CHUNKS = 16
+N_SAMPLED = 4
 """Chunks of an image by which it is told from another."""
 
 
@@ -90,9 +90,11 @@ def estimate_level_mpp(level: SlideLevel, find: Find, *, background: Pixels, tis
 
 
 def hash_level(level: SlideLevel) -> str:
-    """Tell an image by its size and some of its chunks."""
-    whole = Window(0, 0, level.shape[1], level.shape[0], 0, 0)
-    return digest(repr(level.shape), *sample_chunks(level, [whole], N_SAMPLED_CHUNKS))[:16]
+    """Tell an image by its size and what is at some places of it."""
+    height, width = level.shape
+    x, y = np.meshgrid(*(np.linspace(0, side, N_SAMPLED + 2)[1:-1] for side in (width, height)))
+    places = np.column_stack([x.ravel(), y.ravel()])
+    return digest(repr(level.shape), *sample_squares(level, places, len(places)))[:16]
 
 
 def measure_haematoxylin(level: SlideLevel, outlines: npt.NDArray[np.object_], *, background: Pixels) -> Float64Array:

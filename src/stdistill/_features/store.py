@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ Fingerprint = Mapping[str, Any]
 MADE_WITH = "made_with"
 NOT_COMPARED = {MADE_WITH, "device", "stdistill"}
 """Where features were computed makes them no others; the last two are what earlier versions called it."""
+WINDOWS = "windows"
+"""In which order they are computed, which is the same for those that are to go on; earlier versions did not say."""
+UNLIKE_EARLIER = {"image", "cells", WINDOWS}
+"""What stores of such versions cannot be compared by."""
 CODE = 1
 """Version of our own part in the features: to be raised when crops, or those of "texture", come out different."""
 
@@ -75,10 +79,19 @@ class FeatureStore:
         self._write_at(FEATURES, self._offset + start * self.shape[1] * rows.itemsize, rows.tobytes())
         self._write_at(FINISHED, window, b"\1")
 
-    def features(self) -> npt.NDArray[np.float16]:
-        """Map the matrix."""
+    def features(self, cell_ids: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
+        """Map the matrix; its rows are in the order of these ids, of which it has the same."""
         matrix: npt.NDArray[np.float16] = np.load(self.folder / FEATURES, mmap_mode="r")
-        return matrix
+        stored = self.cell_ids
+        if np.array_equal(stored, cell_ids.astype(str)):
+            return matrix
+        rows = np.argsort(stored)[np.argsort(np.argsort(cell_ids.astype(str)))]
+        return matrix[rows]
+
+    @property
+    def cell_ids(self) -> npt.NDArray[np.str_]:
+        """Ids of the rows."""
+        return np.array((self.folder / CELL_IDS).read_text(encoding="utf-8").splitlines(), dtype=np.str_)
 
     def _write_at(self, name: str, position: int, content: bytes) -> None:
         try:
@@ -137,11 +150,20 @@ def locked_store(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def find_finished(folder: Path, fingerprint: Fingerprint) -> FeatureStore | None:
-    """Return a complete store of these features; `None` when something of it is still to be computed."""
-    if not (folder / FINGERPRINT).is_file() or describe_difference(folder, fingerprint):
+def find_finished(folder: Path, fingerprint: Fingerprint, cell_ids: npt.NDArray[Any]) -> FeatureStore | None:
+    """Return a complete store of these features of these cells; `None` when something is still to be computed."""
+    if not (folder / FINGERPRINT).is_file() or not is_finished(folder):
         return None
-    return FeatureStore(folder) if is_finished(folder) else None
+    store = FeatureStore(folder)
+    if WINDOWS in store.fingerprint:
+        return None if describe_difference(folder, fingerprint, but={WINDOWS}) else store
+    if describe_difference(folder, fingerprint, but=UNLIKE_EARLIER) or set(store.cell_ids) != set(map(str, cell_ids)):
+        return None
+    warn(
+        f"The features in {folder} were written by an earlier version. Their cells have the names of these, and "
+        "encoder and crops are the same; whether the image is the same cannot be told."
+    )
+    return store
 
 
 def prepare_store(
@@ -186,9 +208,12 @@ def is_finished(folder: Path) -> bool:
     return (folder / FINISHED).is_file() and not len(FeatureStore(folder).unfinished())
 
 
-def describe_difference(folder: Path, fingerprint: Fingerprint) -> str:
-    """Say in what the features of a store were computed from something else; nothing when they were not."""
-    before, now = _comparable(_read_fingerprint(folder)), _comparable(fingerprint)
+def describe_difference(folder: Path, fingerprint: Fingerprint, *, but: Set[str] = frozenset()) -> str:
+    """Say in what the features of a store were computed from something else, `but` some; nothing when they were not."""
+    before, now = (
+        {name: value for name, value in _comparable(one).items() if name not in but}
+        for one in (_read_fingerprint(folder), fingerprint)
+    )
     for one, other in zip(before["encoders"], now["encoders"], strict=False):
         if None in (one["revision"], other["revision"]):  # weights that do not say which they are
             one["revision"] = other["revision"] = None

@@ -55,7 +55,7 @@ def map_tissue(overview: Overview) -> TissueMap:
 
     glass = glass_color(np.moveaxis(overview.pixels, -1, 0).reshape(3, -1).astype(np.uint8))
     density = optical_density(overview.pixels, glass)
-    ink = _without_small(is_ink(density), MIN_INK_UM2 / overview.mpp**2)
+    ink = without_small(is_ink(density), MIN_INK_UM2 / overview.mpp**2)
     ink = binary_dilation(ink, np.ones((3, 3)), iterations=2)  # pixels at its edge show glass, too
     absorbed = gaussian_filter(density.max(axis=-1), SMOOTH_UM / overview.mpp)
     seen = absorbed[~ink]
@@ -63,8 +63,8 @@ def map_tissue(overview: Overview) -> TissueMap:
     varies = sample.size > 0 and sample.min() < sample.max()
     threshold = min(max(float(threshold_li(sample)), LIMITS[0]), LIMITS[1]) if varies else LIMITS[1]
     smallest = min(MIN_PIECE_UM2 / overview.mpp**2, MIN_PIECE_SHARE * absorbed.size)
-    tissue = _without_small((absorbed > threshold) & ~ink, smallest)
-    tissue = ~_without_small(~tissue, smallest)
+    tissue = without_small((absorbed > threshold) & ~ink, smallest)
+    tissue = ~without_small(~tissue, smallest)
     return TissueMap(tissue & ~ink, ink, density, threshold, glass)
 
 
@@ -106,7 +106,7 @@ def outline(mask: Mask, factor: Float64Array) -> npt.NDArray[np.object_]:
     return ordered
 
 
-def _without_small(mask: Mask, n_px: float) -> Mask:
+def without_small(mask: Mask, n_px: float) -> Mask:
     """Remove connected pieces of fewer pixels."""
     from scipy.ndimage import label
 

@@ -14,10 +14,14 @@ from dask.optimization import cull
 
 from stdistill._slide.plan import Window, chunks_under
 from stdistill._slide.pyramid import SlideLevel
+from stdistill._support.arrays import Floats
 from stdistill._support.cpus import n_cpus
 
 WINDOWS_AHEAD = 3
 """Windows that are decoded while one is worked on."""
+
+SAMPLE_PX = 64
+"""Side of the squares by which an image is told from another."""
 
 Chunk = tuple[int, int]
 Pixels = npt.NDArray[np.uint8]
@@ -45,14 +49,6 @@ class _Chunks:
     def place(self, chunk: Chunk) -> tuple[int, int]:
         """Top and left of a chunk."""
         return int(self.starts[0][chunk[0]]), int(self.starts[1][chunk[1]])
-
-
-def sample_chunks(level: SlideLevel, windows: Sequence[Window], n_chunks: int) -> Iterator[Pixels]:
-    """Decode some of the chunks under the windows, evenly spread."""
-    chunks = _Chunks(level)
-    under = sorted({chunk for window in windows for chunk in chunks_under(window, level)})
-    for number in np.unique(np.linspace(0, len(under) - 1, n_chunks).round().astype(int)) if under else []:
-        yield chunks.decode(under[number])
 
 
 def read_windows(level: SlideLevel, windows: Sequence[Window], background: Pixels) -> Iterator[Pixels]:
@@ -90,6 +86,18 @@ def read_windows(level: SlideLevel, windows: Sequence[Window], background: Pixel
         finally:  # whoever stops early does not wait for what was scheduled
             for executor in (assembler, decoders):
                 executor.shutdown(wait=False, cancel_futures=True)
+
+
+def sample_squares(level: SlideLevel, places: Floats, n_squares: int) -> Iterator[Pixels]:
+    """Read what is around some of the places (n, 2), given as (x, y), evenly spread; however the image is chunked."""
+    if not len(places):
+        return
+    chosen = np.unique(np.linspace(0, len(places) - 1, n_squares).round().astype(int))
+    largest = np.maximum(np.array(level.shape[::-1]) - SAMPLE_PX, 0)
+    corners = np.clip(places[chosen] - SAMPLE_PX / 2, 0, largest).astype(int)
+    windows = [Window(int(x), int(y), SAMPLE_PX, SAMPLE_PX, 0, 0) for x, y in corners]
+    for pixels in read_windows(level, windows, np.zeros(3, dtype=np.uint8)):
+        yield pixels.copy()
 
 
 def _assemble(

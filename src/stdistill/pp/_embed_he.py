@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.plan import CROP_PX, Slide
+from stdistill._slide.plan import CROP_PX, CropPlan, Slide
 from stdistill._slide.scale import is_same_mpp
 from stdistill._support.checks import check_integer, check_name, check_positive
 from stdistill._support.files import digest
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_CROP_PX = 8
-N_SAMPLED_CHUNKS = 16
-"""Chunks of an image by which it is told from another."""
+N_SAMPLED = 16
+"""Places of an image by which it is told from another."""
 PRECISIONS = (None, "float32", "bfloat16", "float16")
 DEVICES = (None, "cpu", "cuda", "mps")
 
@@ -291,18 +291,19 @@ def _embed(
     order = np.concatenate([slide.plan.order for slide in slides])
     fingerprint = {
         "image": _hash_images(slides),
-        "cells": _hash_cells(slides, cell_ids[order]),
+        "cells": _hash_cells(slides, cell_ids),
         "encoders": [_describe(one) for one in encoders],
         "crop_px": crop_px,
         "mpp": mpp,
         "precision": precision,
         "stain_normalization": stain,
         "code": CODE,
+        "windows": _hash_windows(slides),
     }
     cache = user_cache_path("stdistill") / "features"
     held = reserve_folder(cache, _hash(fingerprint)) if store is None else locked_store(Path(store).expanduser())
     with held as folder:
-        written = find_finished(folder, fingerprint) if resume else None
+        written = find_finished(folder, fingerprint, cell_ids[order]) if resume else None
         if written is None:
             fingerprint[MADE_WITH] = {"device": device, "stdistill": version("stdistill"), "torch": version("torch")}
             run = EmbeddingRun(
@@ -312,7 +313,8 @@ def _embed(
             written = FeatureStore(folder)
         used = _used(written)
         features = np.full((len(cell_ids), written.shape[1]), np.nan, dtype=np.float16)
-        features[order] = written.features()  # mapped no longer than this: NFS keeps a folder with an open file
+        # Mapped no longer than this: NFS keeps a folder with an open file.
+        features[order] = written.features(cell_ids[order])
         if store is None:
             shutil.rmtree(folder)
     return features, used
@@ -348,21 +350,31 @@ def _describe_stain(reference: Any) -> str | None:
 
 
 def _hash_images(slides: Sequence[Slide]) -> str:
-    """Tell images apart by their sizes, the glass, and some of the chunks that are read."""
-    from stdistill._slide.windows import sample_chunks
+    """Tell images apart by their sizes, the glass, and what is around some of the cells."""
+    from stdistill._slide.windows import sample_squares
 
     parts: list[str | npt.NDArray[Any]] = []
     for slide in slides:
         level = slide.plan.level
         parts.append(repr((level.shape, level.factor.tolist(), slide.background.tolist())))
-        parts += sample_chunks(level, slide.plan.windows, N_SAMPLED_CHUNKS)
+        parts += sample_squares(level, _in_table_order(slide.plan), N_SAMPLED)
     return digest(*parts)[:16]
 
 
 def _hash_cells(slides: Sequence[Slide], cell_ids: npt.NDArray[Any]) -> str:
-    """Tell cells apart by their names, order and crops."""
-    crops = [part for slide in slides for part in (slide.plan.boxes, slide.plan.box_side)]
-    return digest("\n".join(map(str, cell_ids)), *crops)[:16]
+    """Tell cells apart by their names and crops, in the order of the table."""
+    names = ["\n".join(map(str, cell_ids[np.sort(slide.plan.order)])) for slide in slides]
+    crops = [part for slide in slides for part in (_in_table_order(slide.plan), slide.plan.box_side)]
+    return digest(*names, *crops)[:16]
+
+
+def _hash_windows(slides: Sequence[Slide]) -> str:
+    """Tell apart in which order and in which windows crops are read."""
+    return digest(*(part for slide in slides for part in (slide.plan.order, repr(slide.plan.windows))))[:16]
+
+
+def _in_table_order(plan: CropPlan) -> npt.NDArray[np.float64]:
+    return plan.boxes[np.argsort(plan.order)]
 
 
 def _hash(fingerprint: dict[str, Any]) -> str:

@@ -151,6 +151,8 @@ def _planes(place: Place, level: int, process: int) -> list[Plane]:
             handle = plane.page.parent.filehandle
             handle.open()  # tifffile closes the other files of a series after looking
             handle.set_lock(True)
+            with handle.lock:  # what tifffile reads to make its decoder, and keeps, it reads without a lock
+                _ = plane.page.keyframe.decode
         return found
 
 

@@ -1,0 +1,152 @@
+"""What is wrong with a slide: measures of small fields of it, and of its overview."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill._slide.affine import Float64Array
+from stdistill._slide.glass import GLASS_DARKNESS, Color
+from stdistill._slide.overview import Overview
+from stdistill._slide.plan import Window
+from stdistill._slide.pyramid import SlideLevel
+from stdistill._slide.tissue import TissueMap, without_small
+from stdistill._slide.windows import read_windows
+from stdistill._support.arrays import Mask, Pixels
+from stdistill._support.cpus import n_cpus
+
+FIELD_MPP = 0.5
+"""Fields are looked at with so many µm per pixel, or the next finer."""
+FIELD_PX = 256
+"""Side of a field."""
+MAX_FIELDS = 1000
+MIN_TISSUE = 0.5
+"""Share of a field that is tissue."""
+BLOCK_PX = 8
+"""Side of the blocks of JPEG (ITU-T T.81)."""
+CLIPPED = 255
+FOLD_RATIO = 1.5
+"""A fold absorbs so many times as much as its surroundings; two layers absorb twice as much."""
+FOLD_DEVIATIONS = 3.0
+"""And is darker and more saturated than the slide's tissue by so many robust standard deviations."""
+SURROUNDINGS_UM = 150.0
+"""Standard deviation of the weights of surroundings."""
+MIN_FOLD_UM2 = 5_000.0
+MAD_TO_SD = 1.4826
+"""Of a normal distribution, whose standard deviation is so many median absolute deviations."""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Measures of n fields."""
+
+    centers: Float64Array
+    """(n, 2), x and y in pixels of the full resolution."""
+    focus: Float64Array
+    overexposed: Float64Array
+    """Share of the stained pixels; NaN of a field that has none."""
+    blockiness: Float64Array
+    pixels: list[Pixels]
+    """Some of the fields (height, width, 3)."""
+
+
+def measure_fields(level: SlideLevel, tissue: TissueMap, overview: Overview, *, n_kept: int) -> Fields:
+    """Measure fields on the tissue, evenly spread over the slide.
+
+    Parameters
+    ----------
+    level
+        The level to read.
+    tissue, overview
+        Where tissue is.
+    n_kept
+        About so many fields are returned as pixels.
+    """
+    side = min(FIELD_PX, *level.shape)
+    corners = _corners(level, tissue.tissue, overview, side)
+    every = max(1, len(corners) // n_kept)
+    windows = [Window(int(x), int(y), side, side, n, n + 1) for n, (x, y) in enumerate(corners)]
+    kept: list[Pixels] = []
+
+    def fields() -> Iterator[Pixels]:
+        for number, field in enumerate(read_windows(level, windows, np.asarray(tissue.glass, np.uint8))):
+            field = field.copy()  # its memory is used again
+            if number % every == 0:
+                kept.append(field)
+            yield field
+
+    with ThreadPoolExecutor(n_cpus()) as threads:
+        measured = list(threads.map(lambda field: measure(field, tissue.glass), fields()))
+    values = np.array(measured, dtype=np.float64).reshape(-1, 3)
+    return Fields((corners + side / 2) * level.factor, *values.T, kept)
+
+
+def measure(field: Pixels, glass: Color) -> tuple[float, float, float]:
+    """Measure focus, over-exposure and blockiness of a field (height, width, 3)."""
+    from skimage.measure import blur_effect
+
+    grey = field.mean(axis=-1)
+    stained = field.min(axis=-1) < min(glass) - GLASS_DARKNESS
+    clipped = float((field.max(axis=-1) >= CLIPPED)[stained].mean()) if stained.any() else np.nan
+    return 1 - float(blur_effect(grey)), clipped, blockiness(grey)
+
+
+def blockiness(grey: npt.NDArray[np.floating]) -> float:
+    """How much larger steps are at the borders of blocks than within them: the mean of both directions, 1 for equal.
+
+    The grid may begin anywhere.
+    """
+    ratios = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(grey, axis=axis)).mean(axis=1 - axis)
+        steps = steps[: len(steps) // BLOCK_PX * BLOCK_PX].reshape(-1, BLOCK_PX).mean(axis=0)
+        ratios.append(steps.max() / max(float(np.median(steps)), 1e-6))
+    return float(np.mean(ratios))
+
+
+def find_folds(overview: Overview, tissue: TissueMap) -> Mask:
+    """Tell folds: what absorbs much more than its surroundings, and is dark and saturated as little of the slide is."""
+    from scipy.ndimage import gaussian_filter
+    from skimage.color import rgb2hsv
+
+    if not tissue.tissue.any():
+        return np.zeros_like(tissue.tissue)
+    weight = tissue.tissue.astype(np.float32)
+    absorbed = tissue.density.mean(axis=-1)
+    sigma = SURROUNDINGS_UM / overview.mpp
+    around = gaussian_filter(absorbed * weight, sigma) / np.maximum(gaussian_filter(weight, sigma), 1e-3)
+    hsv = rgb2hsv(np.clip(overview.pixels / 255, 0, 1))
+    contrast = gaussian_filter(hsv[..., 1] - hsv[..., 2], 1)
+    own = contrast[tissue.tissue]
+    median = np.median(own)
+    deviation = max(MAD_TO_SD * float(np.median(np.abs(own - median))), 0.01)
+    folds = tissue.tissue & (gaussian_filter(absorbed, 1) > FOLD_RATIO * around)
+    folds &= contrast > median + FOLD_DEVIATIONS * deviation
+    return without_small(folds, MIN_FOLD_UM2 / overview.mpp**2)
+
+
+def lower_limit(values: Float64Array, deviations: float) -> float:
+    """Return what is below a median by so many robust standard deviations."""
+    median = float(np.median(values))
+    return median - deviations * MAD_TO_SD * max(float(np.median(np.abs(values - median))), 0.005)
+
+
+def _corners(level: SlideLevel, tissue: Mask, overview: Overview, side: int) -> npt.NDArray[np.int64]:
+    """Choose upper left corners (n, 2) of fields, x and y in pixels of the level, in rows from the top."""
+    from scipy.ndimage import uniform_filter
+
+    height, width = level.shape
+    x, y = (np.arange(0, n - side + 1, side) for n in (width, height))
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    scale = level.factor / overview.factor
+    spread = np.maximum(np.rint(side * scale).astype(int), 1)
+    share = uniform_filter(tissue.astype(np.float32), spread[::-1])
+    column, row = np.clip(((grid + side / 2) * scale).astype(int), 0, np.array(tissue.shape[::-1]) - 1).T
+    shares = share[row, column]
+    on_tissue = grid[shares >= min(MIN_TISSUE, shares.max(initial=0))] if shares.any() else grid[:0]
+    chosen: npt.NDArray[np.int64] = on_tissue[:: -(-len(on_tissue) // MAX_FIELDS) or 1]
+    return chosen
