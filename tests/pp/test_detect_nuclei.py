@@ -182,6 +182,14 @@ def test_only_within_the_tissue(slide: SpatialData, found: SpatialData) -> None:
         sd.pp.detect_nuclei(slide, tissue_key="far")
 
 
+def test_found_tissue_is_taken(slide: SpatialData, found: SpatialData) -> None:
+    sd.pp.find_tissue(slide)
+    sd.pp.detect_nuclei(slide, method="tree")
+    inside = shapely.contains_xy(slide["tissue"].union_all(), slide["table"].obsm["spatial"])
+    assert inside.all()
+    assert slide["table"].n_obs == pytest.approx(found["table"].n_obs, rel=0.3)
+
+
 def test_an_image_without_um_is_measured_by_its_nuclei(pixels: np.ndarray, found: SpatialData) -> None:
     image = Image2DModel.parse(np.moveaxis(pixels, -1, 0), dims=("c", "y", "x"))
     slide = SpatialData(images={"he": image})

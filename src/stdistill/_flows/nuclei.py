@@ -28,7 +28,7 @@ BLOCK = 20_000
 
 
 def nuclei_of_slide(run: Run, slide: SpatialData, **options: Any) -> SpatialData:
-    """Find the nuclei of a slide, or take given ones, and write them to the folder of a run.
+    """Find the tissue of a slide and the nuclei in it, or take given ones, and write them to the folder of a run.
 
     Parameters
     ----------
@@ -43,7 +43,10 @@ def nuclei_of_slide(run: Run, slide: SpatialData, **options: Any) -> SpatialData
     if record is not None:
         run.check_input({"image": record.digest})
     folder = Path(str(run.kept))
-    store = None if options.get("nuclei") is not None else folder / TILES
+    is_given = options.get("nuclei") is not None
+    if not is_given:
+        run.step(schema.TISSUE, lambda: pp.find_tissue(slide))
+    store = None if is_given else folder / TILES
     run.step(schema.NUCLEI, lambda: pp.detect_nuclei(slide, store=store, **options))
     if run.folder is not None:
         run.step(ZARR, lambda: _write_zarr(slide, folder / ZARR))

@@ -138,6 +138,7 @@ def detect_nuclei(
     See Also
     --------
     read_slide : read an H&E without transcripts.
+    find_tissue : outline the tissue, within which nuclei are kept.
     stdistill.io.to_geojson : write nuclei for QuPath.
 
     Notes
