@@ -339,3 +339,17 @@ def test_a_turned_image(pixels: np.ndarray, found: SpatialData) -> None:
     sd.pp.detect_nuclei(slide)
     np.testing.assert_allclose(slide["table"].obsm["spatial"], found["table"].obsm["spatial"] * (-1, 1), atol=1e-6)
     np.testing.assert_allclose(slide["table"].obs["area_um2"], found["table"].obs["area_um2"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_nuclei"),
+    [("12b_nomacro_20x.ndpi", (60, 180)), ("30_small.mrxs", (20, 70)), ("23_odd_levels.svs", (30, 100))],
+)
+def test_formats_of_scanners(shared_data: Path, name: str, n_nuclei: tuple[int, int]) -> None:
+    slide = sd.pp.read_slide(shared_data / "slides_odd" / name)
+    sd.pp.detect_nuclei(slide)
+    low, high = n_nuclei
+    assert low < slide["table"].n_obs < high
+    assert slide["table"].obs["area_um2"].between(3, 200).all()
+    height, width = slide["he"]["scale0"]["image"].shape[1:]
+    assert sd.get.he_pixels(slide)[["x", "y"]].max().tolist() < [width, height]
