@@ -48,7 +48,7 @@ from stdistill._nuclei.density import NUCLEUS_PX, resized_density
 from stdistill._nuclei.methods import Find, find_by_network, load_method
 from stdistill._nuclei.network import WEIGHTS, load_network
 from stdistill._nuclei.nuclei import Nuclei, join_nuclei
-from stdistill._nuclei.scale import estimate_diameter_px
+from stdistill._nuclei.scale import estimate_diameter_px, typical_diameter_px
 from stdistill._support.cpus import n_cpus
 
 Labels = npt.NDArray[np.integer]
@@ -77,6 +77,11 @@ def estimated(find: Find, network: Find) -> Segment:
 def known(find: Find) -> Segment:
     """Find at the true diameter."""
     return lambda field: at_diameter(find, field, field.diameter_px)
+
+
+def at_mpp(find: Find) -> Segment:
+    """Find at the diameter that µm per pixel of a simulated slide let expect."""
+    return lambda field: at_diameter(find, field, typical_diameter_px(TYPICAL_UM / field.diameter_px))
 
 
 def otsu_components(field: Field) -> Labels:
@@ -157,8 +162,8 @@ def score_simulated(cache: Path) -> None:
     methods: dict[str, Callable[[int], Segment]] = {
         "Otsu, components": lambda _: otsu_components,
         "Otsu, watershed": lambda _: otsu_watershed,
-        "tree": lambda _: known(load_method("tree")),
-        "unet": lambda _: known(load_method("unet")),
+        "tree": lambda _: at_mpp(load_method("tree")),
+        "unet": lambda _: at_mpp(load_method("unet")),
     }
     print_scores("Simulated slides", read_simulated(cache, TEST_SLIDES), methods, by="name")
 

@@ -19,7 +19,7 @@ from skimage import io, transform
 SHARED_DATA = Path(os.environ.get("STDISTILL_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 N_FOLDS = 4
 TYPICAL_UM = 7.0
-"""Diameter of a nucleus of usual size."""
+"""Diameter of a simulated nucleus of usual size."""
 TRAINING_SLIDES = {101: 0.25, 102: 0.274, 103: 0.3, 104: 0.35, 105: 0.4, 106: 0.45, 107: 0.5, 108: 0.274}
 """µm per pixel of the simulated slides for training, by seed."""
 TEST_SLIDES = {11: 0.274, 12: 0.5}

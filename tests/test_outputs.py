@@ -94,6 +94,24 @@ def _by_step(records: dict[str, dict]) -> dict[str, dict]:
     return {name.removesuffix("_he_leiden_niche"): record for name, record in records.items()}
 
 
+def test_keys_of_a_table_of_nuclei(bundle: Path, tmp_path: Path) -> None:
+    documented = {key for row in rows("In a table of nuclei") for key in re.findall(r'`(\w+(?:\["\w+"\])+)`', row[0])}
+    keys = set(re.findall(r"`(\w+)`", rows("In a table of nuclei")[-1][1]))
+    sections = [sd.pp.read_slide(bundle / "simulated_he_image.ome.tif") for _ in range(2)]
+    sd.pp.detect_nuclei(sections[0], method="tree")
+    centres = sections[0]["table"].obsm["spatial"]
+    np.savetxt(tmp_path / "centres.csv", centres, delimiter=",", header="x,y", comments="")
+    sd.pp.detect_nuclei(sections[1], nuclei=tmp_path / "centres.csv", nuclei_unit="um")
+    recorded = {"weights"}  # of a network
+    for section in sections:
+        table = section["table"]
+        written = {f'{part}["{key}"]' for part in ("obs", "obsm", "obsp", "uns") for key in getattr(table, part)}
+        written |= {f'uns["stdistill"]["{step}"]' for step in table.uns["stdistill"]}
+        assert written - {'uns["stdistill"]'} == documented
+        recorded |= set(table.uns["stdistill"]["detect_nuclei"]) - {"stdistill_version"}
+    assert recorded == keys
+
+
 def test_elements(slide: SpatialData) -> None:
     always = {key for row in rows("Elements of a SpatialData")[:3] for key in re.findall(r'\["(\w+)"\]', row[0])}
     assert {name for kind, name, _ in slide.gen_elements() if kind != "tables"} == always

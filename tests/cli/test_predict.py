@@ -314,7 +314,7 @@ def test_a_slide(student: Path, own_bundle: Path, tmp_path: Path, attempts: list
     assert len(objects) == found.n_obs
     assert {each["properties"]["classification"]["name"] for each in objects} <= {"left", "right"}
     manifest = json.loads((out / "manifest.json").read_text())
-    assert [step["step"] for step in manifest["steps"]] == ["nuclei", "X_he", "spatial_neighbors", "student"]
+    assert [step["step"] for step in manifest["steps"]] == ["tissue", "nuclei", "X_he", "spatial_neighbors", "student"]
 
     made = (out / "features" / "features.npy").stat().st_mtime_ns
     assert run(student, image, "--method", "tree", "--out", out).exit_code == 0

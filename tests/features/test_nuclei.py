@@ -52,7 +52,7 @@ def test_what_is_no_tissue_is_not_looked_at(dots: np.ndarray) -> None:
 
 def test_the_size_of_nuclei_says_how_large_pixels_are(dots: np.ndarray) -> None:
     mpp = estimate_level_mpp(level_of(dots), load_method("tree"), background=GLASS, tissue=np.ones((6, 8), dtype=bool))
-    assert mpp == pytest.approx(0.5, rel=0.15)
+    assert mpp == pytest.approx(6 / 14, rel=0.15)
 
 
 def test_images_are_told_apart(dots: np.ndarray) -> None:

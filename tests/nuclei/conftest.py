@@ -35,6 +35,7 @@ def draw() -> Callable[..., Drawing]:
         elongation: float = 1.3,
         darkness: float | Sequence[float] = 1.2,
         eosin: float = 0.25,
+        chromatin: float = 0.15,
         seed: int = 0,
     ) -> Drawing:
         rng = np.random.default_rng(seed)
@@ -56,8 +57,8 @@ def draw() -> Callable[..., Drawing]:
             near = haematoxylin[rows, columns]
             near[:] = np.maximum(near, amount / (1 + np.exp(np.minimum(56 * outside / diameter, 50))))
             labels[rows, columns][outside < 0] = number
-        chromatin = ndimage.gaussian_filter(rng.normal(size=shape), diameter / 12)
-        haematoxylin *= np.exp(0.15 * chromatin / chromatin.std())  # what is wholly plain is ink, not a nucleus
+        grain = ndimage.gaussian_filter(rng.normal(size=shape), diameter / 12)
+        haematoxylin *= np.exp(chromatin * grain / grain.std())  # what is wholly plain is ink, not a nucleus
         density = haematoxylin[..., None] * HAEMATOXYLIN + eosin * EOSIN + rng.normal(0, 0.01, (*shape, 3))
         pixels = np.clip(np.rint(245 * np.exp(-density)), 0, 255).astype(np.uint8)
         return Drawing(pixels, labels, centres)

@@ -85,9 +85,9 @@ def density_of(pixels: np.ndarray) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("name", "asked"),
     [
-        ("instanseg", {"weights": "brightfield_nuclei", "device": "cpu", "pixel_size": 0.5, "target": "nuclei"}),
+        ("instanseg", {"weights": "brightfield_nuclei", "device": "cpu", "pixel_size": 6 / 14, "target": "nuclei"}),
         ("cellpose", {"weights": "cpsam", "device": "cpu", "gpu": False, "diameter": 14}),
-        ("stardist", {"weights": "2D_versatile_he", "scale": 2}),
+        ("stardist", {"weights": "2D_versatile_he", "scale": 6 / 14 / 0.25}),
     ],
 )
 def test_they_see_the_pixels_and_number_nuclei(

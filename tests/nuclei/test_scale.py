@@ -10,8 +10,8 @@ from stdistill._nuclei.methods import load_method
 from stdistill._nuclei.scale import estimate_diameter_px, estimate_mpp, typical_diameter_px
 
 
-def test_a_nucleus_of_7_um() -> None:
-    assert typical_diameter_px(0.25) == 28
+def test_a_nucleus_of_6_um() -> None:
+    assert typical_diameter_px(0.25) == 24
 
 
 @pytest.mark.parametrize("method", ["unet", "tree"])
@@ -48,7 +48,7 @@ def test_um_per_pixel_are_estimated_from_windows_with_tissue(draw: Callable[...,
         return pixels[top : top + height, left : left + width]
 
     mpp = estimate_mpp(read, pixels.shape[:2], load_method("tree"), tissue=tissue)
-    assert mpp == pytest.approx(7 / 28, rel=0.2)
+    assert mpp == pytest.approx(6 / 28, rel=0.2)
     assert windows == [(2048, 0, 552, 1024)]
     assert estimate_mpp(read, pixels.shape[:2], load_method("tree"), tissue=np.zeros_like(tissue)) is None
 

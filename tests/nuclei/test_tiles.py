@@ -15,7 +15,7 @@ from stdistill._nuclei.nuclei import Nuclei, join_nuclei
 from stdistill._nuclei.tiles import BLOCK_PX, detect_nuclei, plan_tiles, seen_from
 from stdistill._nuclei.windows import Tile
 
-MPP = 0.5
+MPP = 6 / 14
 
 
 @pytest.fixture
@@ -64,14 +64,14 @@ def test_tiles_without_tissue_are_left_out(small_tiles: int) -> None:
     assert [tile.number for tile in plan_tiles((200, 300), MPP, tissue=tissue)] == [1, 2, 6, 7]
 
 
-@pytest.mark.parametrize("mpp", [0.5, 0.274, 0.9])
+@pytest.mark.parametrize("mpp", [MPP, 0.274, 0.9])
 @pytest.mark.parametrize("method", METHODS)
 def test_tiles_give_what_the_whole_gives(
     draw: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, method: str, mpp: float
 ) -> None:
-    shape = (int(150 / mpp), int(200 / mpp))
+    shape = (int(130 / mpp), int(170 / mpp))
     centres = np.random.default_rng(1).uniform(0, (shape[1], shape[0]), (250, 2))
-    pixels = draw(shape, centres, diameter=7 / mpp).pixels
+    pixels = draw(shape, centres, diameter=6 / mpp).pixels
     find = load_method(method)
     whole = detect(pixels, find, mpp=mpp)
     monkeypatch.setattr(module, "TILE_BLOCKS", 1)
@@ -92,10 +92,10 @@ def test_a_nucleus_on_a_border_is_found_once(draw: Callable[..., Any], small_til
 
 def test_the_places_are_pixels_of_the_slide(draw: Callable[..., Any]) -> None:
     drawing = draw((300, 400), [(100, 80), (301.5, 200)], diameter=30, elongation=1.0)
-    nuclei = detect(drawing.pixels, load_method("unet"), mpp=7 / 30)
+    nuclei = detect(drawing.pixels, load_method("unet"), mpp=6 / 30)
     order = np.argsort(nuclei.centroids[:, 0])
     np.testing.assert_allclose(nuclei.centroids[order], drawing.centres, atol=0.5)
-    np.testing.assert_allclose(nuclei.area_um2, np.pi * 3.5**2, rtol=0.15)
+    np.testing.assert_allclose(nuclei.area_um2, np.pi * 3**2, rtol=0.15)
     np.testing.assert_allclose(shapely.area(nuclei.polygons), np.pi * 15**2, rtol=0.15)
     assert shapely.contains_xy(nuclei.polygons, nuclei.centroids).all()
     assert (nuclei.eccentricity < 0.4).all()

@@ -33,7 +33,7 @@ def test_touching_nuclei_are_parted(draw: Callable[..., Any]) -> None:
 
 
 def test_what_is_much_larger_or_smaller_is_no_nucleus(draw: Callable[..., Any]) -> None:
-    assert not find_by_tree(density_of(draw((200, 200), [(100, 100)], diameter=60).pixels)).any()
+    assert not find_by_tree(density_of(draw((200, 200), [(100, 100)], diameter=60, chromatin=0).pixels)).any()
     assert not find_by_tree(density_of(draw((60, 60), [(30, 30)], diameter=4).pixels)).any()
 
 

@@ -182,6 +182,14 @@ def test_only_within_the_tissue(slide: SpatialData, found: SpatialData) -> None:
         sd.pp.detect_nuclei(slide, tissue_key="far")
 
 
+def test_found_tissue_is_taken(slide: SpatialData, found: SpatialData) -> None:
+    sd.pp.find_tissue(slide)
+    sd.pp.detect_nuclei(slide, method="tree")
+    inside = shapely.contains_xy(slide["tissue"].union_all(), slide["table"].obsm["spatial"])
+    assert inside.all()
+    assert slide["table"].n_obs == pytest.approx(found["table"].n_obs, rel=0.3)
+
+
 def test_an_image_without_um_is_measured_by_its_nuclei(pixels: np.ndarray, found: SpatialData) -> None:
     image = Image2DModel.parse(np.moveaxis(pixels, -1, 0), dims=("c", "y", "x"))
     slide = SpatialData(images={"he": image})
@@ -240,7 +248,7 @@ def test_centres_become_circles(slide: SpatialData, found: SpatialData, tmp_path
     np.testing.assert_allclose(table.obsm["spatial"], found["table"].obsm["spatial"], atol=1e-6)
     assert table.obs[["area_um2", "eccentricity", "solidity"]].isna().all(axis=None)
     assert table.obs["haematoxylin"].notna().all()
-    assert (slide["nuclei"]["radius"] == 3.5).all()
+    assert (slide["nuclei"]["radius"] == 3.0).all()
     sd.pp.embed_he(slide, encoder="texture", crop_px=32)
 
 
@@ -331,3 +339,17 @@ def test_a_turned_image(pixels: np.ndarray, found: SpatialData) -> None:
     sd.pp.detect_nuclei(slide)
     np.testing.assert_allclose(slide["table"].obsm["spatial"], found["table"].obsm["spatial"] * (-1, 1), atol=1e-6)
     np.testing.assert_allclose(slide["table"].obs["area_um2"], found["table"].obs["area_um2"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_nuclei"),
+    [("12b_nomacro_20x.ndpi", (60, 180)), ("30_small.mrxs", (20, 70)), ("23_odd_levels.svs", (30, 100))],
+)
+def test_formats_of_scanners(shared_data: Path, name: str, n_nuclei: tuple[int, int]) -> None:
+    slide = sd.pp.read_slide(shared_data / "slides_odd" / name)
+    sd.pp.detect_nuclei(slide)
+    low, high = n_nuclei
+    assert low < slide["table"].n_obs < high
+    assert slide["table"].obs["area_um2"].between(3, 200).all()
+    height, width = slide["he"]["scale0"]["image"].shape[1:]
+    assert sd.get.he_pixels(slide)[["x", "y"]].max().tolist() < [width, height]

@@ -26,10 +26,11 @@ def command(
 ) -> None:
     """Find the nuclei of an H&E.
 
-    SLIDE is a file that `stdistill slide` can read. Writes nuclei.zarr (a SpatialData with outlines in µm and a table
-    of their measures, without the image; sd.pp.attach_slide attaches it), nuclei.geojson.gz (the same as QuPath's
-    detections; pixels count from the corner of the slide's bounds, where it has some) and manifest.json. Finished tiles
-    are kept in tiles/: the same command goes on from the folder after a kill. SLIDE is never changed.
+    SLIDE is a file that `stdistill slide` can read. Nuclei are looked for within its tissue. Writes nuclei.zarr (a
+    SpatialData with outlines in µm and a table of their measures, without the image; sd.pp.attach_slide attaches it),
+    nuclei.geojson.gz (the same as QuPath's detections; pixels count from the corner of the slide's bounds, where it has
+    some) and manifest.json. Finished tiles are kept in tiles/: the same command goes on from the folder after a kill.
+    SLIDE is never changed.
     """
     from stdistill import pp
     from stdistill._flows.nuclei import find_nuclei, write_nuclei

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import shapely
 from skimage.color import hed_from_rgb
 
-from stdistill._nuclei.density import DARKEST
+from stdistill._nuclei.density import DARKEST, NUCLEUS_PX, TYPICAL_UM
 from stdistill._nuclei.given import sample_places
 from stdistill._nuclei.methods import Find
 from stdistill._nuclei.nuclei import Nuclei, join_nuclei
@@ -25,7 +25,7 @@ from stdistill._support.arrays import Pixels
 from stdistill._support.files import digest
 from stdistill._support.progress import Progress
 
-WORKING_MPP = 0.5
+WORKING_MPP = TYPICAL_UM / NUCLEUS_PX
 """µm per pixel at which methods see nuclei; a finer level of a slide need not be read."""
 WINDOW_PX = 1024
 N_SAMPLED = 4

@@ -28,7 +28,7 @@ BLOCK = 20_000
 
 
 def find_nuclei(run: Run, slide: SpatialData, **options: Any) -> None:
-    """Find the nuclei of a slide, or take given ones, as a step of a run that goes on from finished tiles.
+    """Find the tissue of a slide and the nuclei in it, or take given ones; it goes on from finished tiles.
 
     Parameters
     ----------
@@ -42,7 +42,10 @@ def find_nuclei(run: Run, slide: SpatialData, **options: Any) -> None:
     record = read_slide_record(slide)
     if record is not None:
         run.check_input({"image": record.digest})
-    store = None if run.kept is None or options.get("nuclei") is not None else run.kept / TILES
+    is_given = options.get("nuclei") is not None
+    if not is_given:
+        run.step(schema.TISSUE, lambda: pp.find_tissue(slide))
+    store = None if run.kept is None or is_given else run.kept / TILES
     run.step(schema.NUCLEI, lambda: pp.detect_nuclei(slide, store=store, **options))
 
 

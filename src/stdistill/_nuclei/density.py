@@ -10,6 +10,8 @@ from torch.nn import functional
 
 NUCLEUS_PX = 14.0
 """Diameter of a nucleus of usual size in the images that all methods are made for."""
+TYPICAL_UM = 6.0
+"""Diameter of a nucleus of usual size: the one below which half of all nuclear area lies (our choice, by eye)."""
 DARKEST = 8
 """Grey level of 255 below which all counts as equally dark; scanners differ in what black is (our choice)."""
 

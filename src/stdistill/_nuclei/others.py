@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from stdistill._nuclei.density import NUCLEUS_PX
+from stdistill._nuclei.density import NUCLEUS_PX, TYPICAL_UM
 
 Labels = npt.NDArray[np.int32]
 Pixels = npt.NDArray[np.uint8]
-UM_PER_PX = 7.0 / NUCLEUS_PX
+UM_PER_PX = TYPICAL_UM / NUCLEUS_PX
 """µm per pixel of what methods see."""
 STARDIST_MPP = 0.25
 """The H&E that StarDist's network was trained on."""

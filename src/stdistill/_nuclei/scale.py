@@ -7,12 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._nuclei.density import NUCLEUS_PX, resized_density
+from stdistill._nuclei.density import NUCLEUS_PX, TYPICAL_UM, resized_density
 from stdistill._nuclei.methods import Find
 from stdistill._nuclei.windows import Mask, ReadWindow, cut_tiles, tissue_share
 
-TYPICAL_UM = 7.0
-"""Diameter of a nucleus of usual size (our choice)."""
 FIRST_GUESSES_PX = (24.0, 12.0, 48.0)
 """About 0.3 µm per pixel; the others when nothing is found at that."""
 WINDOW_PX, N_WINDOWS = 1024, 6

@@ -105,7 +105,7 @@ def detect_nuclei(
     `None`, or the copy. Written are
 
     ``shapes[shapes_key]``
-        Outlines in µm, in the coordinate system ``"um"`` and those of the image; circles of 3.5 µm where only centres
+        Outlines in µm, in the coordinate system ``"um"`` and those of the image; circles of 3 µm where only centres
         are given.
     ``tables[table_key]``
         One row a nucleus, without expression, linked to the shapes by ``.obs["instance_id"]``: ``.obsm["spatial"]``
@@ -138,6 +138,7 @@ def detect_nuclei(
     See Also
     --------
     read_slide : read an H&E without transcripts.
+    find_tissue : outline the tissue, within which nuclei are kept.
     stdistill.io.to_geojson : write nuclei for QuPath.
 
     Notes
@@ -145,7 +146,7 @@ def detect_nuclei(
     ``"unet"``: a U-Net (Ronneberger et al. 2015) on optical density tells foreground and distance to the border;
     nuclei grow from the summits of the latter (watershed). Data, licence, figures and limits are in the card beside the
     weights. ``"tree"``: of the components above rising thresholds of optical density the best set that does not
-    overlap, after Arteta et al. 2012. Both see nuclei at 14 px, 0.5 µm per pixel. Haematoxylin is separated after
+    overlap, after Arteta et al. 2012. Both see nuclei at 14 px, 0.43 µm per pixel. Haematoxylin is separated after
     Ruifrok and Johnston 2001. Given nuclei are refused when their median diameter is not 3.5 to 25 µm, they lie less
     than 3.5 µm apart, less than 90 % of them lie on the image, or less than half of these on tissue (our choice).
 
@@ -212,6 +213,7 @@ def _resolve_place(
     if mpp is not None:
         return assume_place(sdata, image_key, mpp)
     from stdistill._features.nuclei import estimate_level_mpp
+    from stdistill._nuclei.density import TYPICAL_UM
     from stdistill._nuclei.methods import load_method
 
     estimated = estimate_level_mpp(
@@ -225,7 +227,7 @@ def _resolve_place(
         raise ValueError(msg)
     warn(
         f"The image {image_key!r} does not state its µm per pixel. {estimated:.3g} is estimated from its nuclei, taken "
-        f"to measure 7 µm ({7 / estimated:.0f} px): give mpp= where you know it."
+        f"to measure {TYPICAL_UM:.0f} µm ({TYPICAL_UM / estimated:.0f} px): give mpp= where you know it."
     )
     return assume_place(sdata, image_key, estimated, "estimated")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STEP = "detect_nuclei"
 UM = "um"
 """Coordinate system in µm."""
-POINT_RADIUS_UM = 3.5
+POINT_RADIUS_UM = 3.0
 """Radius of the circle that stands for a nucleus of which only the centre is known."""
 IMAGE = "image"
 """Source of a slide of which only an image of a SpatialData is known."""
