@@ -31,7 +31,7 @@ MIN_STAINED = 0.05
 BLOCK_PX = 8
 """Side of the blocks of JPEG (ITU-T T.81)."""
 CLIPPED = 255
-FOLD_RATIO = 1.5
+FOLD_RATIO = 1.6
 """A fold absorbs so many times as much as its surroundings; two layers absorb twice as much."""
 FOLD_DEVIATIONS = 2.0
 """And exceeds the median of the slide's tissue by so many robust standard deviations."""
@@ -89,7 +89,7 @@ def measure_fields(level: SlideLevel, tissue: TissueMap, overview: Overview, *, 
 
 
 def measure(field: Pixels, glass: Color) -> tuple[float, float, float] | None:
-    """Measure focus, over-exposure and blockiness of a field (height, width, 3); `None` of one with hardly any stain."""
+    """Measure focus, over-exposure and blockiness of a field (height, width, 3); `None` where hardly any is stained."""
     from skimage.measure import blur_effect
 
     grey = field.mean(axis=-1)
@@ -119,14 +119,14 @@ def find_folds(overview: Overview, tissue: TissueMap) -> Mask:
 
     if not tissue.tissue.any():
         return np.zeros_like(tissue.tissue)
-    weight = tissue.tissue.astype(np.float32)
     absorbed = gaussian_filter(tissue.density.mean(axis=-1), SMOOTH_UM / overview.mpp)
-    sigma = SURROUNDINGS_UM / overview.mpp
-    around = gaussian_filter(absorbed * weight, sigma) / np.maximum(gaussian_filter(weight, sigma), 1e-3)
     own = absorbed[tissue.tissue]
     median = float(np.median(own))
-    limit = median + FOLD_DEVIATIONS * MAD_TO_SD * float(np.median(np.abs(own - median)))
-    folds = tissue.tissue & (absorbed > FOLD_RATIO * around) & (absorbed > limit)
+    is_dark = absorbed > median + FOLD_DEVIATIONS * MAD_TO_SD * float(np.median(np.abs(own - median)))
+    weight = (tissue.tissue & ~is_dark).astype(np.float32)
+    sigma = SURROUNDINGS_UM / overview.mpp
+    around = gaussian_filter(absorbed * weight, sigma) / np.maximum(gaussian_filter(weight, sigma), 1e-3)
+    folds = tissue.tissue & is_dark & (absorbed > FOLD_RATIO * around)
     return without_small(folds, MIN_FOLD_UM2 / overview.mpp**2)
 
 

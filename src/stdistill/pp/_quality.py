@@ -80,10 +80,10 @@ def quality(
             4 robust standard deviations (of the median absolute deviation) below the median of the slide, or the lowest
             such limit of `references`; and the share of the fields below it.
         ``fold_share``
-            Share of the tissue that absorbs 1.5 times as much as its surroundings (Gaussian weights, 200 µm), as two
-            layers absorb twice as much, and exceeds the slide's median by 2 robust standard deviations, in pieces of at
-            least 10,000 µm². Our choice, after the thresholds relative to the slide of Kothari et al. 2013 (J Pathol
-            Inform 4:22). Dense glands and keratin may be counted, folds of pale tissue missed.
+            Share of the tissue that exceeds the slide's median density by 2 robust standard deviations, and 1.6 times
+            that of its other surroundings (Gaussian weights, 200 µm), as two layers absorb twice as much; in pieces of
+            at least 10,000 µm². Our choice, after the thresholds relative to the slide of Kothari et al. 2013 (J Pathol
+            Inform 4:22). A hint only: keratin and dense glands are counted, folds of pale tissue missed.
         ``pen_share``
             Area of pen and black borders as `find_tissue` tells them, over it and the tissue.
         ``overexposed_share``
