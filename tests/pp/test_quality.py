@@ -55,7 +55,7 @@ def test_a_good_slide(good: dict[str, Any]) -> None:
     assert good["pen_share"] == 0
     assert good["overexposed_share"] < 0.001
     assert 1 <= good["blockiness"] < 1.3
-    assert good["stain_distance"] < 20  # the simulator's stain is near that of Ruifrok and Johnston
+    assert good["stain_distance"] < 30  # the simulator varies the stain of Ruifrok and Johnston
     assert np.shape(good["stain_vectors"]) == (2, 3)
 
 
@@ -91,7 +91,7 @@ def test_pen(slide: SpatialData) -> None:
     places = sd.get.he_pixels(other)
     under = places["x"].between(560, 1140) & places["y"].between(260, 840)
     pen = other["table"].obs["he_pen"]
-    assert (pen[under] > 0.9).all()
+    assert (pen[under] > 0.8).all()
     assert (pen[~places["x"].between(300, 1400)] == 0).all()
 
 
