@@ -101,19 +101,10 @@ def main() -> None:
         )
         after = measure(damaged)
         print(f"{'':<20}{'before':>10}{'damaged':>10}")
-        for name in (
-            "tissue_share",
-            "ink_share",
-            "focus",
-            "unfocused_share",
-            "fold_share",
-            "pen_share",
-            "stain_distance",
-        ):
+        for name in SHOWN:
             print(f"{name:<20}{before[name]:>10.3f}{after[name]:>10.3f}")
-        print(
-            f"find_tissue {after['seconds'][0]:.1f} s, quality {after['seconds'][1]:.1f} s, {after['n_fields']} fields"
-        )
+        tissue, quality = after["seconds"]
+        print(f"find_tissue {tissue:.1f} s, quality {quality:.1f} s, {after['n_fields']} fields")
         if arguments.out:
             draw(damaged, arguments.out)
 
