@@ -39,6 +39,14 @@ def test_open_slide() -> None:
         assert n_chunks == 256
 
 
+def test_quality() -> None:
+    lines = run("quality.py", "--n-cells", "2000").splitlines()
+    before, damaged = ({line.split()[0]: float(line.split()[at]) for line in lines[1:-1]} for at in (1, 2))
+    assert damaged["tissue_share"] < before["tissue_share"]
+    assert damaged["unfocused_share"] > before["unfocused_share"] + 0.1
+    assert damaged["pen_share"] > 0.05 > before["pen_share"]
+
+
 def test_read_crops(shared_data: Path) -> None:
     image = shared_data / "he_small_images" / "CMU-1-Small-Region.svs"
     lines = run("read_crops.py", "--quick", "--image", str(image)).splitlines()

@@ -18,6 +18,8 @@ DOCUMENT = (Path(__file__).parents[1] / "docs" / "outputs.md").read_text()
 @pytest.fixture(scope="module")
 def slide(bundle: Path) -> SpatialData:
     slide = sd.pp.read_xenium(bundle)
+    sd.pp.find_tissue(slide)
+    sd.pp.quality(slide)
     sd.pp.split_strips(slide, crop_px=64, mpp=0.3)
     sd.pp.neighborhoods(slide, n_neighbors=20)
     sd.pp.embed_he(slide, encoder="texture", crop_px=64)
@@ -89,6 +91,17 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
     assert documented - written == optional
 
 
+def test_keys_of_the_records_of_a_spatialdata(slide: SpatialData) -> None:
+    documented = {
+        (step, key)
+        for row in rows("Records of a SpatialData")
+        for step in re.findall(r"`(\w+)`", row[0])
+        for key in re.findall(r"`(\w+)`", row[1])
+    }
+    written = {(step, key) for step, record in slide.attrs["stdistill"].items() for key in record}
+    assert {one for one in written if one[1] != "stdistill_version"} == documented
+
+
 def _by_step(records: dict[str, dict]) -> dict[str, dict]:
     """Name the record of a step that has one for each key by the step alone."""
     return {name.removesuffix("_he_leiden_niche"): record for name, record in records.items()}
@@ -113,7 +126,7 @@ def test_keys_of_a_table_of_nuclei(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_elements(slide: SpatialData) -> None:
-    always = {key for row in rows("Elements of a SpatialData")[:3] for key in re.findall(r'\["(\w+)"\]', row[0])}
+    always = {key for row in rows("Elements of a SpatialData")[:4] for key in re.findall(r'\["(\w+)"\]', row[0])}
     assert {name for kind, name, _ in slide.gen_elements() if kind != "tables"} == always
 
 

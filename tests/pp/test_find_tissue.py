@@ -36,7 +36,7 @@ def test_outlines_are_in_um(slide: SpatialData) -> None:
     assert piece.bounds == pytest.approx((400, 200, 1400, 1200), abs=15)
     assert shapely.Polygon(piece.interiors[0]).bounds == pytest.approx((800, 600, 1100, 900), abs=15)
     assert shapes["area_um2"].tolist() == pytest.approx([1e6 - 9e4], rel=0.05)  # some µm of glass around it
-    assert shapes["area_um2"].tolist() == pytest.approx(piece.area)
+    assert shapes["area_um2"].tolist() == pytest.approx([piece.area])
     systems = get_transformation(shapes, get_all=True)
     assert set(systems) == {"global", "um"}
     to_px = systems["global"].to_affine_matrix(("x", "y"), ("x", "y"))

@@ -102,6 +102,7 @@ def test_black_borders_are_no_tissue(disk: Any, paint: Callable, tissue: Callabl
     found = mapped(pixels)
     assert overlap(found.tissue, disk) > 0.95
     assert found.ink[:, 360:].all()
+    assert not found.tissue[:, 345:].any()  # nor what it would darken beside it
 
 
 def test_most_of_it_is_black(disk: Any, paint: Callable, tissue: Callable) -> None:

@@ -14,7 +14,7 @@ from stdistill._slide.glass import GLASS_DARKNESS, Color
 from stdistill._slide.overview import Overview
 from stdistill._slide.plan import Window
 from stdistill._slide.pyramid import SlideLevel
-from stdistill._slide.tissue import TissueMap, without_small
+from stdistill._slide.tissue import SMOOTH_UM, TissueMap, without_small
 from stdistill._slide.windows import read_windows
 from stdistill._support.arrays import Mask, Pixels
 from stdistill._support.cpus import n_cpus
@@ -25,17 +25,19 @@ FIELD_PX = 256
 """Side of a field."""
 MAX_FIELDS = 1000
 MIN_TISSUE = 0.5
-"""Share of a field that is tissue."""
+"""Share of a field that is tissue by the overview."""
+MIN_STAINED = 0.05
+"""Share of a field whose pixels are stained; others say nothing of focus."""
 BLOCK_PX = 8
 """Side of the blocks of JPEG (ITU-T T.81)."""
 CLIPPED = 255
-FOLD_RATIO = 1.5
+FOLD_RATIO = 1.6
 """A fold absorbs so many times as much as its surroundings; two layers absorb twice as much."""
-FOLD_DEVIATIONS = 3.0
-"""And is darker and more saturated than the slide's tissue by so many robust standard deviations."""
-SURROUNDINGS_UM = 150.0
+FOLD_DEVIATIONS = 2.0
+"""And exceeds the median of the slide's tissue by so many robust standard deviations."""
+SURROUNDINGS_UM = 200.0
 """Standard deviation of the weights of surroundings."""
-MIN_FOLD_UM2 = 5_000.0
+MIN_FOLD_UM2 = 10_000.0
 MAD_TO_SD = 1.4826
 """Of a normal distribution, whose standard deviation is so many median absolute deviations."""
 
@@ -48,7 +50,7 @@ class Fields:
     """(n, 2), x and y in pixels of the full resolution."""
     focus: Float64Array
     overexposed: Float64Array
-    """Share of the stained pixels; NaN of a field that has none."""
+    """Share of the stained pixels."""
     blockiness: Float64Array
     pixels: list[Pixels]
     """Some of the fields (height, width, 3)."""
@@ -81,17 +83,20 @@ def measure_fields(level: SlideLevel, tissue: TissueMap, overview: Overview, *, 
 
     with ThreadPoolExecutor(n_cpus()) as threads:
         measured = list(threads.map(lambda field: measure(field, tissue.glass), fields()))
-    values = np.array(measured, dtype=np.float64).reshape(-1, 3)
-    return Fields((corners + side / 2) * level.factor, *values.T, kept)
+    told = [number for number, values in enumerate(measured) if values is not None]
+    focus, overexposed, blocky = np.array([measured[number] for number in told], np.float64).reshape(-1, 3).T
+    return Fields((corners[told] + side / 2) * level.factor, focus, overexposed, blocky, kept)
 
 
-def measure(field: Pixels, glass: Color) -> tuple[float, float, float]:
-    """Measure focus, over-exposure and blockiness of a field (height, width, 3)."""
+def measure(field: Pixels, glass: Color) -> tuple[float, float, float] | None:
+    """Measure focus, over-exposure and blockiness of a field (height, width, 3); `None` where hardly any is stained."""
     from skimage.measure import blur_effect
 
     grey = field.mean(axis=-1)
     stained = field.min(axis=-1) < min(glass) - GLASS_DARKNESS
-    clipped = float((field.max(axis=-1) >= CLIPPED)[stained].mean()) if stained.any() else np.nan
+    if stained.mean() < MIN_STAINED:
+        return None
+    clipped = float((field.max(axis=-1) >= CLIPPED)[stained].mean())
     return 1 - float(blur_effect(grey)), clipped, blockiness(grey)
 
 
@@ -109,23 +114,19 @@ def blockiness(grey: npt.NDArray[np.floating]) -> float:
 
 
 def find_folds(overview: Overview, tissue: TissueMap) -> Mask:
-    """Tell folds: what absorbs much more than its surroundings, and is dark and saturated as little of the slide is."""
+    """Tell folds: what absorbs much more than its surroundings, and than most of the slide's tissue."""
     from scipy.ndimage import gaussian_filter
-    from skimage.color import rgb2hsv
 
     if not tissue.tissue.any():
         return np.zeros_like(tissue.tissue)
-    weight = tissue.tissue.astype(np.float32)
-    absorbed = tissue.density.mean(axis=-1)
+    absorbed = gaussian_filter(tissue.density.mean(axis=-1), SMOOTH_UM / overview.mpp)
+    own = absorbed[tissue.tissue]
+    median = float(np.median(own))
+    is_dark = absorbed > median + FOLD_DEVIATIONS * MAD_TO_SD * float(np.median(np.abs(own - median)))
+    weight = (tissue.tissue & ~is_dark).astype(np.float32)
     sigma = SURROUNDINGS_UM / overview.mpp
     around = gaussian_filter(absorbed * weight, sigma) / np.maximum(gaussian_filter(weight, sigma), 1e-3)
-    hsv = rgb2hsv(np.clip(overview.pixels / 255, 0, 1))
-    contrast = gaussian_filter(hsv[..., 1] - hsv[..., 2], 1)
-    own = contrast[tissue.tissue]
-    median = np.median(own)
-    deviation = max(MAD_TO_SD * float(np.median(np.abs(own - median))), 0.01)
-    folds = tissue.tissue & (gaussian_filter(absorbed, 1) > FOLD_RATIO * around)
-    folds &= contrast > median + FOLD_DEVIATIONS * deviation
+    folds = tissue.tissue & is_dark & (absorbed > FOLD_RATIO * around)
     return without_small(folds, MIN_FOLD_UM2 / overview.mpp**2)
 
 

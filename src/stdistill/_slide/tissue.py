@@ -57,7 +57,9 @@ def map_tissue(overview: Overview) -> TissueMap:
     density = optical_density(overview.pixels, glass)
     ink = without_small(is_ink(density), MIN_INK_UM2 / overview.mpp**2)
     ink = binary_dilation(ink, np.ones((3, 3)), iterations=2)  # pixels at its edge show glass, too
-    absorbed = gaussian_filter(density.max(axis=-1), SMOOTH_UM / overview.mpp)
+    weight = (~ink).astype(np.float32)  # ink must not darken the glass beside it
+    sigma = SMOOTH_UM / overview.mpp
+    absorbed = gaussian_filter(density.max(axis=-1) * weight, sigma) / np.maximum(gaussian_filter(weight, sigma), 1e-3)
     seen = absorbed[~ink]
     sample = seen[:: max(1, len(seen) // SAMPLE)]
     varies = sample.size > 0 and sample.min() < sample.max()

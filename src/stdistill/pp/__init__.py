@@ -8,6 +8,7 @@ from stdistill.pp._embed_expression import embed_expression
 from stdistill.pp._embed_he import embed_he
 from stdistill.pp._find_tissue import find_tissue
 from stdistill.pp._neighborhoods import neighborhoods
+from stdistill.pp._quality import quality
 from stdistill.pp._read_slide import read_slide
 from stdistill.pp._read_xenium import read_xenium
 from stdistill.pp._split_strips import split_strips
@@ -19,6 +20,7 @@ __all__ = [
     "embed_he",
     "find_tissue",
     "neighborhoods",
+    "quality",
     "read_slide",
     "read_xenium",
     "split_strips",

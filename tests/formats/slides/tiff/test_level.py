@@ -12,6 +12,7 @@ import dask
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tifffile
 
 from stdistill._formats.slides.open import open_slide
 from stdistill._formats.slides.tiff import level as tiff_level
@@ -125,8 +126,6 @@ def test_missing_strips_and_planes(write: Callable, draw: Callable, leave_out: C
 
 
 def test_a_tile_that_cannot_be_decoded(write: Callable, draw: Callable) -> None:
-    import tifffile
-
     path = write([draw(512, 512)], compression="deflate", predictor=None)
     with tifffile.TiffFile(path) as tiff:
         offset = tiff.pages.first.dataoffsets[6]
@@ -187,6 +186,29 @@ def test_threads(write: Callable, draw: Callable) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(read, range(200)))
+
+
+def test_nothing_is_read_without_the_lock(write: Callable, draw: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither by tifffile, which reads to make the decoder of a page: another thread would read in the wrong place."""
+    path = write([draw(300, 200)], compression="jpeg")
+    level = open_slide(path).stored[0]
+    unlocked: list[int] = []
+    seek = tifffile.FileHandle.seek
+
+    def watched(self: Any, offset: int, whence: int = 0) -> int:
+        with ThreadPoolExecutor(1) as other:
+            if (
+                self.has_lock
+                and other.submit(lambda: self.lock.acquire(blocking=False) and self.lock.release() is None).result()
+            ):
+                unlocked.append(offset)
+        return seek(self, offset, whence)
+
+    monkeypatch.setattr(tifffile.FileHandle, "seek", watched)
+    for cached in (tiff_level._open, tiff_level._planes):
+        cached.cache_clear()
+    level[:, :, :]
+    assert unlocked == []
 
 
 def _differs(job: tuple[Any, Pixels, int]) -> bool:

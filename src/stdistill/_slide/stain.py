@@ -1,0 +1,50 @@
+"""The stain of a slide: what its haematoxylin and eosin absorb of red, green and blue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from stdistill._slide.glass import Color
+from stdistill._slide.tissue import optical_density
+from stdistill._support.arrays import Float64s, Pixels
+
+MIN_DENSITY = 0.3
+"""What absorbs less of every colour has no certain colour (natural logarithm; 0.15 of Macenko et al. is of base 10)."""
+MIN_EACH = 0.02
+"""A colour of which less is absorbed is that of the glass, or brighter."""
+ANGLES = (1, 99)
+"""Percentiles of the angles, between which all but outliers lie."""
+MIN_PX = 1000
+
+
+def stain_vectors(fields: Sequence[Pixels], glass: Color) -> Float64s | None:
+    """Estimate the optical densities (2, 3) of haematoxylin and eosin, as unit vectors; `None` of too few pixels.
+
+    Macenko et al. 2009: the two directions at the ends of what pixels absorb, in the plane that holds most of it.
+
+    Parameters
+    ----------
+    fields
+        Pieces of tissue (height, width, 3).
+    glass
+        Colour of the glass.
+    """
+    density = optical_density(np.concatenate([field.reshape(-1, 3) for field in fields]), glass).astype(np.float64)
+    density = density[(density.max(axis=1) > MIN_DENSITY) & (density.min(axis=1) > MIN_EACH)]
+    if len(density) < MIN_PX:
+        return None
+    plane = np.linalg.eigh(density.T @ density)[1][:, :0:-1]
+    plane *= np.sign(plane.sum(axis=0, keepdims=True))
+    angles = np.arctan2(*(density @ plane).T[::-1])
+    ends = np.percentile(angles, ANGLES)
+    vectors = np.stack([np.cos(ends), np.sin(ends)], axis=1) @ plane.T
+    by_red: Float64s = vectors[np.argsort(-vectors[:, 0])]  # haematoxylin absorbs more of it
+    return by_red
+
+
+def stain_angle(one: Float64s, other: Float64s) -> float:
+    """Return the larger of the angles (degrees) between the haematoxylin and the eosin (2, 3) of two stains."""
+    cosines = (one * other).sum(axis=1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).max())

@@ -1,0 +1,223 @@
+"""What is wrong with an H&E: focus, folds, pen, exposure, compression, stain."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill._slide.affine import affine_scale
+from stdistill._slide.overview import Overview, read_overview
+from stdistill._slide.pyramid import level_for
+from stdistill._slide.quality import FIELD_MPP, Fields, find_folds, lower_limit, measure_fields
+from stdistill._slide.scale import MPP_TOLERANCE
+from stdistill._slide.stain import stain_angle, stain_vectors
+from stdistill._slide.tissue import TissueMap, map_tissue
+from stdistill._support.arrays import Floats, Mask
+from stdistill._table import schema
+from stdistill._table.checks import copy_table, get_table, is_spatialdata
+from stdistill._table.he.images import slide_levels
+from stdistill._table.he.place import find_um_to_px
+from stdistill._table.he.placement import cell_pixels
+from stdistill._table.records import write_slide_step
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+logger = logging.getLogger("stdistill")
+
+STEP = "quality"
+RUIFROK = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]
+"""Haematoxylin and eosin of Ruifrok and Johnston 2001."""
+DEVIATIONS = 4.0
+"""Fields are out of focus when they are so many robust standard deviations below the median of a sharp slide."""
+N_STAIN_FIELDS = 30
+AROUND_UM = 50.0
+"""Side of the surroundings of a cell of which shares of folds and pen are taken."""
+
+
+def quality(
+    data: SpatialData,
+    *,
+    references: Sequence[Mapping[str, Any]] = (),
+    image_key: str = schema.HE_IMAGE,
+    table_key: str = schema.TABLE,
+    copy: bool = False,
+) -> SpatialData | None:
+    """Measure what is wrong with an H&E, within its tissue.
+
+    Up to 1,000 fields of 256 × 256 pixels at 0.5 µm (or the next finer level) are looked at, evenly spread over the
+    tissue, and an overview of 8 µm per pixel. Nothing is removed: the numbers say how far a slide is from others.
+
+    Parameters
+    ----------
+    data
+        SpatialData with an H&E whose µm are known. Tissue is found as `find_tissue` finds it.
+    references
+        What this function recorded of other slides, such as those of a training,
+        ``sdata.attrs["stdistill"]["quality"]``: focus and stain are compared with them. Without, fields are out of
+        focus in comparison with the rest of the slide, and stains are compared with those of Ruifrok and Johnston.
+    image_key
+        Name of the H&E.
+    table_key
+        Name of the table whose cells get the columns; where there is none, only the slide is measured.
+    copy
+        Return a copy with the result instead of writing to `data`.
+
+    Returns
+    -------
+    `None`, or the copy. Written:
+
+    ``.attrs["stdistill"]["quality"]``
+        ``focus``
+            Median over the fields of 1 - the blur of Crété et al. 2007 (SPIE 6492; `skimage.measure.blur_effect`): how
+            much of the differences between neighbouring pixels is lost when the field is blurred again, 0 to 1, about
+            0.6 to 0.7 for a sharp slide at 0.5 µm per pixel. It follows neither brightness nor contrast.
+        ``focus_limit``, ``unfocused_share``
+            4 robust standard deviations (of the median absolute deviation) below the median of the slide, or the lowest
+            such limit of `references`; and the share of the fields below it.
+        ``fold_share``
+            Share of the tissue that exceeds the slide's median density by 2 robust standard deviations, and 1.6 times
+            that of its other surroundings (Gaussian weights, 200 µm), as two layers absorb twice as much; in pieces of
+            at least 10,000 µm². Our choice, after the thresholds relative to the slide of Kothari et al. 2013 (J Pathol
+            Inform 4:22). A hint only: keratin and dense glands are counted, folds of pale tissue missed.
+        ``pen_share``
+            Area of pen and black borders as `find_tissue` tells them, over it and the tissue.
+        ``overexposed_share``
+            Share of the stained pixels of the fields of which a colour is at its maximum, 255.
+        ``blockiness``
+            Median over the fields of how much larger differences of pixels are at the borders of 8 × 8 blocks than
+            within them, 1 for none, after Wang, Bovik and Evans 2000 (ICIP).
+        ``stain_vectors``, ``stain_distance``
+            Optical density of haematoxylin and eosin (2 × 3, red, green, blue; Macenko et al. 2009, ISBI), and the
+            larger of their angles to those of the nearest reference, in degrees; left out with hardly any tissue.
+        ``image_key``, ``mpp``, ``n_fields``
+            Name of the H&E, µm per pixel of the fields, and their number.
+    ``.obs["he_focus"]``, ``.obs["he_overexposed"]``, ``.obs["he_blockiness"]``
+        Of the nearest field, float32; NaN for cells off the image.
+    ``.obs["he_fold"]``, ``.obs["he_pen"]``
+        Share of the surroundings (50 µm) of the cell, float32; NaN for cells off the image.
+
+    Raises
+    ------
+    TypeError
+        When `data` is no SpatialData.
+    KeyError
+        When the image is not there, or a reference lacks an entry.
+    ValueError
+        When no tissue is seen, or µm are not known.
+
+    See Also
+    --------
+    find_tissue : the outlines of the tissue.
+
+    Notes
+    -----
+    A slide that is blurred as a whole is sharp in comparison with itself: give `references`, of slides with about as
+    many µm per pixel. Numbers of fields, limits and deviations are our choice.
+
+    Examples
+    --------
+    >>> import stdistill as sd
+    >>> bundle = sd.datasets.simulate_xenium("slide/outs", n_cells=300)
+    >>> slide = sd.pp.read_xenium(bundle)
+    >>> sd.pp.quality(slide)
+    >>> slide.attrs["stdistill"]["quality"]["pen_share"]
+    0.0
+    """
+    if not is_spatialdata(data):
+        get_table(data, table_key)  # raises when it is no AnnData, either
+        msg = "An AnnData holds no image: pass the SpatialData with the H&E, as sd.pp.read_slide returns it."
+        raise TypeError(msg)
+    has_cells = table_key in data.tables
+    mpp = 1 / affine_scale(find_um_to_px(data, image_key))
+    levels = slide_levels(data.images[image_key], image_key)
+    overview = read_overview(levels, mpp)
+    tissue = map_tissue(overview)
+    if not tissue.tissue.any():
+        msg = f"No tissue is seen on the image {image_key!r}, whose quality is to be measured. Is the slide blank?"
+        raise ValueError(msg)
+    level = level_for(levels, (1 + MPP_TOLERANCE) * FIELD_MPP / mpp)
+    fields = measure_fields(level, tissue, overview, n_kept=N_STAIN_FIELDS)
+    if not len(fields.focus):
+        msg = f"No field of the image {image_key!r} holds enough tissue to measure its quality."
+        raise ValueError(msg)
+    folds = find_folds(overview, tissue)
+    slide = _of_slide(fields, folds, tissue, references)
+    columns = _of_cells(data, table_key, image_key, fields, folds, tissue.ink, overview) if has_cells else {}
+    if copy:
+        data = _copy(data, table_key if has_cells else None)
+    for name, values in columns.items():
+        data.tables[table_key].obs[name] = values
+    shown = {"image_key": image_key, "mpp": mpp * float(level.factor.max()), "n_fields": len(fields.focus)}
+    write_slide_step(data, STEP, **shown, **slide)
+    logger.info("Measured %d fields of tissue: focus %.2f.", len(fields.focus), slide["focus"])
+    return data if copy else None
+
+
+def _of_slide(
+    fields: Fields, folds: Mask, tissue: TissueMap, references: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    limit = min((float(one["focus_limit"]) for one in references), default=lower_limit(fields.focus, DEVIATIONS))
+    vectors = stain_vectors(fields.pixels, tissue.glass)
+    stains = [np.asarray(one["stain_vectors"], np.float64) for one in references if "stain_vectors" in one]
+    stains = stains or [np.array(RUIFROK)]
+    n_tissue, n_ink = int(tissue.tissue.sum()), int(tissue.ink.sum())
+    return {
+        "focus": float(np.median(fields.focus)),
+        "focus_limit": limit,
+        "unfocused_share": float((fields.focus < limit).mean()),
+        "fold_share": float(folds.sum() / n_tissue),
+        "pen_share": n_ink / (n_ink + n_tissue),
+        "overexposed_share": float(fields.overexposed.mean()),
+        "blockiness": float(np.median(fields.blockiness)),
+        "stain_vectors": vectors,
+        "stain_distance": None if vectors is None else min(stain_angle(vectors, each) for each in stains),
+    }
+
+
+def _of_cells(
+    sdata: SpatialData,
+    table_key: str,
+    image_key: str,
+    fields: Fields,
+    folds: Mask,
+    ink: Mask,
+    overview: Overview,
+) -> dict[str, npt.NDArray[np.float32]]:
+    from scipy.ndimage import uniform_filter
+    from scipy.spatial import KDTree
+
+    pixels = cell_pixels(sdata, image_key=image_key, table_key=table_key)
+    on_image = pixels["on_image"].to_numpy()
+    px = pixels[["x", "y"]].to_numpy()[on_image]
+    nearest = KDTree(fields.centers).query(px)[1]
+    column, row = np.clip((px / overview.factor).astype(int), 0, np.array(folds.shape[::-1]) - 1).T
+    side = max(1, round(AROUND_UM / overview.mpp))
+
+    def spread(values: Floats) -> npt.NDArray[np.float32]:
+        whole = np.full(len(on_image), np.nan, np.float32)
+        whole[on_image] = values
+        return whole
+
+    return {
+        "he_focus": spread(fields.focus[nearest]),
+        "he_overexposed": spread(fields.overexposed[nearest]),
+        "he_blockiness": spread(fields.blockiness[nearest]),
+        "he_fold": spread(uniform_filter(folds.astype(np.float32), side)[row, column]),
+        "he_pen": spread(uniform_filter(ink.astype(np.float32), side)[row, column]),
+    }
+
+
+def _copy(sdata: SpatialData, table_key: str | None) -> SpatialData:
+    from spatialdata import SpatialData
+
+    if table_key is not None:
+        copied = copy_table(sdata, table_key)
+        if isinstance(copied, SpatialData):
+            return copied
+    elements = {name: element for _, name, element in sdata.gen_elements()}
+    return SpatialData.init_from_elements(elements, attrs=dict(sdata.attrs))
