@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -119,3 +121,11 @@ def test_exports() -> None:
     cpu = {line[:28].strip(): float(line[28:].split()[1]) for line in lines[2:]}
     assert cpu["to_geojson"] < cpu["GeoDataFrame.to_file"]  # a fifth or less of it at 100,000
     assert "to_geojson, regions" in cpu
+
+
+def test_transfer(tmp_path: Path) -> None:
+    assert "at least 0.8" in run("transfer.py", "--quick", "--out", str(tmp_path))
+    table = pd.read_csv(tmp_path / "transfer.csv").set_index("slide")
+    assert table.loc[["nuclei found", "other stain"], "matched"].min() > 0.9  # 0.6 of any places
+    assert table.loc["hue +.05", "AUROC"] > 0.95
+    assert table.loc["other stain, normalised", "cells"] == table.loc["other stain", "cells"]
