@@ -159,7 +159,8 @@ def detect_nuclei(
     >>> list(slide["table"].obs.columns[:4])
     ['area_um2', 'eccentricity', 'solidity', 'haematoxylin']
     """
-    from stdistill._table.he.nuclei import check_free, find_place, write_nuclei
+    from stdistill._table.he.nuclei import check_free, write_nuclei
+    from stdistill._table.he.place import find_place
     from stdistill._table.he.tissue import find_tissue_on
 
     for argument, name in (("shapes_key", shapes_key), ("table_key", table_key)):
@@ -198,7 +199,7 @@ def _resolve_place(
     image_key: str,
 ) -> SlideRecord:
     """Return where µm are on the image: as it states, as the user says, or by the size of the nuclei."""
-    from stdistill._table.he.nuclei import assume_place
+    from stdistill._table.he.place import assume_place
 
     if mpp is not None:
         check_positive(mpp, "mpp")

@@ -10,22 +10,19 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._slide.affine import Float64Array, FloatArray, affine_scale, apply_affine, check_affine
+from stdistill._slide.affine import Float64Array, FloatArray, apply_affine
 from stdistill._table import schema
-from stdistill._table.he.placement import get_image, image_shape
-from stdistill._table.he.slide_record import GIVEN, SlideRecord, read_slide_record, write_slide_record
+from stdistill._table.he.place import systems_of_um
+from stdistill._table.he.placement import get_image
+from stdistill._table.he.slide_record import SlideRecord, write_slide_record
 from stdistill._table.records import read_record, write_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 STEP = "detect_nuclei"
-UM = "um"
-"""Coordinate system in µm."""
 POINT_RADIUS_UM = 3.0
 """Radius of the circle that stands for a nucleus of which only the centre is known."""
-IMAGE = "image"
-"""Source of a slide of which only an image of a SpatialData is known."""
 
 
 @dataclass(frozen=True)
@@ -40,48 +37,6 @@ class NucleusTable:
     """Of the table."""
     ids: npt.NDArray[Any] | None = None
     """Integers or strings; `None`: 1 … n."""
-
-
-def find_place(sdata: SpatialData, image_key: str) -> SlideRecord | None:
-    """Return the record of an image, with its map of µm to pixels; `None` where none is known.
-
-    The image itself states it, in the coordinate system ``"um"``, or a record of the slide.
-
-    Raises
-    ------
-    KeyError
-        When the image is not there.
-    ValueError
-        When µm are sheared or stretched on it.
-    """
-    from spatialdata.transformations import get_transformation
-
-    image = get_image(sdata, image_key)
-    shape = image_shape(image)
-    known = [record for each in (sdata, *sdata.tables.values()) if (record := read_slide_record(each)) is not None]
-    # What an earlier call assumed of an image is not known.
-    stated = [one for one in known if one.source != IMAGE]
-    record = next((one for one in stated if (one.image_key, one.shape) == (image_key, shape)), None)
-    systems = get_transformation(image, get_all=True)
-    if UM in systems:
-        matrix = np.linalg.inv(systems[UM].to_affine_matrix(input_axes=("x", "y"), output_axes=("x", "y")))
-        check_affine(matrix, f"The map of µm to the pixels of {image_key!r}")
-        mpp = 1 / affine_scale(matrix)
-        found = SlideRecord(IMAGE, image_key=image_key, shape=shape) if record is None else record
-        return replace(found, um_to_px=matrix, mpp=mpp)
-    return record if record is not None and record.um_to_px is not None else None
-
-
-def assume_place(sdata: SpatialData, image_key: str, mpp: float, source: str = GIVEN) -> SlideRecord:
-    """Make the record of an image of which nothing but its µm per pixel is known."""
-    return SlideRecord(
-        IMAGE,
-        image_key=image_key,
-        mpp=mpp,
-        mpp_source=source,
-        um_to_px=np.diag([1 / mpp, 1 / mpp, 1.0]),
-        shape=image_shape(get_image(sdata, image_key)),
-    )
 
 
 def check_free(sdata: SpatialData, shapes_key: str, table_key: str) -> None:
@@ -116,7 +71,6 @@ def write_nuclei(
     import geopandas as gpd
     import shapely
     from spatialdata.models import ShapesModel, TableModel
-    from spatialdata.transformations import Affine, Identity, get_transformation
 
     image = get_image(sdata, str(place.image_key))
     um_to_px = np.asarray(place.um_to_px)
@@ -127,12 +81,7 @@ def write_nuclei(
     frame = gpd.GeoDataFrame({"geometry": outlines}, index=ids)
     if (shapely.get_type_id(outlines) == shapely.GeometryType.POINT).all():
         frame["radius"] = POINT_RADIUS_UM
-    systems: dict[str, Any] = {UM: Identity()}
-    for name, transformation in get_transformation(image, get_all=True).items():
-        matrix = transformation.to_affine_matrix(input_axes=("x", "y"), output_axes=("x", "y")) @ um_to_px
-        is_same = np.allclose(matrix, np.eye(3), atol=1e-9)
-        systems[name] = Identity() if is_same else Affine(matrix, input_axes=("x", "y"), output_axes=("x", "y"))
-    shapes = ShapesModel.parse(frame, transformations=systems)
+    shapes = ShapesModel.parse(frame, transformations=systems_of_um(image, um_to_px))
     obs = pd.DataFrame(nuclei.columns, index=[str(each) for each in ids])
     obs["region"] = pd.Categorical([shapes_key] * n)
     obs[schema.INSTANCE] = ids
