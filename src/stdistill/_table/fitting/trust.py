@@ -81,7 +81,7 @@ def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures) -> dict
         how = "unlike any" if median**2 > OUTSIDE else "rather unlike those"
         warn(
             f"The H&E features of this slide are {how} that the student learned from: half of the cells are more than "
-            f"{median:.1f} times as far from them as usual. Another stain, scanner, scale, focus or tissue does that, and "
-            "niches may then be wrong where the confidence is high: look at them beside the H&E before they are used."
+            f"{median:.1f} times as far from them as usual. Another stain, scanner, scale, focus or tissue does that, "
+            "and niches may then be wrong where the confidence is high: look at them beside the H&E before use."
         )
     return {"ood_median": median, "ood_share_rare": rare}
