@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
+from torch import Tensor
 
-from stdistill.encoders import _registry
+from stdistill.encoders import Encoder, _registry
 from stdistill.encoders._catalogue import CATALOGUE, UNI2_H
+from stdistill.encoders._loaders import passes
 from stdistill.encoders._loaders import timm as timm_loader
 
 COMMIT = "c0ffee" + 34 * "0"
@@ -139,3 +141,15 @@ def small_uni2_h(monkeypatch: pytest.MonkeyPatch) -> None:
         swiglu=True,
     )
     monkeypatch.setitem(CATALOGUE, "uni2-h", replace(uni2_h, load=load, dim=48, input_px=28))
+
+
+@pytest.fixture
+def checkpoint_of() -> Callable[[Encoder], dict[str, Tensor]]:
+    """The weights of an encoder as they are distributed: the loader folds scales into them."""
+
+    def read(encoder: Encoder) -> dict[str, Tensor]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(passes, "fold_scales", lambda network: None)
+            return encoder.load().state_dict()
+
+    return read

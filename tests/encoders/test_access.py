@@ -19,10 +19,9 @@ COMMIT = "c0ffee" + 34 * "0"
 REVISION = "sha256-9a129038d9a00aed"  # of b"weights"
 
 
-def weights_of(encoder: sd.encoders.Encoder) -> bytes:
-    """The file of an encoder's weights."""
+def file_of(weights: dict[str, torch.Tensor]) -> bytes:
     file = io.BytesIO()
-    torch.save(encoder.load().state_dict(), file)
+    torch.save(weights, file)
     return file.getvalue()
 
 
@@ -184,8 +183,8 @@ def test_hub_out_of_reach(attempts: list[Any], monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.usefixtures("small_uni2_h")
-def test_download(hub: Any, tmp_path: Path) -> None:
-    hub.files["pytorch_model.bin"] = weights_of(sd.encoders.get("uni2-h", weights="random"))
+def test_download(hub: Any, tmp_path: Path, checkpoint_of: Callable[..., dict[str, torch.Tensor]]) -> None:
+    hub.files["pytorch_model.bin"] = file_of(checkpoint_of(sd.encoders.get("uni2-h", weights="random")))
     images = torch.rand(2, 3, 28, 28)
     expected = sd.encoders.get("uni2-h", weights="random").load()(images)
     torch.testing.assert_close(sd.encoders.get("uni2-h").load()(images), expected)
@@ -196,9 +195,11 @@ def test_download(hub: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small_uni2_h")
-def test_cached_weights_load_without_a_network(cache_weights: Callable, attempts: list[Any]) -> None:
+def test_cached_weights_load_without_a_network(
+    cache_weights: Callable, attempts: list[Any], checkpoint_of: Callable[..., dict[str, torch.Tensor]]
+) -> None:
     random = sd.encoders.get("uni2-h", weights="random")
-    cached = cache_weights("MahmoodLab/UNI2-h", weights_of(random))
+    cached = cache_weights("MahmoodLab/UNI2-h", file_of(checkpoint_of(random)))
     (encoder,) = _registry.resolve("uni2-h")
     images = torch.rand(2, 3, 28, 28)
     torch.testing.assert_close(encoder.load()(images), random.load()(images))

@@ -88,10 +88,12 @@ def test_register_refuses() -> None:
 
 @pytest.mark.usefixtures("small_uni2_h")
 @pytest.mark.parametrize("as_folder", [False, True])
-def test_local_weights(tmp_path: Path, as_folder: bool, attempts: list[Any]) -> None:
+def test_local_weights(
+    tmp_path: Path, as_folder: bool, attempts: list[Any], checkpoint_of: Callable[..., dict[str, torch.Tensor]]
+) -> None:
     random = sd.encoders.get("uni2-h", weights="random")
     path = tmp_path / "pytorch_model.bin"
-    torch.save(random.load().state_dict(), path)
+    torch.save(checkpoint_of(random), path)
     encoder = sd.encoders.get("uni2-h", weights=tmp_path if as_folder else path)
     images = torch.rand(2, 3, 28, 28)
     torch.testing.assert_close(encoder.load()(images), random.load()(images))
@@ -103,8 +105,8 @@ def test_local_weights(tmp_path: Path, as_folder: bool, attempts: list[Any]) -> 
 
 
 @pytest.mark.usefixtures("small_uni2_h")
-def test_tampered_weights(tmp_path: Path) -> None:
-    state = sd.encoders.get("uni2-h", weights="random").load().state_dict()
+def test_tampered_weights(tmp_path: Path, checkpoint_of: Callable[..., dict[str, torch.Tensor]]) -> None:
+    state = checkpoint_of(sd.encoders.get("uni2-h", weights="random"))
     state["reg_token"] = state["reg_token"][:, :4]
     del state["norm.weight"]
     torch.save(state, tmp_path / "uni2.bin")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,10 @@ import shapely
 from stdistill import pp
 from stdistill._formats.qupath import Block, write_objects
 from stdistill._runs.folder import Run
-from stdistill._support.files import replacing_folder
 from stdistill._table import schema
 from stdistill._table.he.outlines import cell_outlines
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.he.stored import write_without_images
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -53,18 +52,8 @@ def write_nuclei(run: Run, slide: SpatialData) -> None:
     """Write the nuclei of a slide to the folder of a run, as SpatialData and for QuPath."""
     if run.folder is not None:
         folder = run.folder
-        run.step(ZARR, lambda: write_without_image(slide, folder / ZARR))
+        run.step(ZARR, lambda: write_without_images(slide, folder / ZARR))
         run.step(GEOJSON, lambda: _write_geojson(slide, folder / GEOJSON))
-
-
-def write_without_image(slide: SpatialData, path: Path) -> None:
-    """Write all but the image, which is where it was."""
-    from spatialdata import SpatialData
-
-    with replacing_folder(path) as new, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="zarr v3 autosharding")  # for the writers of spatialdata
-        new.rmdir()  # it is made by what follows
-        SpatialData(shapes=slide.shapes, tables=slide.tables, attrs=slide.attrs).write(new)
 
 
 def _write_geojson(slide: SpatialData, path: Path) -> None:

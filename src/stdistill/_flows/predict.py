@@ -10,7 +10,7 @@ import h5py
 from anndata import AnnData
 
 from stdistill import io, pl, pp, tl
-from stdistill._flows.nuclei import find_nuclei, write_without_image
+from stdistill._flows.nuclei import find_nuclei
 from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Source, read_slide
 from stdistill._runs.results import describe_inputs, describe_slide
@@ -19,6 +19,7 @@ from stdistill._support.files import replacing
 from stdistill._table import schema
 from stdistill._table.fitting.like_model import embedding_arguments, find_encoders
 from stdistill._table.graph import NEIGHBORS
+from stdistill._table.he.stored import write_without_images
 from stdistill._table.records import read_record
 from stdistill.models import NicheModel
 from stdistill.models.niche.card import ModelCard
@@ -139,5 +140,5 @@ def write_slide(run: Run, slide: SpatialData, niches: AnnData) -> None:
     if run.folder is None:
         return
     slide.tables[schema.TABLE] = niches
-    write_without_image(slide, run.folder / "niches.zarr")
+    write_without_images(slide, run.folder / "niches.zarr")
     io.to_geojson(slide, run.folder / "niches.geojson.gz", key="student_niche", in_bounds=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from spatialdata import SpatialData
 
-from stdistill._table.he.slide_record import SlideRecord, copy_slide_record, read_slide_record, write_slide_record
+from stdistill._table.he.slide_record import SlideRecord, read_slide_record, write_slide_record
 
 RECORD = SlideRecord(
     "svs",
@@ -46,14 +46,3 @@ def test_on_a_spatialdata(scene: Any) -> None:
 def test_there_is_none(make_cells: Callable) -> None:
     assert read_slide_record(SpatialData()) is None
     assert read_slide_record(make_cells(5)) is None
-
-
-def test_of_a_new_table(make_cells: Callable) -> None:
-    sdata, cells = SpatialData(), make_cells(7)
-    with pytest.raises(ValueError, match=r"no record of a slide .* sd\.pp\.read_slide"):
-        copy_slide_record(sdata, cells)
-    write_slide_record(sdata, RECORD)
-    copy_slide_record(sdata, cells)
-    found = read_slide_record(cells)
-    assert found is not None
-    assert (found.n_cells, found.shape, found.path) == (7, (600, 400), "/slides/a.svs")

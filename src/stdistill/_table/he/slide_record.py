@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from anndata import AnnData
 
 from stdistill._support.arrays import Floats
-from stdistill._table import schema
 from stdistill._table.records import read_record, read_slide_step, write_record, write_slide_step
 
 if TYPE_CHECKING:
@@ -80,21 +79,6 @@ def read_slide_record(data: AnnData | SpatialData) -> SlideRecord | None:
     if not found and (found := read_record(data, "read_xenium")):
         found |= {"source": "xenium", "um_to_px": found.get("um_to_he"), "shape": found.get("he_shape")}
     return _parse(found)
-
-
-def copy_slide_record(sdata: SpatialData, adata: AnnData) -> None:
-    """Write the record of a slide to a new table of its cells.
-
-    Raises
-    ------
-    ValueError
-        When the SpatialData has none.
-    """
-    record = read_slide_record(sdata)
-    if record is None:
-        msg = f'The SpatialData has no record of a slide in .attrs["{schema.RECORD}"]: read it with sd.pp.read_slide.'
-        raise ValueError(msg)
-    write_slide_record(adata, replace(record, n_cells=adata.n_obs))
 
 
 def _parse(found: dict[str, Any]) -> SlideRecord | None:
