@@ -111,7 +111,7 @@ def logits(data: AnnData | SpatialData, key: str, *, table_key: str = schema.TAB
         hint="Niche models write them: sd.tl.nolan, sd.tl.distill, sd.tl.predict.",
     )
     values = read_logits(table, key)
-    return pd.DataFrame(values, index=table.obs_names, columns=niche_names([table], key, values.shape[1]))
+    return pd.DataFrame(values, index=table.obs_names, columns=_names(table, key, values.shape[1]))
 
 
 def he_crops(
@@ -185,3 +185,11 @@ def he_crops(
     if mpp is None and not record.get("native", True):
         mpp = float(record["mpp"])
     return read_crops(data, frames, get_centers(table), rows, crop_px, mpp)
+
+
+def _names(table: AnnData, key: str, k: int) -> list[str]:
+    """Name the niches; by number where the labels were changed since."""
+    try:
+        return niche_names([table], key, k)
+    except ValueError:
+        return [str(niche) for niche in range(k)]

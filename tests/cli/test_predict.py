@@ -229,7 +229,8 @@ def test_another_encoder(student: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = run(student, bundle, "--encoder", "texture+texture", "--out", out)
     check_refused(result, out, "several different ones")
-    check_refused(run(student, bundle, "--encoder", "no-such", "--out", out), out, "There is no encoder", "--encoder")
+    result = run(student, bundle, "--encoder", "no-such", "--out", out)
+    check_refused(result, out, "There is no encoder", "as the encoder")
 
 
 def test_bundle_without_an_image(student: Path, own_bundle: Path, tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_keys_and_copy(make_slide: Callable) -> None:
     assert copied.uns["spatial_neighbors"].items() >= keys.items()
     assert set(copied.uns["stdistill"]["neighborhoods"]) == {
         "radius_um",
+        "fingerprint",
         "mean_neighbors",
         "n_neighbors",
         "seed",

@@ -85,3 +85,13 @@ def test_pictures_of_cells_with_repeated_names(make_slide: Callable) -> None:
         with pytest.raises(ValueError, match="2 cells go by the name 'same'"):
             draw()
     sd.pl.crops(slide, cells=["cell-7"], crop_px=4, show=False)
+
+
+def test_groups_of_a_split_in_other_letters(make_cells: Callable) -> None:
+    cells = make_cells(4, split=["Train", "train", "Test", "buffer"])
+    with pytest.raises(ValueError, match=r"holds \['Test', 'Train'\]; the groups .* \['buffer', 'test', 'train'\]"):
+        checks.get_split(cells, "split")
+    cells.obs["split"] = ["train", "test", "other", None]
+    split = checks.get_split(cells, "split")
+    assert split is not None
+    assert split.isna().sum() == 1

@@ -105,3 +105,63 @@ def test_palette_is_told_apart_with_red_green_blindness() -> None:
 def test_bad_prefix(make_cells: Callable) -> None:
     with pytest.raises(ValueError, match="key_added must be a name"):
         write_niches(make_cells(1), "a/b", np.zeros((1, 1)), niches=["0"], colors=["#000000"])
+
+
+# Names
+
+
+@pytest.fixture
+def named(make_cells: Callable) -> ad.AnnData:
+    cells = make_cells(6)
+    write_niches(
+        cells, "t", np.eye(3)[[0, 0, 1, 1, 2, 2]], niches=["tumour", "stroma", "immune"], colors=["#000000"] * 3
+    )
+    return cells
+
+
+def as_text(cells: ad.AnnData) -> ad.AnnData:
+    cells.obs["t_niche"] = cells.obs["t_niche"].astype(str).astype("category")  # in the order of the alphabet
+    return cells
+
+
+def reordered(cells: ad.AnnData) -> ad.AnnData:
+    cells.obs["t_niche"] = cells.obs["t_niche"].cat.reorder_categories(["immune", "tumour", "stroma"])
+    return cells
+
+
+def concatenated(cells: ad.AnnData) -> ad.AnnData:
+    return ad.concat([cells[2:].copy(), cells], index_unique="-")
+
+
+@pytest.mark.parametrize("change", [as_text, reordered, concatenated])
+def test_names_do_not_depend_on_the_order_of_the_categories(
+    named: ad.AnnData, change: Callable[[ad.AnnData], ad.AnnData]
+) -> None:
+    assert niche_names([change(named)], "t", 3) == ["tumour", "stroma", "immune"]
+
+
+def test_names_of_niches_without_cells(named: ad.AnnData, make_cells: Callable) -> None:
+    some = named[2:].copy()  # AnnData drops the category
+    assert niche_names([some], "t", 3) == ["0", "stroma", "immune"]
+    assert niche_names([some, named], "t", 3) == ["tumour", "stroma", "immune"]
+    kept = named[2:].copy()
+    kept.obs["t_niche"] = kept.obs["t_niche"].cat.set_categories(["immune", "stroma", "tumour"])
+    assert niche_names([kept], "t", 3) == ["tumour", "stroma", "immune"]
+    numbered = make_cells(4)
+    write_niches(numbered, "t", np.eye(3)[[1, 1, 2, 2]], niches=["2", "0", "1"], colors=["#000000"] * 3)
+    numbered.obs["t_niche"] = numbered.obs["t_niche"].cat.remove_unused_categories()
+    assert niche_names([numbered], "t", 3) == ["niche 0", "0", "1"]  # "0" is another niche's name
+
+
+def test_labels_that_were_changed_are_not_those_of_the_logits(named: ad.AnnData) -> None:
+    named.obs.loc[named.obs_names[0], "t_niche"] = "stroma"
+    with pytest.raises(ValueError, match=r"not those of the logits 't'.*teacher_key=\"t_niche\""):
+        niche_names([named], "t", 3)
+
+
+def test_colors_of_categories_that_are_gone_are_nobodys(named: ad.AnnData) -> None:
+    named.uns["t_niche_colors"] = np.array(["#ff0000", "#00ff00", "#0000ff"], dtype=object)
+    some = named.copy()
+    some.obs["t_niche"] = some.obs["t_niche"].where(some.obs["t_niche"] != "tumour").cat.remove_unused_categories()
+    assert colors_of([named], "t_niche", ["stroma"]) == ["#00ff00"]
+    assert colors_of([some], "t_niche", ["stroma"]) == default_colors(1)

@@ -14,7 +14,7 @@ import torch
 
 import stdistill as sd
 from stdistill._table.niches import write_niches
-from stdistill._table.provenance import fitted_cells, write_fitted
+from stdistill._table.provenance import fitted_cells, fitted_unrecorded, write_fitted
 from stdistill._table.records import write_record
 
 FAST = {"width": 16, "depth": 1, "n_heads": 2, "n_frequencies": 3, "max_epochs": 1, "progress_bar": False}
@@ -417,3 +417,25 @@ def test_a_teacher_that_taught_itself_is_no_endless_chain(fitted: ad.AnnData) ->
     sd.pp.split_strips(fitted, crop_px=40, mpp=0.5, test_strip=2)
     with pytest.raises(ValueError, match=r"Run sd\.pp\.neighborhoods and sd\.tl\.distill again"):
         sd.tl.pathology_probe(fitted, label_key="cell_type", keys="student_niche")
+
+
+def test_fitted_cells_as_text() -> None:
+    """As a CSV brings them back; what is neither is refused."""
+    cells = make(6)
+    cells.obs["student_fitted"] = ["True", "False"] * 3
+    assert fitted_cells(cells, "student").tolist() == [True, False] * 3
+    cells.obs["student_fitted"] = ["yes", "no"] * 3
+    with pytest.raises(TypeError, match=r"\['no', 'yes'\]; expected True and False"):
+        fitted_cells(cells, "student")
+
+
+def test_fitted_cells_stay_where_records_were_lost() -> None:
+    """Of tables that were concatenated nobody knows whether the student that predicts is the one that was fitted."""
+    cells = make(200)
+    assert fitted_unrecorded(cells, "student") is None
+    write_fitted(cells, "student", np.arange(200) < 50)
+    kept = fitted_unrecorded(cells, "student")
+    assert kept is not None
+    assert kept.sum() == 50
+    write_record(cells, "distill", key_added="student", model_sha256="a")
+    assert fitted_unrecorded(cells, "student") is None

@@ -60,3 +60,11 @@ def test_bad_input(cells: ad.AnnData) -> None:
         sd.tl.composition(cells, niche_key="niche", cell_type_key="group")
     with pytest.raises(ValueError, match=r"No cell has both a niche in .obs\['niche'\] and a cell type"):
         sd.tl.composition(cells[4:], niche_key="niche", cell_type_key="cell_type")
+
+
+def test_labels_that_stand_for_missing_ones(make_cells: Callable) -> None:
+    """As `astype(str)` makes them: they count, and it is said."""
+    cells = make_cells(4, niche=["a", "a", "b", "b"], cell_type=["x", "nan", "x", "x"])
+    cells.obs = cells.obs.astype("category")
+    with pytest.warns(UserWarning, match=r"cell_type.* has the labels \['nan'\]"):
+        sd.tl.composition(cells, niche_key="niche", cell_type_key="cell_type")

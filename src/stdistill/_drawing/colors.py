@@ -83,7 +83,7 @@ def find_colormap(cmap: str) -> Colormap:
 
 def _has_colors(adata: AnnData, key: str, n_names: int) -> bool:
     colors = adata.uns.get(f"{key}_colors")
-    return colors is not None and len(colors) >= n_names
+    return colors is not None and len(colors) == n_names
 
 
 def _check_colors(colors: Sequence[str], source: str) -> None:

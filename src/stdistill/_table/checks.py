@@ -18,6 +18,9 @@ from stdistill._table.records import records_of
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+GROUPS = {schema.TRAIN, schema.TEST, schema.BUFFER}
+"""Of a split."""
+
 
 def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
     """Return the table of `data`, which is `data` itself when it is an AnnData."""
@@ -133,4 +136,8 @@ def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
         hint="Write one with sd.pp.split_strips, or give split_key=None.",
     )
     split: pd.Series = adata.obs[split_key].astype(object)
+    meant = {str(word) for word in split.dropna().unique() if str(word).strip().lower() in GROUPS} - GROUPS
+    if meant:
+        msg = f".obs[{split_key!r}] holds {sorted(meant)}; the groups of a split are written {sorted(GROUPS)}."
+        raise ValueError(msg)
     return split.where(split.notna(), None)

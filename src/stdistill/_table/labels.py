@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,14 @@ from anndata import AnnData
 from stdistill._measures.labels import Labels
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import get_split
 
 NICHE_SUFFIX = "_niche"
 WRITERS = "Niches are written by sd.tl.nolan, sd.tl.distill, sd.tl.predict and sd.tl.leiden."
 CELL_TYPE_HINT = "Read one with sd.pp.read_xenium(cell_groups=...), or set it."
+LIKE_MISSING = {"nan", "NaN", "None", "<NA>", "NA", "NaT", ""}
 ALL_CELLS = "all"
 """Name of the one group when there is no split."""
 
@@ -31,11 +33,22 @@ def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRIT
             f'groups, make it one: adata.obs[{key!r}] = adata.obs[{key!r}].astype("category").'
         )
         raise TypeError(msg)
+    warn_of_missing(column.cat.remove_unused_categories().cat.categories, f".obs[{key!r}]")
     labels = Labels(column.cat.codes.to_numpy().astype(np.intp), list(map(str, column.cat.categories)))
     if not labels.known.any():
         msg = f".obs[{key!r}] ({argument}) is missing for all of the {adata.n_obs} cells."
         raise ValueError(msg)
     return labels
+
+
+def warn_of_missing(names: Iterable[object], where: str) -> None:
+    """Warn of labels that say that there is none, as `astype(str)` makes them of missing ones."""
+    found = sorted({str(name) for name in names} & LIKE_MISSING)
+    if found:
+        warn(
+            f"{where} has the labels {found}, which count as any other. If they stand for cells without one, set these "
+            "to missing: adata.obs[key] = adata.obs[key].cat.remove_categories([...])."
+        )
 
 
 def niche_keys(adata: AnnData, keys: str | Sequence[str] | None, *, leave_out: str | None = None) -> list[str]:

@@ -122,12 +122,40 @@ def logit_prefixes(adata: AnnData) -> list[str]:
 
 
 def niche_names(adatas: Iterable[AnnData], key: str, k: int) -> list[str]:
-    """Name the `k` niches under a prefix; by number when subsetting the table has dropped some of the names."""
-    for adata in adatas:
-        column = adata.obs.get(f"{key}_niche")
-        if column is not None and isinstance(column.dtype, pd.CategoricalDtype) and len(column.cat.categories) == k:
-            return [str(name) for name in column.cat.categories]
-    return [str(niche) for niche in range(k)]
+    """Name the `k` niches under a prefix, as the column of labels calls the cells with the largest logit of each.
+
+    The order of the categories says nothing: it changes where columns are made text, reordered or concatenated. Niches
+    that no cell is in have the names that are left, or their number.
+
+    Raises
+    ------
+    ValueError
+        When labels and logits do not agree.
+    """
+    tables = [adata for adata in adatas if f"{key}_niche" in adata.obs]
+    names: dict[int, str] = {}
+    left: list[str] = []
+    for table in tables:
+        column, logits = table.obs[f"{key}_niche"], read_logits(table, key)
+        known = (column.notna() & np.isfinite(logits).all(axis=1)).to_numpy()
+        pairs = pd.DataFrame({"niche": logits[known].argmax(axis=1), "name": column[known].astype(str).to_numpy()})
+        counts = pairs.value_counts()
+        for niche, name in counts.index:
+            if names.setdefault(int(niche), str(name)) != name:
+                msg = (
+                    f'The labels in .obs["{key}_niche"] are not those of the logits {key!r}: they were changed, or are '
+                    f"of another model. Write both anew, or let the labels teach as they are "
+                    f'(teacher_key="{key}_niche").'
+                )
+                raise ValueError(msg)
+        if isinstance(column.dtype, pd.CategoricalDtype) and len(column.cat.categories) == k:
+            left = left or [str(name) for name in column.cat.categories]
+    left = [name for name in left if name not in names.values()]
+    missing = [niche for niche in range(k) if niche not in names]
+    if len(left) == len(missing):
+        return [name for _, name in sorted({**names, **dict(zip(missing, left, strict=True))}.items())]
+    taken = set(names.values())
+    return [names.get(n, str(n) if str(n) not in taken else f"niche {n}") for n in range(k)]
 
 
 def colors_of(adatas: Iterable[AnnData], column: str, names: Sequence[str]) -> list[str]:
@@ -143,4 +171,4 @@ def _colors_by_name(adata: AnnData, column: str) -> Mapping[str, str]:
     if colors is None or column not in adata.obs or not isinstance(adata.obs[column].dtype, pd.CategoricalDtype):
         return {}
     categories = adata.obs[column].cat.categories
-    return dict(zip(map(str, categories), map(str, colors), strict=False)) if len(colors) >= len(categories) else {}
+    return dict(zip(map(str, categories), map(str, colors), strict=False)) if len(colors) == len(categories) else {}

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from anndata import AnnData
 
 from stdistill._slide.scale import MPP_TOLERANCE
@@ -51,6 +52,12 @@ def fitted_cells(adata: AnnData, key: str) -> Mask:
     column = f"{key}{schema.FITTED_SUFFIX}"
     if column not in adata.obs:
         return np.zeros(adata.n_obs, dtype=bool)
+    words = set(map(str, adata.obs[column].dropna().unique())) - {"True", "False"}
+    if words:
+        msg = f".obs[{column!r}] holds {sorted(words)[:5]}; expected True and False, for cells that were fitted on."
+        raise TypeError(msg)
+    if not pd.api.types.is_bool_dtype(adata.obs[column].dtype):  # text, as a CSV has it, or missing where tables met
+        return np.asarray(adata.obs[column].astype(str) == "True")
     known: Mask = (adata.obs[column] == True).fillna(False).to_numpy(dtype=bool)  # noqa: E712 (missing where tables without it were added)
     return known
 
@@ -89,6 +96,16 @@ def fitted_here(adata: AnnData, model_sha256: str) -> tuple[Mask | None, str | N
         if record.get("model_sha256") == model_sha256 and f"{key}{schema.FITTED_SUFFIX}" in adata.obs:
             return fitted_cells(adata, key), record.get("teacher")
     return None, None
+
+
+def fitted_unrecorded(adata: AnnData, key: str) -> Mask | None:
+    """Return the cells that what stands under a key was fitted on, where tables met and their records were dropped.
+
+    A model that writes there again may be the one that was fitted on them.
+    """
+    if f"{key}{schema.FITTED_SUFFIX}" in adata.obs and not result_of(adata, key)[2]:
+        return fitted_cells(adata, key)
+    return None
 
 
 def result_of(adata: AnnData, column: str) -> tuple[str, str | None, dict[str, Any]]:

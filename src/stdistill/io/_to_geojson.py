@@ -18,9 +18,8 @@ from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_table
 from stdistill._table.he.outlines import CellOutlines, cell_outlines
 from stdistill._table.he.placement import he_frames
-from stdistill._table.he.slide_record import STEP
+from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.labels import NICHE_SUFFIX, read_labels
-from stdistill._table.records import read_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -121,7 +120,7 @@ def to_geojson(
     numbers = _numbers(table, key, measurements)
     colors = category_colors(table, key, labels.names, None, {})
     classes = object_classes(labels.names, [to_rgb(color) for color in colors])
-    shift = _bounds(table) if in_bounds else np.zeros(2)
+    shift = _bounds(data, table, image_key) if in_bounds else np.zeros(2)
     if as_regions:
         block = _regions(
             data, labels, shift, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key
@@ -195,7 +194,10 @@ def _numbers(table: AnnData, key: str, measurements: Sequence[str] | None) -> pd
     return numbers
 
 
-def _bounds(table: AnnData) -> FloatArray:
+def _bounds(data: AnnData | SpatialData, table: AnnData, image_key: str) -> FloatArray:
     """Return the corner (x, y) of the slide's bounds, in pixels; the image's own corner where it has none."""
-    bounds = read_record(table, STEP).get("bounds")
-    return np.zeros(2) if bounds is None else np.asarray(bounds, dtype=np.float64)[:2]
+    records = [read_slide_record(table), read_slide_record(data)]
+    for record in records:
+        if record is not None and record.bounds is not None and record.image_key in (None, image_key):
+            return np.asarray(record.bounds, dtype=np.float64)[:2]
+    return np.zeros(2)

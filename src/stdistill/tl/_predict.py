@@ -18,7 +18,7 @@ from stdistill._table.fitting.trust import measure_ood, summarise_ood
 from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
-from stdistill._table.provenance import fitted_here, stands_on
+from stdistill._table.provenance import fitted_here, fitted_unrecorded, stands_on
 from stdistill._table.records import write_record
 from stdistill.pp._detect_nuclei import detect_nuclei
 from stdistill.pp._embed_he import embed_he
@@ -171,6 +171,8 @@ def predict(
     (table,) = tables
     sha256 = model.sha256
     fitted, teacher = fitted_here(table, sha256)
+    if fitted is None:
+        fitted = fitted_unrecorded(table, key_added)
     found = stands_on(table, use_rep, graph=True)
     ood = None if model.usual is None else measure_ood(model.usual, inputs)
     fingerprint = write_niches(

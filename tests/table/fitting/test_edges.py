@@ -89,3 +89,20 @@ def test_a_graph_of_squidpy(cells: ad.AnnData) -> None:
     graph[5], graph[:, 5] = 0, 0
     cells.obsp["spatial_connectivities"] = graph.tocsr()
     gather(cells, split_key=None)
+
+
+@pytest.mark.parametrize("what", ["order", "scale", "half"])
+def test_a_graph_of_other_places(cells: ad.AnnData, what: str) -> None:
+    """A table that was put together anew with the old graph, and centres that changed since."""
+    rng = np.random.default_rng(0)
+    if what == "order":
+        rows = rng.permutation(cells.n_obs)
+        kept = {key: value[rows] for key, value in cells.obsm.items()}
+        cells = ad.AnnData(cells.X[rows], obs=cells.obs.iloc[rows], obsm=kept, uns=cells.uns, obsp=dict(cells.obsp))
+    elif what == "scale":
+        cells.obsm["spatial"] = cells.obsm["spatial"] * 4
+    else:
+        some = rng.permutation(cells.n_obs)[::2]
+        cells.obsm["spatial"][some] = cells.obsm["spatial"][rng.permutation(some)]
+    with pytest.raises(ValueError, match=r"further away than the graph's radius.*sd\.pp\.neighborhoods"):
+        gather(cells)

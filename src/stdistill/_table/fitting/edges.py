@@ -10,8 +10,11 @@ from scipy.spatial import cKDTree
 
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._table.checks import get_centers, get_library_codes
-from stdistill._table.graph import graph_library_key, graph_radius, graph_split_key
+from stdistill._table.graph import RADIUS_TOLERANCE, graph_library_key, graph_radius, graph_split_key
 from stdistill._table.libraries import library_codes
+
+MOST_EDGES = 1_000_000
+"""Edges that are looked at."""
 
 
 def check_edges(
@@ -32,6 +35,7 @@ def check_edges(
     eligible
         (n,), cells that are in a group of the split.
     """
+    _check_lengths(graph, get_centers(table), graph_radius(table))
     if split is not None:
         _check_apart(graph, pd.factorize(split)[0], "groups of the split")
     if library_key is not None:
@@ -50,6 +54,23 @@ def check_edges(
                 f"sd.pp.neighborhoods({'split_key=None' if split is None else f'split_key={split.name!r}'})."
             )
             raise ValueError(msg)
+
+
+def _check_lengths(graph: csr_matrix, centers: Floats, radius: float) -> None:
+    """Raise when cells are joined that lie further apart than the radius; some of the edges are looked at."""
+    if not graph.nnz:
+        return
+    edges = np.unique(np.linspace(0, graph.nnz - 1, MOST_EDGES).astype(np.int64))
+    rows = np.searchsorted(graph.indptr, edges, side="right") - 1
+    lengths = np.linalg.norm(centers[rows] - centers[graph.indices[edges]], axis=1)
+    too_long = float((lengths > radius * (1 + RADIUS_TOLERANCE)).mean())
+    if too_long:
+        msg = (
+            f"{too_long:.1%} of the neighbours lie further away than the graph's radius of {radius:.1f} µm: it is of "
+            "other cells, of cells in another order, or of centres that have changed since. Make it again with "
+            "sd.pp.neighborhoods."
+        )
+        raise ValueError(msg)
 
 
 def _check_apart(graph: csr_matrix, codes: Integers, what: str) -> None:
