@@ -115,6 +115,11 @@ def test_bounds(slide: SpatialData, tmp_path: Path) -> None:
     slide["table"].uns["stdistill"]["slide"]["bounds"] = np.array([90, 5, 500, 400])
     assert corner(in_bounds=True) == [8, -7]
     assert corner() == [98, -2]
+    write_slide_record(slide["table"], SlideRecord("slide", image_key="another", bounds=(90, 5, 500, 400)))
+    assert corner(in_bounds=True) == [98, -2]  # they are those of another image
+    write_slide_record(slide["table"], SlideRecord("slide"))
+    write_slide_record(slide, SlideRecord("slide", image_key="he", bounds=(90, 5, 500, 400)))
+    assert corner(in_bounds=True) == [8, -7]  # where the SpatialData alone knows them
     whole, cut = (
         load(sd.io.to_geojson(slide, tmp_path / "r.geojson", key="student_niche", as_regions=True, in_bounds=cut))
         for cut in (False, True)
