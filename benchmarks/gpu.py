@@ -27,7 +27,6 @@ import tifffile
 import torch
 from niche_models import N_FEATURES, K, make_cells
 from read_crops import CROP, SHARED_DATA, WHITE, read_by_windows, write_slide
-from stdistill._formats.tiff import read_slide_image
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.benchmark import Timer
@@ -35,6 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import stdistill as sd
 from stdistill._features.embedder import EmbeddingRun, embed, prepare, run_encoder
+from stdistill._formats.slides.open import open_slide
 from stdistill._slide.plan import Slide, plan_crops
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._training.sampling import TileSampler, spatial_order
@@ -104,7 +104,7 @@ def embed_slide(encoder: Encoder, image: Path, side: int, n_cells: int, operatio
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slide.ome.tif"
         write_slide(path, side, tifffile.imread(image, key=0))
-        level = SlideLevel(read_slide_image(path).levels[0], np.ones(2))
+        level = SlideLevel(open_slide(path).levels[0], np.ones(2))
         origins = np.random.default_rng(0).integers(0, side - CROP, (n_cells, 2))
         windows = plan_crops(level, np.arange(n_cells), origins, CROP).windows
 

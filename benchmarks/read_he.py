@@ -48,6 +48,8 @@ def write_slide(path: Path, side: int) -> None:
 
 def run(reader: str, path: Path, n_windows: int) -> dict[str, Any]:
     """Open the slide and read windows."""
+    import dask.array  # noqa: F401 (either reader needs it, and loading it is no part of opening)
+
     if reader == "stdistill":
         from stdistill._formats.slides.open import open_slide
     else:

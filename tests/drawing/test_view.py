@@ -59,7 +59,7 @@ def test_background_lies_where_the_cells_are(make_slide: Callable, he_to_global:
     where = sd.get.he_pixels(sdata)
     on = where["on_image"].to_numpy()
     assert on.sum() > 10
-    background = read_background(sdata, "he", "table", (0.0, 0.0, 60.0, 60.0))
+    background = read_background(sdata, "he", None, "table", (0.0, 0.0, 60.0, 60.0))
     drawn = apply_affine(np.linalg.inv(background.to_um), centers[on])
     columns, rows = np.floor(drawn + 1e-9).astype(int).T
     x, y = np.floor(where.loc[on, ["x", "y"]].to_numpy() + 1e-9).astype(int).T
@@ -71,9 +71,9 @@ def test_background_comes_from_a_small_level(bundle: Path, monkeypatch: pytest.M
     x, y = sdata["table"].obsm["spatial"].T
     bounds = (x.min(), y.min(), x.max(), y.max())
     monkeypatch.setattr(view, "IMAGE_PX", 300)
-    whole = read_background(sdata, "he", "table", bounds)
+    whole = read_background(sdata, "he", None, "table", bounds)
     assert 300 <= max(whole.pixels.shape) < 700
-    part = read_background(sdata, "he", "table", (100.0, 100.0, 150.0, 150.0))
+    part = read_background(sdata, "he", None, "table", (100.0, 100.0, 150.0, 150.0))
     mpp = sdata["table"].uns["stdistill"]["read_xenium"]["mpp"]
     assert max(part.pixels.shape) == pytest.approx(50 / mpp, rel=0.1)
     for background, (low_x, low_y, high_x, high_y) in ((whole, bounds), (part, (100, 100, 150, 150))):
@@ -85,7 +85,7 @@ def test_background_comes_from_a_small_level(bundle: Path, monkeypatch: pytest.M
 
 def test_background_off_the_image(make_slide: Callable) -> None:
     with pytest.raises(ValueError, match="lies off the image 'he'"):
-        read_background(make_slide(), "he", "table", (1e4, 1e4, 2e4, 2e4))
+        read_background(make_slide(), "he", None, "table", (1e4, 1e4, 2e4, 2e4))
     with pytest.raises(KeyError, match="image_key='dapi' is not an image of the SpatialData; there is: 'he'"):
         read_background(make_slide(), "dapi", "table", (0.0, 0.0, 60.0, 60.0))
 
