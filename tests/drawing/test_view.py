@@ -87,7 +87,7 @@ def test_background_off_the_image(make_slide: Callable) -> None:
     with pytest.raises(ValueError, match="lies off the image 'he'"):
         read_background(make_slide(), "he", None, "table", (1e4, 1e4, 2e4, 2e4))
     with pytest.raises(KeyError, match="image_key='dapi' is not an image of the SpatialData; there is: 'he'"):
-        read_background(make_slide(), "dapi", "table", (0.0, 0.0, 60.0, 60.0))
+        read_background(make_slide(), "dapi", None, "table", (0.0, 0.0, 60.0, 60.0))
 
 
 @pytest.mark.parametrize(
