@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import tifffile
 import torch
-from stdistill._formats.tiff import read_slide_image
 
 import stdistill as sd
 from stdistill._features.embedder import EmbeddingRun, embed
 from stdistill._features.store import FeatureStore
+from stdistill._formats.slides.open import open_slide
 from stdistill._graph.radius_graph import radius_graph
 from stdistill._slide.plan import Slide, plan_crops
 from stdistill._slide.pyramid import SlideLevel
@@ -53,7 +53,7 @@ def test_features_are_those_of_a_cpu(mpp_factor: float, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pixels = np.kron(rng.integers(0, 256, (75, 60, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     tifffile.imwrite(tmp_path / "he.tif", pixels, tile=(128, 128), photometric="rgb")
-    level = SlideLevel(read_slide_image(tmp_path / "he.tif").levels[0], np.ones(2))
+    level = SlideLevel(open_slide(tmp_path / "he.tif").levels[0], np.ones(2))
     origins = rng.integers(-50, 400, (40, 2))
     side = round(224 * mpp_factor)
     plan = plan_crops(level, np.arange(40), origins, side)

@@ -13,6 +13,7 @@ import stdistill as sd
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Figures that were there when `pyplot.show` was called."""
+    plt.close("all")  # what other tests left open
     calls: list[int] = []
     monkeypatch.setattr(plt, "show", lambda: calls.extend(plt.get_fignums()))
     return calls

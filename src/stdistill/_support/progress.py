@@ -32,7 +32,7 @@ class Progress:
         self.note = ""
         self._start, self._first = time.monotonic(), done
         self._line = self._start
-        is_shown = sys.stderr.isatty() or "ipykernel" in sys.modules  # the kernel of a notebook
+        is_shown = sys.stderr.isatty() or _in_notebook()
         self._bar: Any = tqdm(total=total, initial=done, desc=what, unit=f" {unit}") if is_shown else None
 
     def advance(self, by: int = 1, **values: float) -> None:
@@ -70,3 +70,9 @@ def _say(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython: Any = sys.modules.get("IPython")
+    return ipython is not None and type(ipython.get_ipython()).__name__ == "ZMQInteractiveShell"
