@@ -16,13 +16,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_a_log_file_gets_a_line_a_minute(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     work = Progress(1000, "Training", "steps")
     for step in range(1000):
-        clock[0] += 0.3
+        clock[0] += 0.25
         work.advance(1, loss=1 / (step + 1))
     work.close()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 5
-    assert lines[0].startswith("Training: 200 of 1,000 steps (20%), 1 min 0 s, 4 min 0 s left (loss 0.005")
-    assert lines[-1] == "Training: 1,000 of 1,000 steps (100%), 5 min 0 s (loss 0.0010)"
+    assert lines[0].startswith("Training: 240 of 1,000 steps (24%), 1 min 0 s, 3 min 10 s left (loss 0.0042")
+    assert lines[-1] == "Training: 1,000 of 1,000 steps (100%), 4 min 10 s (loss 0.0010)"
 
 
 def test_what_is_short_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
