@@ -69,7 +69,7 @@ def test_subset_that_lost_a_niche(cells: ad.AnnData) -> None:
     """AnnData drops unused categories, and their colours, from a subset."""
     subset = cells[[0, 3]].copy()
     assert subset.obs["student_niche"].cat.categories.tolist() == ["tumour"]
-    assert niche_names([subset], "student", 2) == ["0", "1"]
+    assert niche_names([subset], "student", 2) == ["tumour", "1"]
     assert niche_names([subset, cells], "student", 2) == ["tumour", "stroma"]
     assert colors_of([subset], "student_niche", ["tumour", "stroma"]) == ["#ff0000", default_colors(2)[1]]
 
