@@ -122,14 +122,19 @@ def own_bundle(bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A machine without token, weights and network, whose attempts to connect are listed."""
+def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without token and weights."""
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub's client waits before it tries again
+
+
+@pytest.fixture
+def attempts(no_weights: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Such a machine without network, whose attempts to connect are listed."""
     attempts: list[Any] = []
 
     def refuse(*arguments: Any, **keywords: Any) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -26,15 +25,9 @@ SMALL_UNI2_H = {**UNI2_H, "img_size": 28, "depth": 1, "embed_dim": 48, "num_head
 
 
 @pytest.fixture(autouse=True)
-def attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def attempts(no_weights: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """A machine without token and weights, whose connections to anywhere else are refused and listed."""
-    for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(_registry, "_own", {})
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub's client waits before it tries again
     attempts: list[Any] = []
 
     def guard(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 import click
 
+from stdistill._cli.text import entry
+
 if TYPE_CHECKING:
     from stdistill._cli.diagnosis import Diagnosis
-
-WIDTH = 100
-INDENT = 12
 
 
 @click.command()
@@ -65,15 +63,4 @@ def _as_text(found: Diagnosis) -> str:
     lines += [("problem", problem) for problem in found.problems]
     n_problems = len(found.problems)
     end = "Nothing here would stop a run." if not n_problems else f"{n_problems} of these would stop a run."
-    return "\n".join([*(_wrap(name, text) for name, text in lines), "", end])
-
-
-def _wrap(name: str, text: str) -> str:
-    return textwrap.fill(
-        text,
-        WIDTH,
-        initial_indent=name.ljust(INDENT),
-        subsequent_indent=" " * INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return "\n".join([*(entry(name, text) for name, text in lines), "", end])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import textwrap
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,7 @@ from typing import Any
 import click
 
 from stdistill._cli.options import FILE, parse_scene
-
-WIDTH = 100
-INDENT = 12
+from stdistill._cli.text import entry
 
 
 @click.command()
@@ -83,7 +80,7 @@ def _as_text(found: dict[str, Any]) -> str:
     lines += [("warning", each) for each in found["warnings"]]
     lines += [("problem", each) for each in found["problems"]]
     end = "sd.pp.read_slide reads it." if not found["problems"] else "sd.pp.read_slide refuses it as it is."
-    return "\n".join([*(_wrap(name, text) for name, text in lines), "", end])
+    return "\n".join([*(entry(name, text) for name, text in lines), "", end])
 
 
 def _about_pixels(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -103,14 +100,3 @@ def _about_pixels(found: dict[str, Any]) -> list[tuple[str, str]]:
         left, top, shown_width, shown_height = found["bounds"]
         lines.append(("bounds", f"{shown_width} × {shown_height} px from ({left}, {top}); QuPath shows these"))
     return lines
-
-
-def _wrap(name: str, text: str) -> str:
-    return textwrap.fill(
-        text,
-        WIDTH,
-        initial_indent=name.ljust(INDENT),
-        subsequent_indent=" " * INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from stdistill._support.files import describe_changes
@@ -82,16 +83,22 @@ class FeatureStore:
     def features(self, cell_ids: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
         """Map the matrix; its rows are in the order of these ids, of which it has the same."""
         matrix: npt.NDArray[np.float16] = np.load(self.folder / FEATURES, mmap_mode="r")
-        stored = self.cell_ids
-        if np.array_equal(stored, cell_ids.astype(str)):
+        stored, wanted = self.cell_ids, cell_ids.astype(str)
+        if np.array_equal(stored, wanted):
             return matrix
-        rows = np.argsort(stored)[np.argsort(np.argsort(cell_ids.astype(str)))]
-        return matrix[rows]
+        names = pd.Index(stored)
+        if not names.is_unique:
+            msg = (
+                f"The store {self.folder} has its cells in another order, and {names.duplicated().sum()} of their "
+                "names twice: it cannot be told which is which. Give resume=False to compute the features afresh."
+            )
+            raise ValueError(msg)
+        return matrix[names.get_indexer(pd.Index(wanted))]
 
     @property
     def cell_ids(self) -> npt.NDArray[np.str_]:
         """Ids of the rows."""
-        return np.array((self.folder / CELL_IDS).read_text(encoding="utf-8").splitlines(), dtype=np.str_)
+        return np.array((self.folder / CELL_IDS).read_text(encoding="utf-8").split("\n")[:-1], dtype=np.str_)
 
     def _write_at(self, name: str, position: int, content: bytes) -> None:
         try:

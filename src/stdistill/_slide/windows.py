@@ -20,7 +20,7 @@ from stdistill._support.cpus import n_cpus
 WINDOWS_AHEAD = 3
 """Windows that are decoded while one is worked on."""
 
-SAMPLE_PX = 64
+SAMPLE_PX = 1024
 """Side of the squares by which an image is told from another."""
 
 Chunk = tuple[int, int]
@@ -95,7 +95,7 @@ def sample_squares(level: SlideLevel, places: Floats, n_squares: int) -> Iterato
     chosen = np.unique(np.linspace(0, len(places) - 1, n_squares).round().astype(int))
     largest = np.maximum(np.array(level.shape[::-1]) - SAMPLE_PX, 0)
     corners = np.clip(places[chosen] - SAMPLE_PX / 2, 0, largest).astype(int)
-    windows = [Window(int(x), int(y), SAMPLE_PX, SAMPLE_PX, 0, 0) for x, y in corners]
+    windows = [Window(int(x), int(y), SAMPLE_PX, SAMPLE_PX, 0, 0) for x, y in np.unique(corners, axis=0)]
     for pixels in read_windows(level, windows, np.zeros(3, dtype=np.uint8)):
         yield pixels.copy()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ UNREADABLE = (
     AssertionError,
     EOFError,
     RuntimeError,
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )

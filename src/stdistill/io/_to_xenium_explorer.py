@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from stdistill._drawing.colors import category_colors
 from stdistill._table import schema
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 CELL_ID = "cell_id"
-XENIUM_ID = re.compile(r"[a-p]{8}-\d+")
+XENIUM_ID = r"[a-p]{8}-\d+|\d+"
 """Ids of XOA 1.3 and later; before, they were numbers."""
 
 
@@ -93,9 +93,13 @@ def _xenium_ids(table: AnnData) -> npt.NDArray[np.object_]:
     source = f'obs["{CELL_ID}"]' if CELL_ID in table.obs else "obs_names"
     ids: npt.NDArray[np.object_] = table.obs.get(CELL_ID, table.obs_names).astype(str).to_numpy(dtype=object)
     slide = read_slide_record(table)
-    wrong = [each for each in ids if not XENIUM_ID.fullmatch(each) and not each.isdigit()]
-    if wrong or (slide is not None and slide.source != "xenium"):
-        found = f"{len(wrong)} of {len(ids)} cells have other ids in .{source}, such as {wrong[0]!r}" if wrong else None
+    wrong = ids[~pd.Series(ids).str.fullmatch(XENIUM_ID).to_numpy(dtype=bool)]
+    if len(wrong) or (slide is not None and slide.source != "xenium"):
+        found = (
+            f"{len(wrong)} of {len(ids)} cells have other ids in .{source}, such as {wrong[0]!r}"
+            if len(wrong)
+            else None
+        )
         why = found or f"the slide was read from {slide.source if slide else 'another source'}"
         msg = (
             "Xenium Explorer colours the cells of a Xenium run, which have ids such as 'aaaajfbk-1' or 1, 2, …: "

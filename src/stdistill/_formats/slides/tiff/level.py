@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from stdistill._formats.slides.tiff.log import silent
 from stdistill._formats.slides.tiff.whole import damaged
 from stdistill._slide.glass import Color
 from stdistill._support.arrays import Pixels
+from stdistill._support.reading import UNREADABLE
 
 Segment = tuple[int, Pixels | None]
 
@@ -120,7 +121,7 @@ def _decode(plane: Plane, numbers: list[int]) -> Iterator[Segment]:
     for data, number in handle.read_segments(offsets, lengths, wanted, lock=handle.lock):
         try:
             samples, *_ = keyframe.decode(data, number, jpegtables=page.jpegtables, jpegheader=keyframe.jpegheader)
-        except Exception as error:  # of any decoder
+        except UNREADABLE as error:
             msg = damaged(Path(handle.path), f"its tile {number} cannot be decoded: {error}")
             raise ValueError(msg) from error
         yield number - plane.first_segment, samples[0]
@@ -134,12 +135,10 @@ def opened(path: Path, modified_ns: int) -> Iterator[tifffile.TiffFile]:
     """
     with _opening, silent():
         tiff = _open(path, modified_ns, os.getpid())
-        with tiff.filehandle.lock:
-            try:
-                yield tiff
-            except Exception:
-                _open.cache_clear()
-                raise
+        with tiff.filehandle.lock, ExitStack() as not_right:
+            not_right.callback(_open.cache_clear)
+            yield tiff
+            not_right.pop_all()
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
+from stdistill._support.reading import UNREADABLE
+
 AGAIN = "Copy it again."
 BYTES_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Of the values of tags, by the number of their type (TIFF 6.0, section 2, and BigTIFF)."""
@@ -22,7 +24,7 @@ def check_whole(tiff: tifffile.TiffFile, path: Path) -> None:
     _check_chain(tiff, path)
     try:
         n_images = len(tiff.series)
-    except Exception as error:  # of a damaged file, any
+    except UNREADABLE as error:
         raise ValueError(damaged(path, error)) from error
     if not n_images:
         missing = _missing_files(tiff, path)
