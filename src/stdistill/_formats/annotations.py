@@ -11,7 +11,7 @@ import shapely
 
 from stdistill._formats.geojson import NO_CLASS, read_features, warn_of_dropped
 from stdistill._formats.polygons import Geometries, build_polygons, is_polygonal, mend
-from stdistill._formats.text import open_text, read_csv
+from stdistill._formats.text import read_comments, read_csv
 from stdistill._measures.labels import Labels
 from stdistill._support.reading import check_is_file
 from stdistill._support.warn import warn
@@ -41,7 +41,7 @@ def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, frame: 
     """
     path = Path(path)
     check_is_file(path, MISSING)
-    if path.suffix == ".csv":
+    if path.name.lower().endswith((".csv", ".csv.gz")):
         polygons, classes = _read_selection(path, unit)
     else:
         polygons, classes = _read_polygons(path)
@@ -92,8 +92,8 @@ def _read_polygons(path: Path) -> tuple[Geometries, npt.NDArray[np.str_]]:
 
 def _read_selection(path: Path, unit: str) -> tuple[Geometries, npt.NDArray[np.str_]]:
     """Read the outlines of selections (X, Y, and Selection where there are several)."""
-    with open_text(path, NO_SELECTION) as text:
-        named = [line.removeprefix(SELECTION_NAME).strip() for line in text if line.startswith(SELECTION_NAME)]
+    comments = read_comments(path, NO_SELECTION)
+    named = [line.removeprefix(SELECTION_NAME).strip() for line in comments if line.startswith(SELECTION_NAME)]
     rows = read_csv(path, NO_SELECTION)
     if not {"X", "Y"} <= set(rows.columns):
         msg = f"{path} {NO_SELECTION} (X, Y and perhaps Selection): it has the columns {list(rows.columns)}."

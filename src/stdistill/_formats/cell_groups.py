@@ -46,9 +46,7 @@ class CellGroups(NamedTuple):
 def read_cell_groups(path: Path, cell_ids: pd.Index) -> CellGroups:
     """Read the groups of the cells with these ids."""
     groups = read_csv(path, NOT_GROUPS, missing=MISSING, dtype=str)
-    groups = groups.rename(
-        columns=lambda name: {"cell id": "cell_id", "colour": "color"}.get(name.lower(), name.lower())
-    )
+    groups = groups.rename(columns=lambda name: SPELLINGS.get(name.lower(), name.lower()))
     if {"x", "y"} <= set(groups.columns) and "cell_id" not in groups:
         msg = (
             f"{path.name} holds the outline of a selection in Xenium Explorer, in µm (columns {list(groups.columns)}), "

@@ -18,6 +18,7 @@ from stdistill._formats.slides.reduced import OVERVIEW_PX
 from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, inside
 from stdistill._slide.glass import share_on_tissue
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
+from stdistill._support.reading import find_visible
 from stdistill._support.warn import warn
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def place_he(image_path: Path, alignment: Alignment, centers: FloatArray, pixel_
 
 
 def _find_image(folder: Path) -> Path | None:
-    found = sorted(folder.glob("*he_image.ome.tif"))
+    found = find_visible(folder, "*he_image.ome.tif")
     if len(found) > 1:
         msg = (
             f"{folder} holds {len(found)} H&E images: {[p.name for p in found]}. "

@@ -151,7 +151,7 @@ def _read_geojson(path: Path, unit: Unit) -> Outlines:
 
 def _read_labels(path: Path) -> npt.NDArray[Any]:
     with reading(path, "is no label image", missing=MISSING):
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             labels: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             import tifffile
@@ -216,7 +216,7 @@ def _of_rows(rows: pd.DataFrame, path: Path, unit: Unit) -> Outlines:
     """Read centres, one a row, or vertices."""
     by_name = {str(name).strip().lower(): name for name in rows.columns}
     if set(VERTICES) <= set(by_name):
-        return _of_vertices(rows, path, unit)
+        return _of_vertices(rows.rename(columns=lambda name: str(name).strip().lower()), path, unit)
     for x, y, stated in CENTERS:
         if not {x, y} <= set(by_name):
             continue
@@ -304,4 +304,6 @@ def _plain(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return ids as integers or strings; some files of 10x have bytes."""
     if ids.dtype.kind in "iu":
         return ids.astype(np.int64)
-    return np.array([each.decode() if isinstance(each, bytes) else str(each) for each in ids], dtype=object)
+    text = pd.Series(ids, dtype=object)
+    is_bytes = len(text) > 0 and isinstance(text.iloc[0], bytes)
+    return (text.str.decode("utf-8") if is_bytes else text.astype(str)).to_numpy(dtype=object)

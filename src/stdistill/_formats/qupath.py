@@ -62,7 +62,7 @@ def write_objects(path: Path, blocks: Iterable[Block], classes: Sequence[ObjectC
     n_written = 0
     heads = [_head(object_type, each) for each in classes]
     heads.append(_head(object_type, None))  # of the code -1
-    with replacing(path) as new, _open(new, path.suffix == ".gz") as file:
+    with replacing(path) as new, _open(new, path.suffix.lower() == ".gz") as file:
         file.write(b'{"type":"FeatureCollection","features":[')
         for block in blocks:
             lines = ",\n".join(_features(block, heads))

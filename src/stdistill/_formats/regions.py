@@ -78,11 +78,12 @@ def _nearest_labels(pixels: Rows, codes: Rows, size: Rows, step: float) -> Rows:
     width, height = size
     place = pixels[:, 1] * width + pixels[:, 0]
     # Of several cells in one pixel the most frequent label counts: it is written last.
-    pairs, counts = np.unique(np.stack([place, codes + 2]), axis=1, return_counts=True)
-    order = np.argsort(counts, kind="stable")
+    n = codes.max() + 3
+    pairs, counts = np.unique(place * n + codes + 2, return_counts=True)
+    place, labels = np.divmod(pairs[np.argsort(counts, kind="stable")], n)
     seeds = np.zeros((height, width), dtype=np.int32)
-    seeds.ravel()[pairs[0, order]] = pairs[1, order]
+    seeds.ravel()[place] = labels
     distance, (y, x) = ndimage.distance_transform_edt(seeds == 0, sampling=step, return_indices=True)
-    labels: Rows = seeds[y, x]
-    labels[distance > REACH_UM] = 0
-    return labels
+    nearest: Rows = seeds[y, x]
+    nearest[distance > REACH_UM] = 0
+    return nearest

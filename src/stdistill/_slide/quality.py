@@ -35,6 +35,8 @@ FOLD_RATIO = 1.6
 """A fold absorbs so many times as much as its surroundings; two layers absorb twice as much."""
 FOLD_DEVIATIONS = 2.0
 """And exceeds the median of the slide's tissue by so many robust standard deviations."""
+LEAST_NEAR = 1e-3
+"""Share of the surroundings that other tissue has at least, weighted by nearness."""
 SURROUNDINGS_UM = 200.0
 """Standard deviation of the weights of surroundings."""
 MIN_FOLD_UM2 = 10_000.0
@@ -125,8 +127,10 @@ def find_folds(overview: Overview, tissue: TissueMap) -> Mask:
     is_dark = absorbed > median + FOLD_DEVIATIONS * MAD_TO_SD * float(np.median(np.abs(own - median)))
     weight = (tissue.tissue & ~is_dark).astype(np.float32)
     sigma = SURROUNDINGS_UM / overview.mpp
-    around = gaussian_filter(absorbed * weight, sigma) / np.maximum(gaussian_filter(weight, sigma), 1e-3)
-    folds = tissue.tissue & is_dark & (absorbed > FOLD_RATIO * around)
+    near = gaussian_filter(weight, sigma)
+    around = gaussian_filter(absorbed * weight, sigma) / np.maximum(near, LEAST_NEAR)
+    # Where no other tissue is near, nothing tells a fold from tissue that is dark.
+    folds = tissue.tissue & is_dark & (near > LEAST_NEAR) & (absorbed > FOLD_RATIO * around)
     return without_small(folds, MIN_FOLD_UM2 / overview.mpp**2)
 
 

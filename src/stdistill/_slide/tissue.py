@@ -103,7 +103,8 @@ def outline(mask: Mask, factor: Float64Array) -> npt.NDArray[np.object_]:
         return np.empty(0, dtype=object)
     lines = shapely.multilinestrings([shapely.linestrings((ring[:, ::-1] - 0.5) * factor) for ring in rings])
     pieces = shapely.get_parts(shapely.build_area(lines))
-    pieces = shapely.simplify(pieces, float(factor.mean()) / 2)
+    # By less than what lies between two of them: none can come to overlap another.
+    pieces = shapely.simplify(pieces, float(factor.mean()) / 4)
     ordered: npt.NDArray[np.object_] = pieces[np.argsort(-shapely.area(pieces), kind="stable")]
     return ordered
 

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-UNREADABLE = (
-    OSError,
+NOT_AS_EXPECTED = (
     ValueError,
     LookupError,
     TypeError,
@@ -25,6 +24,8 @@ UNREADABLE = (
     zlib.error,
 )
 """What libraries raise when a file is not what they expect."""
+UNREADABLE = (OSError, *NOT_AS_EXPECTED)
+"""Or raise as the system does."""
 
 HEAD_BYTES = 1024
 GZIP = b"\x1f\x8b"

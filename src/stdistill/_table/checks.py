@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,10 +53,27 @@ def copy_table(data: AnnData | SpatialData, table_key: str) -> AnnData | Spatial
         raise ValueError(msg)
     if isinstance(data, AnnData):
         return table.copy()
+    return share_elements(data, **{table_key: table.copy()})
+
+
+def share_elements(sdata: SpatialData, **replaced: Any) -> SpatialData:
+    """Return a SpatialData with the elements of another, which may be huge, but for those that are `replaced`."""
     from spatialdata import SpatialData
 
-    elements = {name: element for _, name, element in data.gen_elements()}
-    return SpatialData.init_from_elements({**elements, table_key: table.copy()}, attrs=dict(data.attrs))
+    elements = {name: element for _, name, element in sdata.gen_elements()}
+    return SpatialData.init_from_elements({**elements, **replaced}, attrs=dict(sdata.attrs))
+
+
+def get_sdata(data: AnnData | SpatialData, table_key: str) -> SpatialData:
+    """Return `data`, which must be able to hold an H&E."""
+    if is_spatialdata(data):
+        return data
+    get_table(data, table_key)  # raises when it is no AnnData, either
+    msg = (
+        "An AnnData holds no image: pass the SpatialData with the H&E, as sd.pp.read_xenium and sd.pp.read_slide "
+        "return it."
+    )
+    raise TypeError(msg)
 
 
 def find_rows(adata: AnnData, cells: Sequence[str]) -> Rows:

@@ -15,7 +15,7 @@ from stdistill._slide.pyramid import SlideLevel, level_for
 from stdistill._support.checks import check_name, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import get_table, is_spatialdata
+from stdistill._table.checks import get_sdata, share_elements
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import get_image
 
@@ -165,10 +165,7 @@ def detect_nuclei(
 
     for argument, name in (("shapes_key", shapes_key), ("table_key", table_key)):
         check_name(name, argument)
-    if not is_spatialdata(data):
-        get_table(data, table_key)  # raises when it is no AnnData, either
-        msg = "An AnnData holds no image: pass the SpatialData with the H&E, as sd.pp.read_slide returns it."
-        raise TypeError(msg)
+    data = get_sdata(data, table_key)
     if nuclei is not None and (weights is not None or store is not None):
         msg = "nuclei= are given, so that none are looked for: leave out weights= and store=."
         raise ValueError(msg)
@@ -181,10 +178,7 @@ def detect_nuclei(
     else:
         found, how = _take(nuclei, nuclei_unit, in_bounds, levels, tissue, place)
     if copy:
-        from spatialdata import SpatialData
-
-        elements = {name: element for _, name, element in data.gen_elements()}
-        data = SpatialData.init_from_elements(elements, attrs=dict(data.attrs))
+        data = share_elements(data)
     write_nuclei(data, found, place, shapes_key=shapes_key, table_key=table_key, **how)
     logger.info('Wrote shapes["%s"] and tables["%s"]: %d nuclei.', shapes_key, table_key, len(found.outlines))
     return data if copy else None

@@ -18,7 +18,7 @@ from stdistill._slide.scale import is_same_mpp
 from stdistill._support.checks import check_integer, check_name, check_positive
 from stdistill._support.files import digest
 from stdistill._table import schema
-from stdistill._table.checks import copy_table, get_centers, get_table, is_spatialdata
+from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
 from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import plan_slides
@@ -169,10 +169,7 @@ def embed_he(
     if store is None and (devices != 1 or num_nodes != 1):
         msg = "Several devices write to one store: name a folder that all of them reach with store=."
         raise ValueError(msg)
-    if not is_spatialdata(data):
-        get_table(data, table_key)  # raises when it is no AnnData, either
-        msg = "An AnnData holds no image: pass the SpatialData with the H&E, as sd.pp.read_xenium returns it."
-        raise TypeError(msg)
+    data = get_sdata(data, table_key)
     sdata = copy_table(data, table_key) if copy else data
     table = get_table(sdata, table_key)
     frames = he_frames(sdata, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)

@@ -12,7 +12,7 @@ from stdistill._slide.overview import read_overview
 from stdistill._slide.tissue import map_tissue, outline
 from stdistill._support.checks import check_name
 from stdistill._table import schema
-from stdistill._table.checks import get_table, is_spatialdata
+from stdistill._table.checks import get_sdata, share_elements
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.place import find_um_to_px, systems_of_um
 from stdistill._table.records import read_slide_step, write_slide_step
@@ -89,14 +89,10 @@ def find_tissue(
     ['geometry', 'area_um2']
     """
     check_name(shapes_key, "shapes_key")
-    if not is_spatialdata(data):
-        get_table(data, schema.TABLE)  # raises when it is no AnnData, either
-        msg = "An AnnData holds no image: pass the SpatialData with the H&E, as sd.pp.read_slide returns it."
-        raise TypeError(msg)
+    data = get_sdata(data, schema.TABLE)
     _check_free(data, shapes_key)
     import geopandas as gpd
     import shapely
-    from spatialdata import SpatialData
     from spatialdata.models import ShapesModel
 
     um_to_px = find_um_to_px(data, image_key)
@@ -115,8 +111,7 @@ def find_tissue(
     frame = gpd.GeoDataFrame({"geometry": pieces, "area_um2": areas}, index=np.arange(1, len(pieces) + 1))
     shapes = ShapesModel.parse(frame, transformations=systems_of_um(data.images[image_key], um_to_px))
     if copy:
-        elements = {name: element for _, name, element in data.gen_elements()}
-        data = SpatialData.init_from_elements(elements, attrs=dict(data.attrs))
+        data = share_elements(data)
     if shapes_key in data.shapes:
         del data.shapes[shapes_key]
     data.shapes[shapes_key] = shapes

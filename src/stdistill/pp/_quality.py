@@ -18,7 +18,7 @@ from stdistill._slide.stain import stain_angle, stain_vectors
 from stdistill._slide.tissue import TissueMap, map_tissue
 from stdistill._support.arrays import Floats, Mask
 from stdistill._table import schema
-from stdistill._table.checks import copy_table, get_table, is_spatialdata
+from stdistill._table.checks import copy_table, get_sdata, share_elements
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.place import find_um_to_px
 from stdistill._table.he.placement import cell_pixels
@@ -128,10 +128,7 @@ def quality(
     >>> slide.attrs["stdistill"]["quality"]["pen_share"]
     0.0
     """
-    if not is_spatialdata(data):
-        get_table(data, table_key)  # raises when it is no AnnData, either
-        msg = "An AnnData holds no image: pass the SpatialData with the H&E, as sd.pp.read_slide returns it."
-        raise TypeError(msg)
+    data = get_sdata(data, table_key)
     has_cells = table_key in data.tables
     mpp = 1 / affine_scale(find_um_to_px(data, image_key))
     levels = slide_levels(data.images[image_key], image_key)
@@ -149,7 +146,7 @@ def quality(
     slide = _of_slide(fields, folds, tissue, references)
     columns = _of_cells(data, table_key, image_key, fields, folds, tissue.ink, overview) if has_cells else {}
     if copy:
-        data = _copy(data, table_key if has_cells else None)
+        data = copy_table(data, table_key) if has_cells else share_elements(data)
     for name, values in columns.items():
         data.tables[table_key].obs[name] = values
     shown = {"image_key": image_key, "mpp": mpp * float(level.factor.max()), "n_fields": len(fields.focus)}
@@ -210,14 +207,3 @@ def _of_cells(
         "he_fold": spread(uniform_filter(folds.astype(np.float32), side)[row, column]),
         "he_pen": spread(uniform_filter(ink.astype(np.float32), side)[row, column]),
     }
-
-
-def _copy(sdata: SpatialData, table_key: str | None) -> SpatialData:
-    from spatialdata import SpatialData
-
-    if table_key is not None:
-        copied = copy_table(sdata, table_key)
-        if isinstance(copied, SpatialData):
-            return copied
-    elements = {name: element for _, name, element in sdata.gen_elements()}
-    return SpatialData.init_from_elements(elements, attrs=dict(sdata.attrs))

@@ -12,6 +12,7 @@ from stdistill._formats.slides.plain import open_plain, plain_format
 from stdistill._formats.slides.tiff.open import list_scenes as list_tiff_scenes
 from stdistill._formats.slides.tiff.open import open_tiff
 from stdistill._formats.slides.with_openslide import SUFFIXES, open_with_openslide
+from stdistill._support.reading import find_fault
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -68,6 +69,10 @@ def _open(path: Path, scene: int | str | None) -> SlideImage:
     start = _start(path)
     by_openslide = _is_named_for_openslide(path)
     if not (by_openslide or plain_format(start)):
+        fault = find_fault(path)
+        if fault is not None and fault.advice:
+            msg = f"{path.name} is no image: {fault.what}. {fault.advice.capitalize()}."
+            raise ValueError(msg)
         msg = (
             f"{path.name} is no TIFF, JPEG, PNG or BMP (it begins with {start!r}), and not named as what is read "
             f"through OpenSlide ({', '.join(SUFFIXES)}). Convert it, for example with "

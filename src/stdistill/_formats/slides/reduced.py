@@ -36,7 +36,8 @@ class ReducedLevel(Level):
         out = np.empty((bottom - top, right - left, 3), np.uint8)
         _, full_height, full_width = self.source.shape
         first, last = left * STEP, min(right * STEP, full_width)
-        n_rows = max(1, BAND_PX // max(1, last - first) // STEP)
+        unit = self.source.segment[0]  # tiles are decoded whole: a band that ends within them decodes them again
+        n_rows = max(unit, BAND_PX // max(1, last - first) // unit * unit) // STEP or 1
         for start in range(top, bottom, n_rows):
             stop = min(start + n_rows, bottom)
             pixels = self.source.read(start * STEP, min(stop * STEP, full_height), first, last)

@@ -111,6 +111,7 @@ def _reading(path: Path, read: Any, *arguments: Any) -> Any:
     try:
         return read(*arguments)
     except OpenSlideError as error:
+        _open.cache_clear()  # after an error a slide answers nothing but that error
         msg = (
             f"{path.name} cannot be read by OpenSlide ({error}). Is all of it there? Formats such as MIRAX and VMS "
             "have their pixels in files beside it."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,12 +19,9 @@ from stdistill._formats.slides.tiff.log import silent
 from stdistill._formats.slides.tiff.whole import damaged
 from stdistill._slide.glass import Color
 from stdistill._support.arrays import Pixels
-from stdistill._support.reading import UNREADABLE
+from stdistill._support.reading import NOT_AS_EXPECTED
 
 Segment = tuple[int, Pixels | None]
-
-_opening = threading.RLock()
-"""Two threads must not look for the series of one file at once, nor silence a logger at once."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +117,7 @@ def _decode(plane: Plane, numbers: list[int]) -> Iterator[Segment]:
     for data, number in handle.read_segments(offsets, lengths, wanted, lock=handle.lock):
         try:
             samples, *_ = keyframe.decode(data, number, jpegtables=page.jpegtables, jpegheader=keyframe.jpegheader)
-        except UNREADABLE as error:
+        except NOT_AS_EXPECTED as error:
             msg = damaged(Path(handle.path), f"its tile {number} cannot be decoded: {error}")
             raise ValueError(msg) from error
         yield number - plane.first_segment, samples[0]
@@ -131,9 +127,10 @@ def _decode(plane: Plane, numbers: list[int]) -> Iterator[Segment]:
 def opened(path: Path, modified_ns: int) -> Iterator[tifffile.TiffFile]:
     """Give the open file of all levels, from which no other thread reads meanwhile.
 
-    It is opened once: tifffile's lists of a million strips take 100 MB. One that is not right is not kept.
+    It is opened once: tifffile's lists of a million strips take 100 MB. One that is not right is not kept. Two threads
+    must not look for the series of one file at once either, which `silent` sees to.
     """
-    with _opening, silent():
+    with silent():
         tiff = _open(path, modified_ns, os.getpid())
         with tiff.filehandle.lock, ExitStack() as not_right:
             not_right.callback(_open.cache_clear)

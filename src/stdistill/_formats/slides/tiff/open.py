@@ -35,6 +35,8 @@ from stdistill._support.warn import warn
 KINDS = {"svs": "svs", "ndpi": "ndpi", "ome": "ome", "philips": "philips", "bif": "ventana", "qpi": "qptiff"}
 """Formats by the names that tifffile gives to series; all others are plain TIFFs."""
 BLACK = (0, 0, 0)
+SAMPLED = 8
+"""Of so many rows and columns one is looked at for the colour of the glass."""
 LARGE_PX = 4096
 """A side beyond which an image without a pyramid or without tiles is worth a warning."""
 LARGE_STRIP_PX = LARGE_PX**2
@@ -157,8 +159,10 @@ def _decoded(place: Place, series: tifffile.TiffPageSeries, colors: Colors) -> l
 
 
 def _decode(path: Path, *, place: Place, level: int, colors: Colors) -> Pixels:
-    with silent(), tifffile.TiffFile(path) as tiff:
+    with silent():
+        tiff = tifffile.TiffFile(path)
         pages = [plane.page for plane in planes(tiff.series[place.series].levels[level], place.image)]
+    with tiff:
         page = pages[0]
         if len(pages) == 1 and page.is_memmappable and colors == Colors(alpha=None, is_ycbcr=False):
             return np.memmap(page.parent.filehandle.path, np.uint8, "r", page.dataoffsets[0], page.shape)
@@ -168,7 +172,10 @@ def _decode(path: Path, *, place: Place, level: int, colors: Colors) -> Pixels:
             samples = np.stack([each.asarray() for each in pages], axis=-1)
         else:  # planes of one page
             samples = np.moveaxis(page.asarray(), 0, -1)
-    return colors.to_rgb(samples, glass_color(colors.to_rgb(samples, BLACK).reshape(-1, 3).T))
+    if colors.alpha is None:
+        return colors.to_rgb(samples, BLACK)
+    some = colors.to_rgb(samples[::SAMPLED, ::SAMPLED], BLACK)
+    return colors.to_rgb(samples, glass_color(some.reshape(-1, 3).T))
 
 
 def _warn_if_slow(series: tifffile.TiffPageSeries, path: Path) -> None:

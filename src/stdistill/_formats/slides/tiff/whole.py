@@ -11,11 +11,9 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from stdistill._support.reading import UNREADABLE
+from stdistill._support.reading import NOT_AS_EXPECTED
 
 AGAIN = "Copy it again."
-BYTES_OF_TYPE = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Of the values of tags, by the number of their type (TIFF 6.0, section 2, and BigTIFF)."""
 
 
 def check_whole(tiff: tifffile.TiffFile, path: Path) -> None:
@@ -24,7 +22,7 @@ def check_whole(tiff: tifffile.TiffFile, path: Path) -> None:
     _check_chain(tiff, path)
     try:
         n_images = len(tiff.series)
-    except UNREADABLE as error:
+    except NOT_AS_EXPECTED as error:
         raise ValueError(damaged(path, error)) from error
     if not n_images:
         missing = _missing_files(tiff, path)
@@ -84,7 +82,7 @@ def _lost_tags(tiff: tifffile.TiffFile, page: tifffile.TiffPage) -> list[int]:
     for line in [] if tiff.is_ndpi else _directory(tiff, page.offset)[0]:  # half of an offset in NDPI is elsewhere
         code, kind = struct.unpack(form.tagformat1, line[:4])
         count, value = struct.unpack(form.tagformat2, line[4:])
-        n_bytes = count * BYTES_OF_TYPE.get(kind, 0)
+        n_bytes = count * struct.calcsize(tifffile.TIFF.DATA_FORMATS.get(kind, ""))
         if code not in known and n_bytes > len(value):  # else it is in the directory itself
             ends.append(int(struct.unpack(form.offsetformat, value)[0]) + n_bytes)
     return [end for end in ends if end > tiff.filehandle.size]
