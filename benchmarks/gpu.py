@@ -234,11 +234,11 @@ def main() -> None:
     if arguments.quick:
         arguments.encoder, arguments.n_crops, arguments.n_cells, arguments.n_workers = (
             "vit_tiny_patch16_224",
-            40,
+            20,
             300,
             0,
         )
-    at_least, side = (0.1, 4096) if arguments.quick else (2.0, 12_000)
+    at_least, side = (0.1, 2048) if arguments.quick else (2.0, 12_000)
     batches, cells = ([4], [32]) if arguments.quick else ([64, 256], [256, 4096, 16_384])
     card = torch.cuda.get_device_name() if DEVICE == "cuda" else f"no GPU, {torch.get_num_threads()} threads"
     peak = measure_peak(256 if arguments.quick else 8192, at_least)

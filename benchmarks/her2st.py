@@ -214,7 +214,9 @@ def main() -> None:
     with np.load(arguments.data / MOBILENET) as file:
         weights = dict(file)
     half = (0.5, 0.5, 0.5)
-    networks = {"ImageNet": MobileNetV2(weights), "untrained": MobileNetV2(untrained(weights))}
+    networks = (
+        {} if arguments.quick else {"ImageNet": MobileNetV2(weights), "untrained": MobileNetV2(untrained(weights))}
+    )
     encoders = {
         "colour statistics": sd.encoders.from_module(ColourStatistics(), mean=(0, 0, 0), std=(1, 1, 1)),
         "texture": sd.encoders.get("texture"),

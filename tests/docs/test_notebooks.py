@@ -59,11 +59,13 @@ def test_stored_outputs(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_executes(runner: ModuleType, path: Path, tmp_path: Path) -> None:
-    executed = runner.execute(path, tmp_path)
-    stored = code_cells(path)
+    short = tmp_path / path.name
+    short.write_text(re.sub(r"(epochs=)\d+", r"\g<1>2", path.read_text(encoding="utf-8")), encoding="utf-8")
+    executed = runner.execute(short, tmp_path)
     now = [cell for cell in executed.cells if cell.cell_type == "code"]
-    assert [cell.source for cell in now] == ["".join(cell["source"]) for cell in stored]
-    for new, old in zip(now, stored, strict=True):  # figures where there were figures, text where there was text
+    for new, old in zip(
+        now, code_cells(path), strict=True
+    ):  # figures where there were figures, text where there was text
         assert [sorted(each.get("data", {})) for each in new.outputs] == [
             sorted(each.get("data", {})) for each in old["outputs"]
         ]

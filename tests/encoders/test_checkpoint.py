@@ -159,9 +159,10 @@ def test_fingerprints_tell_weights_apart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", r"pointer of Git LFS.*git lfs pull"),
-        (b"\n\n<!DOCTYPE html><html>", "it is a web page"),
-        (b"\xef\xbb\xbf<HTML lang='en'>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", r"pointer of git-lfs.*git lfs pull"),
+        (b"\n\n<!DOCTYPE html><html>", "it is an HTML page"),
+        (b"\xef\xbb\xbf<HTML lang='en'>", "it is an HTML page"),
+        (bytes(200), "nothing but zeros"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "answer of a server"),
         (b'{"error":"Repository not found"}', "answer of a server"),
         (b"", "it is empty"),

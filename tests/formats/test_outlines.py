@@ -231,3 +231,11 @@ def test_what_we_write_is_read(bundle: Path, tmp_path: Path) -> None:
         warnings.simplefilter("error")
         found = read_outlines(path, "px")
     np.testing.assert_allclose(found.centers, sd.get.he_pixels(slide)[["x", "y"]], atol=0.02)
+
+
+def test_vertices_in_other_letters(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"Cell_ID": ["a"] * 4, "Vertex_X": [0.0, 4, 4, 0], " VERTEX_Y": [0.0, 0, 3, 3]})
+    rows.to_csv(tmp_path / "nuclei.csv", index=False)
+    found = read_outlines(tmp_path / "nuclei.csv", "um")
+    assert [each.area for each in found.geometries] == [12]
+    assert found.ids.tolist() == ["a"]

@@ -140,3 +140,15 @@ def test_fields_are_where_they_say(field: Any) -> None:
     assert fields.focus[sharp].min() > fields.focus[~sharp].max() + 0.1
     np.testing.assert_array_equal(fields.pixels[0], field)
     assert len(fields.pixels) >= 4
+
+
+def test_a_dark_piece_that_stands_alone_is_no_fold(paint: Callable, tissue: Callable) -> None:
+    """2 mm of tissue that absorbs twice as much as a pale piece far from it: nothing near says what is usual."""
+    mask = np.zeros((400, 900), bool)
+    mask[100:350, 50:300] = mask[100:350, 600:850] = True
+    haematoxylin, eosin = tissue(mask)
+    haematoxylin = gaussian_filter(haematoxylin, 2)
+    dark = np.ones(mask.shape)
+    dark[:, 600:] = 2.0
+    overview = Overview(paint(haematoxylin * dark, eosin * dark).astype(np.float32), np.full(2, 32.0), 8.0)
+    assert find_folds(overview, map_tissue(overview))[150:300, 650:800].mean() < 0.01

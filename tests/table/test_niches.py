@@ -165,3 +165,9 @@ def test_colors_of_categories_that_are_gone_are_nobodys(named: ad.AnnData) -> No
     some.obs["t_niche"] = some.obs["t_niche"].where(some.obs["t_niche"] != "tumour").cat.remove_unused_categories()
     assert colors_of([named], "t_niche", ["stroma"]) == ["#00ff00"]
     assert colors_of([some], "t_niche", ["stroma"]) == default_colors(1)
+
+
+def test_two_niches_of_one_name(named: ad.AnnData) -> None:
+    named.obs["t_niche"] = named.obs["t_niche"].astype(str).replace("stroma", "tumour").astype("category")
+    with pytest.raises(ValueError, match=r"Several niches .* one name.*teacher_key=\"t_niche\""):
+        niche_names([named], "t", 3)

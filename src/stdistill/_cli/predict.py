@@ -52,8 +52,8 @@ def command(
     Writes the table of cells with their niches (niches.h5ad, without counts and features), figures (niches.png,
     confidence.png), manifest.json and, of an H&E and a bundle, the features (features/). Of an H&E also the nuclei,
     found tile by tile (tiles/), their outlines with the niches as SpatialData without the image (niches.zarr) and as
-    QuPath's cells (niches.geojson.gz). The same command goes on from the folder after a kill; DATA is never changed. In
-    a table with a split, cells of the buffer get no niche.
+    QuPath's detections (niches.geojson.gz). The same command goes on from the folder after a kill; DATA is never
+    changed. In a table with a split, cells of the buffer get no niche.
     """
     kind = _kind(data)
     given = {
@@ -63,6 +63,8 @@ def command(
         "--mpp": (mpp, ["slide"]),
         "--scene": (scene, ["slide"]),
         "--nuclei": (nuclei, ["slide"]),
+        "--nuclei-unit": (None if nuclei_unit == "px" else nuclei_unit, ["slide"]),
+        "--method": (None if method == "unet" else method, ["slide"]),
     }
     for name, (value, kinds) in given.items():
         if value is not None and kind not in kinds:
@@ -87,7 +89,10 @@ def command(
     run = Run(
         out,
         command="predict",
-        parameters={"student_sha256": digest_file(student / CARD), **_of_slide(kind, mpp, scene, method, nuclei_unit)},
+        parameters={
+            "student_sha256": digest_file(student / CARD),
+            **_of_slide(kind, mpp, scene, method, nuclei, nuclei_unit),
+        },
         asked={
             "student": student,
             "data": data,
@@ -134,7 +139,12 @@ def _kind(data: Path) -> Literal["bundle", "table", "slide"]:
 
 
 def _of_slide(
-    kind: str, mpp: float | None, scene: str | None, method: str, nuclei_unit: str
+    kind: str, mpp: float | None, scene: str | None, method: str, nuclei: Path | None, nuclei_unit: str
 ) -> dict[str, float | str | None]:
     """Return what tells a run on an H&E alone from another."""
-    return {"mpp": mpp, "scene": scene, "method": method, "nuclei_unit": nuclei_unit} if kind == "slide" else {}
+    if kind != "slide":
+        return {}
+    from stdistill._support.files import digest_file
+
+    sha256 = None if nuclei is None else digest_file(nuclei)
+    return {"mpp": mpp, "scene": scene, "method": method, "nuclei_sha256": sha256, "nuclei_unit": nuclei_unit}

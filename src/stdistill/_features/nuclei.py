@@ -63,10 +63,9 @@ def find_on_level(
     The nuclei in pixels of the level, in the order of the tiles.
     """
     tiles = plan_tiles(level.shape, mpp, tissue=tissue)
-    finished = set() if store is None else store.finished()
-    left = [tile for tile in tiles if tile.number not in finished]
+    found = {} if store is None else {number: store.read(number) for number in store.finished()}
+    left = [tile for tile in tiles if tile.number not in found]
     windows = _read(level, [seen_from(tile, level.shape, mpp) for tile in left], background)
-    found: dict[int, Nuclei] = {}
     progress = Progress(len(tiles), "Nuclei", "tiles", done=len(tiles) - len(left))
     try:
         for tile, nuclei in detect_nuclei(left, windows, level.shape, mpp, find):
@@ -76,8 +75,7 @@ def find_on_level(
             progress.advance()
     finally:
         progress.close()
-    kept = [tile.number for tile in tiles if tile.number in found or store is not None]
-    return join_nuclei([found[n] if n in found or store is None else store.read(n) for n in kept])
+    return join_nuclei([found[tile.number] for tile in tiles])
 
 
 def estimate_level_mpp(level: SlideLevel, find: Find, *, background: Pixels, tissue: Mask) -> float | None:

@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._measures.principal_components import CHUNK, mean_and_covariance, principal_axes
-from stdistill._support.arrays import Rows
+from stdistill._support.arrays import Integers
 
 N_COMPONENTS = 128
 FARTHEST = 10.0
-"""Features count as no further than this from their mean, in standard deviations: as far as the network sees them."""
+"""Features count as no further than this from their mean, in standard deviations (our choice)."""
+LEAST_SPREAD = 1e-3
+"""Features of a smaller part of the median standard deviation count as constant (our choice)."""
 SMALLEST = 1e-3
 """No direction varies less than this, when each feature varies by 1: distances along such ones would be noise."""
 ROWS = 100_000
@@ -36,13 +38,16 @@ class FeatureGaussian(NamedTuple):
     """(1,), mean variance along any other direction."""
 
     @classmethod
-    def fit(cls, features: npt.NDArray[Any], rows: Rows, *, n_components: int = N_COMPONENTS, seed: int = 0) -> Self:
+    def fit(
+        cls, features: npt.NDArray[Any], rows: Integers, *, n_components: int = N_COMPONENTS, seed: int = 0
+    ) -> Self:
         """Describe some rows of (n, d) features, read chunk by chunk."""
         if len(rows) > ROWS:
             rows = np.sort(np.random.default_rng(seed).choice(rows, ROWS, replace=False))
         mean, covariance = mean_and_covariance(features, rows)
         std = np.sqrt(np.maximum(np.diag(covariance), 0))
-        std[std == 0] = np.inf  # what never varied cannot say how much is unusual
+        varies = std > LEAST_SPREAD * np.median(std[std > 0]) if std.any() else np.zeros(len(std), dtype=bool)
+        std[~varies] = np.inf  # what never varied cannot say how much is unusual
         axes, variances = principal_axes(covariance / np.outer(std, std))
         n = min(n_components, len(mean))
         rest = variances[n:].mean() if n < len(mean) else 1.0
@@ -54,7 +59,7 @@ class FeatureGaussian(NamedTuple):
             np.array([max(rest, SMALLEST)], dtype=np.float32),
         )
 
-    def squared_distances(self, features: npt.NDArray[Any], rows: Rows) -> npt.NDArray[np.float32]:
+    def squared_distances(self, features: npt.NDArray[Any], rows: Integers) -> npt.NDArray[np.float32]:
         """Squared Mahalanobis distances (len(rows),) of some rows of (n, d) features from the mean."""
         found = np.empty(len(rows), dtype=np.float32)
         axes = self.axes.astype(np.float32)

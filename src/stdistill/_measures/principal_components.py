@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._support.arrays import Float64s
+from stdistill._support.arrays import Float64s, Integers
 
 CHUNK = 20_000
 """Rows that are taken into memory as float32 at a time: 120 MB of 1,536 features."""
@@ -20,7 +20,7 @@ class PrincipalComponents(NamedTuple):
     axes: npt.NDArray[np.float32]
     """(d, n_components)."""
 
-    def project(self, features: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float32]:
+    def project(self, features: npt.NDArray[Any], rows: Integers) -> npt.NDArray[np.float32]:
         """Project some rows of (n, d) features, chunk by chunk."""
         projected = np.empty((len(rows), self.axes.shape[1]), dtype=np.float32)
         for start in range(0, len(rows), CHUNK):
@@ -29,14 +29,14 @@ class PrincipalComponents(NamedTuple):
         return projected
 
 
-def fit_components(features: npt.NDArray[Any], rows: npt.NDArray[np.intp], n_components: int) -> PrincipalComponents:
+def fit_components(features: npt.NDArray[Any], rows: Integers, n_components: int) -> PrincipalComponents:
     """Find the components of some rows of (n, d) features from their covariance, read chunk by chunk."""
     mean, covariance = mean_and_covariance(features, rows)
     axes, _ = principal_axes(covariance)
     return PrincipalComponents(mean.astype(np.float32), axes[:, :n_components].astype(np.float32))
 
 
-def mean_and_covariance(features: npt.NDArray[Any], rows: npt.NDArray[np.intp]) -> tuple[Float64s, Float64s]:
+def mean_and_covariance(features: npt.NDArray[Any], rows: Integers) -> tuple[Float64s, Float64s]:
     """Mean (d,) and covariance (d, d) of some rows of (n, d) features, read chunk by chunk."""
     d = features.shape[1]
     # Sums of what is near 0 lose no digits: the mean of the first chunk stands in for the mean.

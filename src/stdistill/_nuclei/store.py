@@ -16,6 +16,7 @@ import shapely
 from stdistill._nuclei.nuclei import Nuclei
 from stdistill._support.files import describe_changes, replacing
 from stdistill._support.locks import hold
+from stdistill._support.ranks import is_first_process
 
 FINGERPRINT = "fingerprint.json"
 POLYGONS = "polygons"
@@ -38,6 +39,8 @@ class NucleusStore:
     def opened(cls, folder: Path, fingerprint: Mapping[str, Any], *, resume: bool) -> Iterator[Self]:
         """Create the folder, or find it as a run with the same fingerprint left it, and keep other processes out.
 
+        Of the processes of one run each but the first waits, and finds what that one has written.
+
         Raises
         ------
         BlockingIOError
@@ -49,7 +52,7 @@ class NucleusStore:
         """
         folder.parent.mkdir(parents=True, exist_ok=True)
         busy = f"Another process writes to the store {folder}: wait for it, or name another folder with store=."
-        with hold(folder.with_name(f".{folder.name}.lock"), busy):
+        with hold(folder.with_name(f".{folder.name}.lock"), busy, wait=not is_first_process()):
             if folder.exists() and any(folder.iterdir() if folder.is_dir() else [folder]):
                 _check(folder, fingerprint, resume=resume)
             folder.mkdir(exist_ok=True)

@@ -104,16 +104,16 @@ def detect_nuclei(
 def _detect_in(window: Pixels, seen: Tile, tile: Tile, mpp: float, find: Find) -> Nuclei:
     """Find the nuclei of a tile in the pixels around it."""
     block = _block_px(mpp)
-    zoom = BLOCK_PX / block
+    scale = block / BLOCK_PX  # pixels of the slide per pixel that the method sees: exact, unlike its inverse
     fill = [(0, -side % block) for side in window.shape[:2]]
     whole = np.pad(window, [*fill, (0, 0)], constant_values=WHITE)
     density = resized_density(whole, *(side * BLOCK_PX // block for side in whole.shape[:2]))
     labels = find(density)
-    rows, columns = (int(side * zoom) for side in window.shape[:2])
+    rows, columns = (side * BLOCK_PX // block for side in window.shape[:2])
     labels[rows:], labels[:, columns:] = 0, 0
     # What an edge or a method has cut in two is two nuclei.
     labels = label(labels, connectivity=1).astype(np.int32)
-    nuclei = measure_nuclei(labels, density.numpy(), mpp=mpp / zoom).placed(1 / zoom, seen.left, seen.top)
+    nuclei = measure_nuclei(labels, density.numpy(), mpp=mpp * scale).placed(scale, seen.left, seen.top)
     places = nuclei.centroids - (tile.left, tile.top)
     return nuclei[np.all((places >= 0) & (places < (tile.width, tile.height)), axis=1)]
 

@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import Any, Self, TypeVar
 
 import pandas as pd
 from anndata import AnnData
-from filelock import BaseFileLock
 
 from stdistill._runs.results import load_results, save_results
 from stdistill._support.files import describe_changes, replacing
@@ -78,7 +77,7 @@ class Run:
         """Where finished steps are read from."""
         self.folder = self.kept if is_first_process() else None
         """Where to write; of several processes of one run the first alone does."""
-        self._lock: BaseFileLock | None = None
+        self._lock: ExitStack | None = None
         new: dict[str, Any] = {
             "command": command,
             "parameters": dict(parameters),
@@ -95,7 +94,7 @@ class Run:
             _check_same(found, self._manifest, self.kept)
             changes = describe_changes(found["versions"], self._manifest["versions"])
             if changes:
-                warn(f"The run in {self.folder} goes on with other versions ({changes}).")
+                warn(f"The run in {self.kept} goes on with other versions ({changes}).")
             self._manifest |= {name: found[name] for name in ("input", "started", "steps")}
 
     def __enter__(self) -> Self:
@@ -107,7 +106,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._lock is not None:
-            self._lock.release()
+            self._lock.close()
 
     @property
     def steps(self) -> pd.DataFrame:
@@ -120,7 +119,7 @@ class Run:
         changes = describe_changes({**facts, **known}, {**known, **facts})
         if changes:
             msg = (
-                f"The folder {self.folder} is of a run on another slide or with other features ({changes}). Name "
+                f"The folder {self.kept} is of a run on another slide or with other features ({changes}). Name "
                 "another folder for the results, or remove this one."
             )
             raise ValueError(msg)
@@ -180,7 +179,8 @@ class Run:
         """Keep other processes out of the folder."""
         if self.folder is not None and self._lock is None:
             busy = f"Another process writes to the folder {self.folder}: wait for it, or name another one."
-            self._lock = hold(self.folder / LOCK, busy)
+            self._lock = ExitStack()
+            self._lock.enter_context(hold(self.folder / LOCK, busy))
 
     def _write(self) -> None:
         if self.folder is not None:

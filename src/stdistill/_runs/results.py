@@ -13,11 +13,11 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from stdistill._support.files import digest
 from stdistill._table import schema
 from stdistill._table.checks import get_split
 from stdistill._table.graph import graph_radius
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.provenance import fingerprint
 
 N_SAMPLED = 1000
 """Rows of features and counts by which they are told from others."""
@@ -54,14 +54,14 @@ def describe_slide(adata: AnnData, *, counts: bool) -> dict[str, Any]:
     """Tell a slide from another before anything is computed: by its cells, its H&E, and some rows of the counts."""
     facts = {
         "n_cells": adata.n_obs,
-        "cells": _fingerprint("\n".join(adata.obs_names).encode(), np.asarray(adata.obsm[schema.SPATIAL]).tobytes()),
+        "cells": fingerprint("\n".join(adata.obs_names), np.asarray(adata.obsm[schema.SPATIAL])),
     }
     slide = read_slide_record(adata)
     if slide is not None and slide.um_to_px is not None:
-        facts["he"] = _fingerprint(np.array(slide.shape, dtype=float).tobytes(), slide.um_to_px.tobytes())
+        facts["he"] = fingerprint(np.array(slide.shape, dtype=float), slide.um_to_px)
     if counts and adata.X is not None:
         rows = csr_matrix(adata.X[_sample(adata.n_obs)])
-        facts["counts"] = _fingerprint("\n".join(adata.var_names).encode(), rows.toarray().astype(np.float64).tobytes())
+        facts["counts"] = fingerprint("\n".join(adata.var_names), rows.toarray().astype(np.float64))
     return facts
 
 
@@ -73,9 +73,9 @@ def describe_inputs(
     split = get_split(adata, schema.SPLIT)
     features = {key: adata.obsm[key] for key in keys}
     return {
-        "split": _fingerprint("\n".join(map(str, [] if split is None else split)).encode()),
+        "split": fingerprint("\n".join(map(str, [] if split is None else split))),
         "radius_um": graph_radius(adata),
-        **{key: _fingerprint(repr(x.shape).encode(), np.asarray(x[rows]).tobytes()) for key, x in features.items()},
+        **{key: fingerprint(repr(x.shape), np.asarray(x[rows])) for key, x in features.items()},
     }
 
 
@@ -85,7 +85,3 @@ def _sample(n_cells: int) -> npt.NDArray[np.int64]:
 
 def _of(key_added: str, keys: Iterable[str]) -> list[str]:
     return [key for key in map(str, keys) if key == key_added or key.startswith(f"{key_added}_")]
-
-
-def _fingerprint(*parts: bytes) -> str:
-    return digest(*parts)[:16]

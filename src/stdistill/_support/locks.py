@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 logger = logging.getLogger("stdistill")
 
 
-def hold(path: Path, busy: str) -> BaseFileLock:
-    """Take a lock file, which the system frees when this process ends; its `release` frees it before.
+@contextmanager
+def hold(path: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file inside the block; the system frees it when this process ends in it.
 
     Parameters
     ----------
@@ -19,6 +22,8 @@ def hold(path: Path, busy: str) -> BaseFileLock:
         The file, in a folder that is there. It stays, because others may have it open.
     busy
         What to say when another process has it.
+    wait
+        Whether to wait for the other process instead.
 
     Raises
     ------
@@ -27,9 +32,12 @@ def hold(path: Path, busy: str) -> BaseFileLock:
     """
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(blocking=wait)
     except Timeout as error:
         raise BlockingIOError(busy) from error
     except OSError as error:  # some network file systems have no locks
         logger.info("%s cannot be locked (%s): see to it that no other process writes there.", path.parent, error)
-    return lock
+    try:
+        yield
+    finally:
+        lock.release()

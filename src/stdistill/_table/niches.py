@@ -150,6 +150,12 @@ def niche_names(adatas: Iterable[AnnData], key: str, k: int) -> list[str]:
                 raise ValueError(msg)
         if isinstance(column.dtype, pd.CategoricalDtype) and len(column.cat.categories) == k:
             left = left or [str(name) for name in column.cat.categories]
+    if len(set(names.values())) < len(names):
+        msg = (
+            f'Several niches of the logits {key!r} go by one name in .obs["{key}_niche"]. Let these labels teach '
+            f'(teacher_key="{key}_niche"), or give each niche a name of its own.'
+        )
+        raise ValueError(msg)
     left = [name for name in left if name not in names.values()]
     missing = [niche for niche in range(k) if niche not in names]
     if len(left) == len(missing):

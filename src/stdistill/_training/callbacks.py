@@ -125,9 +125,16 @@ class Epochs(Callback):
         if self.progress is not None:
             self.progress.advance()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self.progress is not None:
             self.progress.close()
+            self.progress = None
 
 
 class AdjustThreads(Callback):

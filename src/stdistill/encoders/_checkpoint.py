@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stdistill._support.files import digest_file
+from stdistill._support.reading import find_fault
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -16,16 +17,8 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 """Files of weights in a repository of the hub, and in a copy of one; the first that is there is read."""
 FINGERPRINT = "sha256-"
 """With this begins a hash of weights that is recorded as their revision."""
-A_PAGE = "it is a web page about the weights, perhaps one to log in"
-AN_ANSWER = "it is the answer of a server that did not give the weights"
-NO_WEIGHTS = {
-    b"version https://git-lfs": "it is a pointer of Git LFS to the weights (git lfs pull fetches them)",
-    b"<!doctype html": A_PAGE,
-    b"<html": A_PAGE,
-    b"<?xml": AN_ANSWER,
-    b'{"error': AN_ANSWER,
-}
-"""What lies in the place of weights after a download that went wrong, by how it begins."""
+AN_ANSWER = (b"<?xml", b'{"error')
+"""How the answer of a server that did not give the weights begins."""
 SHOWN = 3
 """Names that an error lists."""
 
@@ -52,14 +45,15 @@ def fingerprint(path: Path) -> str:
 
 
 def check_begin(path: Path) -> None:
-    """Raise a `ValueError` when the file holds no weights, as its first bytes tell."""
+    """Raise a `ValueError` when the file holds no weights, as its bytes tell."""
     with path.open("rb") as file:
-        begin = file.read(64)
-    text = begin.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    reasons = [reason for known, reason in NO_WEIGHTS.items() if text.startswith(known)]
-    if reasons or not begin:
-        reason = reasons[0] if reasons else "it is empty"
-        msg = f"{path} is not a readable checkpoint: {reason}. Download or copy the file of weights again."
+        begin = file.read(64).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    fault = find_fault(path)
+    what = None if fault is None or not fault.advice else f"{fault.what} ({fault.advice})"
+    if begin.startswith(AN_ANSWER):
+        what = "it is the answer of a server that did not give the weights"
+    if what is not None:
+        msg = f"{path} is not a readable checkpoint: {what}. Download or copy the file of weights again."
         raise ValueError(msg)
 
 

@@ -14,6 +14,8 @@ from stdistill.encoders._checkpoint import as_fingerprint
 from stdistill.encoders._encoder import Encoder, Precision
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import nn
 
 
@@ -105,11 +107,11 @@ def _copy(module: nn.Module) -> nn.Module:
 def _hash_weights(module: nn.Module) -> str:
     import torch
 
-    parts: list[str | bytes] = [type(module).__qualname__]
+    parts: list[str | npt.NDArray[np.uint8]] = [type(module).__qualname__]
     for key, value in module.state_dict().items():
         if isinstance(value, torch.Tensor):
             parts.append(f"{key} {value.dtype} {tuple(value.shape)}")
-            parts.append(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            parts.append(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return as_fingerprint(digest(*parts))
 
 

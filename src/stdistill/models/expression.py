@@ -147,7 +147,7 @@ def train(
             check_val_every_n_epoch=max_epochs,
             enable_progress_bar=False,  # it writes a line per step into a log file
             callbacks=[Epochs(max_epochs, "scVI"), AdjustThreads(threads)],
-            plugins=environment(devices),
+            plugins=environment(1 if devices == "auto" else devices),  # scvi-tools takes one of them
             benchmark=None,  # leaves a flag of cuDNN, which has no part in this, as the user has it
         )
         weights = {name: tensor.cpu().contiguous() for name, tensor in model.module.state_dict().items()}

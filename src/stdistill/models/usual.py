@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stdistill._measures.feature_gaussian import FeatureGaussian
-from stdistill._support.arrays import Rows
+from stdistill._support.arrays import Integers
 
 PREFIX = "usual."
 """Of its tensors among the weights of a model."""
@@ -25,7 +25,7 @@ class UsualFeatures(NamedTuple):
     """(4,) squared distances of held-out cells: the median, and the 90, 99 and 99.9 % points."""
 
     @classmethod
-    def fit(cls, features: npt.NDArray[Any], fitted: Rows, held_out: Rows, *, seed: int) -> Self:
+    def fit(cls, features: npt.NDArray[Any], fitted: Integers, held_out: Integers, *, seed: int) -> Self:
         """Describe (n, d) features by some rows, and what is usual by others, which were not learned from."""
         gaussian = FeatureGaussian.fit(features, fitted, seed=seed)
         distances = gaussian.squared_distances(features, held_out)

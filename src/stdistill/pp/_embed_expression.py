@@ -243,7 +243,9 @@ def _load(folder: Path) -> ExpressionModel:
         raise ValueError(msg) from error
 
 
-def ensure_expression(tables: Sequence[AnnData], *, split_key: str | None, library_key: str | None, seed: int) -> None:
+def ensure_expression(
+    tables: Sequence[AnnData], *, split_key: str | None, library_key: str | None, seed: int, accelerator: str
+) -> None:
     """Compute the expression latent of a table that has none."""
     if all(schema.EXPRESSION_LATENT in table.obsm for table in tables):
         return
@@ -255,7 +257,7 @@ def ensure_expression(tables: Sequence[AnnData], *, split_key: str | None, libra
         )
         raise KeyError(msg)
     logger.info("There is no expression latent: computing it with sd.pp.embed_expression.")
-    embed_expression(tables[0], split_key=split_key, library_key=library_key, seed=seed)
+    embed_expression(tables[0], split_key=split_key, library_key=library_key, seed=seed, accelerator=accelerator)
 
 
 def _check_free(folder: Path) -> None:

@@ -102,8 +102,8 @@ def distill(
         the student is as often right on held-out blocks as it says.
     ``.obs["{key_added}_ood"]``
         float32, how unusual the cell's own features are: their Mahalanobis distance from those of the training, over
-        the median of cells that were not trained on (test cells, else held-out blocks). About 1 is usual. Not written
-        when fewer than 100 such cells are there.
+        the median of cells that were not trained on: test cells, or held-out blocks where there are fewer than 100 of
+        these. About 1 is usual. Not written when there are fewer than 100 of both.
     ``.obs["{key_added}_fitted"]``
         Boolean, the cells that the student, or its teacher, was fitted on.
     ``.uns["{key_added}_niche_colors"]``

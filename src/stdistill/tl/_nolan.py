@@ -156,7 +156,7 @@ def nolan(
     check_split(tables, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if use_rep == schema.EXPRESSION_LATENT:
-        ensure_expression(tables, seed=arguments["seed"], **keys)
+        ensure_expression(tables, seed=arguments["seed"], accelerator=arguments["accelerator"], **keys)
     check_features(tables, use_rep)
     for table in tables:
         check_features_unseen(table, use_rep, split_key)

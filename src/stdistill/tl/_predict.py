@@ -11,17 +11,19 @@ from anndata import AnnData
 
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
-from stdistill._table.checks import copy_table, find_split_key, get_table, is_spatialdata
+from stdistill._table.checks import copy_table, find_split_key, get_table, is_spatialdata, share_elements
 from stdistill._table.fitting.inputs import check_features, niche_inputs
 from stdistill._table.fitting.origin import find_difference, origin_of, origin_of_card, show
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
 from stdistill._table.graph import decimals_apart, is_same_radius
+from stdistill._table.he.place import find_place
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import fitted_here, fitted_unrecorded, stands_on
 from stdistill._table.records import write_record
 from stdistill.pp._detect_nuclei import detect_nuclei
-from stdistill.pp._embed_he import embed_he
+from stdistill.pp._embed_he import DEVICES, embed_he
+from stdistill.pp._find_tissue import find_tissue
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
@@ -49,9 +51,9 @@ def predict(
     """Say of every cell which niche it is in, by a trained model.
 
     Only the model's features and the neighbourhoods are needed: of a student, that is H&E alone. What is not there yet
-    is made first, and said so in the log: of a SpatialData with an H&E the cells (:func:`stdistill.pp.detect_nuclei`)
-    and, as the student's were, their features (:func:`stdistill.pp.embed_he`); and the neighbourhoods, at the model's
-    radius.
+    is made first, and said so in the log: of a SpatialData with an H&E the tissue and the cells in it
+    (:func:`stdistill.pp.find_tissue`, :func:`stdistill.pp.detect_nuclei`) and, as the student's were, their features
+    (:func:`stdistill.pp.embed_he`); and the neighbourhoods, at the model's radius.
 
     Parameters
     ----------
@@ -175,6 +177,7 @@ def predict(
         fitted = fitted_unrecorded(table, key_added)
     found = stands_on(table, use_rep, graph=True)
     ood = None if model.usual is None else measure_ood(model.usual, inputs)
+    judged = {} if ood is None or model.usual is None else summarise_ood(ood, model.usual)
     fingerprint = write_niches(
         table,
         key_added,
@@ -200,7 +203,7 @@ def predict(
         fingerprint=fingerprint,
         **found,
         teacher=teacher,
-        **({} if ood is None or model.usual is None else summarise_ood(ood, model.usual)),
+        **judged,
     )
     n_predicted = int(np.isfinite(logits[:, 0]).sum())
     logger.info('Wrote .obs["%s_niche"] of %d of %d cells.', key_added, n_predicted, len(logits))
@@ -225,14 +228,19 @@ def _complete(
     is_made_here = card.kind == "distillation" and use_rep == card.feature_key
     if not is_made_here or (has_table and use_rep in data.tables[table_key].obsm):
         return copy_table(data, table_key) if copy else data
+    if device not in DEVICES:
+        msg = f"device must be one of {['auto', *DEVICES[1:]]} where features are yet to be computed, found {device!r}."
+        raise ValueError(msg)
     from stdistill._table.fitting.like_model import embedding_arguments, find_encoders
 
     encoders = find_encoders(card)
-    if has_table:
-        data = copy_table(data, table_key) if copy else data
-    else:
+    if copy:
+        data = copy_table(data, table_key) if has_table else share_elements(data)
+    if not has_table:
         logger.info("There is no table %r: finding the nuclei of the H&E (sd.pp.detect_nuclei).", table_key)
-        data = detect_nuclei(data, table_key=table_key, device=device, copy=copy) or data
+        if schema.TISSUE not in data.shapes and find_place(data, schema.HE_IMAGE) is not None:
+            find_tissue(data)
+        detect_nuclei(data, table_key=table_key, device=device)
     cells = get_table(data, table_key)
     logger.info('There is no .obsm["%s"]: computing it as the model\'s was (sd.pp.embed_he).', use_rep)
     embed_he(data, **embedding_arguments(card, encoders, cells), table_key=table_key, device=device)

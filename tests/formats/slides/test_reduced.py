@@ -60,3 +60,21 @@ def test_there_is_a_small_level(sides: tuple[int, int], n: int) -> None:
     levels = with_small_levels([Empty()])  # nothing is decoded for it
     assert len(levels) == n
     assert max(levels[-1].shape) <= OVERVIEW_PX
+
+
+@pytest.mark.parametrize("side", [64, 512])
+def test_every_tile_is_decoded_once(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    """However thin the bands would be: tiles are decoded whole."""
+    monkeypatch.setattr(reduced, "BAND_PX", 1000)
+
+    class Counted(Given):
+        segment = (side, side)
+        decoded = np.zeros(4096 // side, int)
+
+        def read(self, top: int, bottom: int, left: int, right: int) -> Pixels:
+            self.decoded[top // side : -(-bottom // side)] += 1
+            return super().read(top, bottom, left, right)
+
+    source = Counted(np.zeros((4096, 300, 3), np.uint8))
+    ReducedLevel(source).read(0, 1024, 0, 75)
+    assert (Counted.decoded == 1).all()

@@ -29,8 +29,8 @@ def test_a_model_that_says_more_than_it_knows_is_cooled() -> None:
     assert of_test["ece_after"] < 0.01
 
 
-@pytest.mark.parametrize("held_out", [None, np.arange(0), np.arange(99)])
-def test_too_few_cells_calibrate_nothing(held_out: np.ndarray | None) -> None:
+@pytest.mark.parametrize("held_out", [np.arange(0), np.arange(99)])
+def test_too_few_cells_calibrate_nothing(held_out: np.ndarray) -> None:
     assert calibrate(*sure(1000, 0.8, 3.0), held_out) is None
     assert measure_calibration(*sure(10, 0.8, 3.0), np.zeros(10, dtype=bool), 1.0) == {}
 

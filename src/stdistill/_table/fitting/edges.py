@@ -74,6 +74,7 @@ def _check_lengths(graph: csr_matrix, centers: Floats, radius: float) -> None:
 
 
 def _check_apart(graph: csr_matrix, codes: Integers, what: str) -> None:
+    codes = codes.astype(np.min_scalar_type(-int(codes.max()) - 1))  # there is one for each of all edges
     if (np.repeat(codes, np.diff(graph.indptr)) != codes[graph.indices]).any():
         msg = (
             f"The neighbourhood graph joins cells of different {what}: it was made without them. Make it again "
@@ -89,7 +90,7 @@ def _n_lonely(graph: csr_matrix, centers: Floats, groups: Integers, eligible: Ma
     for group in np.unique(groups[lonely]):
         mine = eligible & (groups == group)
         if mine.sum() > 1:
-            reach = radius * (1 - 1e-6)  # a neighbour at the radius itself may be one or not
+            reach = radius * (1 - RADIUS_TOLERANCE)  # a neighbour at the radius itself may be one or not
             distances = cKDTree(centers[mine]).query(centers[mine & lonely], 2, distance_upper_bound=reach)[0]
             near += int(np.isfinite(distances[:, 1]).sum())
     return near

@@ -43,8 +43,10 @@ class NicheInputs(NamedTuple):
     radius_um: float
     eligible: npt.NDArray[np.bool_]
     """(n,), the cells that get a prediction if they have features: those in a group of the split, all without one."""
+    test: npt.NDArray[np.bool_]
+    """(n,), the cells that are for testing."""
     training: npt.NDArray[np.bool_]
-    """(n,), the eligible cells that are not for testing."""
+    """(n,), the cells to train on: those of that group, without a split all."""
 
     def neighborhoods(self, max_tokens: int | None) -> Neighborhoods:
         """Make the neighbourhoods from which batches are cut; this reads all features once."""
@@ -133,6 +135,7 @@ def niche_inputs(
         libraries=_libraries(tables, library_key),
         radius_um=radii[0],
         eligible=np.concatenate([_eligible(table, split) for table, split in zip(tables, splits, strict=True)]),
+        test=np.concatenate([_test_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
         training=np.concatenate([training_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
     )
     for table, split, graph in zip(tables, splits, graphs, strict=True):
@@ -158,3 +161,7 @@ def _eligible(table: AnnData, split: pd.Series | None) -> npt.NDArray[np.bool_]:
 def training_cells(table: AnnData, split: pd.Series | None) -> Mask:
     """Tell which cells are to be trained on."""
     return _eligible(table, None) if split is None else (split == schema.TRAIN).to_numpy()
+
+
+def _test_cells(table: AnnData, split: pd.Series | None) -> Mask:
+    return np.zeros(table.n_obs, dtype=bool) if split is None else (split == schema.TEST).to_numpy()

@@ -17,7 +17,7 @@ from stdistill._table.checks import find_split_key
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import Origin
 from stdistill._table.fitting.targets import Targets
-from stdistill._table.fitting.trust import calibrate, describe_features, measure_calibration, measure_ood
+from stdistill._table.fitting.trust import FEWEST, calibrate, describe_features, measure_calibration, measure_ood
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import add_inherited, stands_on
@@ -171,11 +171,9 @@ def _let_judge(
     truth = targets.labels
     calibration = calibrate(logits, truth, fitted.held_out)
     model.card = replace(model.card, calibration=calibration)
-    predicted = ~np.isnan(logits[:, 0])
-    test = inputs.eligible & ~inputs.training & predicted
-    unseen = np.flatnonzero(test) if test.any() else fitted.held_out
-    if unseen is not None and fitted.fitting is not None:
-        model.usual = describe_features(inputs.features, fitted.fitting, unseen, seed)
+    test = inputs.test & ~np.isnan(logits[:, 0])
+    unseen = np.flatnonzero(test) if test.sum() >= FEWEST else fitted.held_out
+    model.usual = describe_features(inputs.features, fitted.fitting, unseen, seed)
     return measure_calibration(logits, truth, test & targets.known, model.card.confidence_temperature)
 
 

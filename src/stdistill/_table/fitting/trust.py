@@ -25,11 +25,11 @@ CAUTION, OUTSIDE = 2.0, 10.0
 which on they were wrong for most kinds of change that were tried."""
 
 
-def calibrate(logits: Floats, truth: Integers, held_out: Integers | None) -> dict[str, Any] | None:
+def calibrate(logits: Floats, truth: Integers, held_out: Integers) -> dict[str, Any] | None:
     """Fit how sure a student may be on held-out cells, for its card; `None` when there are too few of them."""
     if logits.shape[1] == 1:
         return None
-    if held_out is None or len(held_out) < FEWEST:
+    if len(held_out) < FEWEST:
         logger.info("No held-out tissue to calibrate on: the confidence is that of the plain logits.")
         return None
     known, labels = logits[held_out], truth[held_out]
@@ -61,7 +61,7 @@ def describe_features(
 
     if min(len(fitting), len(unseen)) < FEWEST:
         return None
-    return UsualFeatures.fit(features, fitting.astype(np.intp), unseen.astype(np.intp), seed=seed)
+    return UsualFeatures.fit(features, fitting, unseen, seed=seed)
 
 
 def measure_ood(usual: UsualFeatures, inputs: NicheInputs) -> npt.NDArray[np.float32]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._slide.affine import Float64Array, FloatArray, apply_affine
+from stdistill._slide.affine import Float64Array, FloatArray, apply_affine, inside
 from stdistill._table import schema
 from stdistill._table.he.place import systems_of_um
 from stdistill._table.he.placement import get_image
@@ -42,14 +42,20 @@ class NucleusTable:
 def check_free(sdata: SpatialData, shapes_key: str, table_key: str) -> None:
     """Raise unless shapes and table can be written: neither is there, or both are nuclei that were found before."""
     before = sdata.tables.get(table_key)
-    if before is not None and not read_record(before, STEP):
+    record = {} if before is None else read_record(before, STEP)
+    if before is not None and not record:
         msg = (
             f"There is a table {table_key!r} already, which sd.pp.detect_nuclei did not write: give the nuclei another "
             'name with table_key=, such as "nuclei_table".'
         )
         raise ValueError(msg)
-    others = [name for kind, name, _ in sdata.gen_elements() if name == shapes_key and kind != "shapes"]
-    if others or (shapes_key in sdata.shapes and before is None):
+    kinds = {(kind, name) for kind, name, _ in sdata.gen_elements()}
+    taken = [name for kind, name in kinds if name == table_key and kind != "tables"]
+    if taken or shapes_key == table_key:
+        msg = f"{table_key!r} is the name of another element: give the nuclei's table another one with table_key=."
+        raise ValueError(msg)
+    others = [name for kind, name in kinds if name == shapes_key and kind != "shapes"]
+    if others or (shapes_key in sdata.shapes and record.get("shapes_key") != shapes_key):
         msg = (
             f"There is an element {shapes_key!r} already, which is linked to no table of sd.pp.detect_nuclei: give the "
             "nuclei another name with shapes_key=."
@@ -86,7 +92,8 @@ def write_nuclei(
     obs["region"] = pd.Categorical([shapes_key] * n)
     obs[schema.INSTANCE] = ids
     adata = AnnData(obs=obs, obsm={schema.SPATIAL: apply_affine(px_to_um, nuclei.centroids)})
-    write_slide_record(adata, replace(place, n_cells=n))
+    on_image = float(inside(nuclei.centroids, place.shape).mean()) if place.shape is not None else None
+    write_slide_record(adata, replace(place, n_cells=n, share_on_image=on_image, share_on_tissue=None))
     write_record(adata, STEP, image_key=place.image_key, mpp=place.mpp, shapes_key=shapes_key, **parameters)
     table = TableModel.parse(adata, region=shapes_key, region_key="region", instance_key=schema.INSTANCE)
     for elements, key, element in ((sdata.tables, table_key, table), (sdata.shapes, shapes_key, shapes)):

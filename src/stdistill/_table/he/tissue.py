@@ -63,7 +63,8 @@ def find_tissue_on(sdata: SpatialData, image_key: str, levels: list[SlideLevel],
     """
     if tissue_key is None or tissue_key not in sdata.shapes:
         small = [level for level in levels if max(level.shape) <= OVERVIEW_PX] or levels[-1:]
-        return Tissue(stained(small[0].pixels.compute()), None)
+        step = -(-max(small[0].shape) // OVERVIEW_PX)  # an image without a small level is not taken into memory whole
+        return Tissue(stained(small[0].pixels[:, ::step, ::step].compute()), None)
     import shapely
 
     shapes = sdata.shapes[tissue_key]

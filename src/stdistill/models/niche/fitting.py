@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
@@ -19,6 +20,9 @@ from stdistill.models.niche.network import NicheNetwork
 logger = logging.getLogger("stdistill")
 
 
+NONE: Integers = np.empty(0, dtype=np.intp)
+
+
 class Fitted(NamedTuple):
     """A trained network and how it came about."""
 
@@ -28,9 +32,9 @@ class Fitted(NamedTuple):
     """Numbers of cells and epochs."""
     temperature: float | None = None
     """τ, of a student of logits."""
-    fitting: Integers | None = None
+    fitting: Integers = NONE
     """Cells that it learned from, of a student."""
-    held_out: Integers | None = None
+    held_out: Integers = NONE
     """Training cells that it did not learn from, but stopped by."""
 
 

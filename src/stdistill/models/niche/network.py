@@ -8,14 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stdistill._measures.feature_gaussian import FARTHEST, LEAST_SPREAD
 from stdistill.models.niche.arguments import Head
 from stdistill.models.niche.batches import TokenBatch, TokenBlock
 from stdistill.models.niche.position import FrequencyEncoding
-
-LEAST_SPREAD = 1e-3
-"""Features of a smaller part of the median standard deviation count as constant (our choice)."""
-FARTHEST = 10.0
-"""Features count as no further than this from their mean, in standard deviations (our choice)."""
 
 
 class NicheNetwork(nn.Module):
