@@ -73,7 +73,7 @@ def test_what_hinders_reading(tmp_path: Path, options: dict[str, Any], problem: 
 def test_no_slide(tmp_path: Path) -> None:
     path = tmp_path / "he.svs"
     path.write_text("<html>404</html>")
-    assert "is no TIFF, JPEG, PNG or BMP" in " ".join(run(path).output.split())
+    assert "he.svs is no image: it is an HTML page" in " ".join(run(path).output.split())
     assert run(tmp_path / "missing.svs").exit_code == 2
 
 

@@ -204,6 +204,19 @@ def test_default_epochs() -> None:
     assert [_default_epochs(n) for n in sizes] == [400, 400, 20, 6, 1]
 
 
+def test_same_bits_with_any_number_of_threads() -> None:
+    """A machine that is busy leaves fewer threads, and the same seed gives the same latent all the same."""
+    before = torch.get_num_threads()
+    latents = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            latents.append(latent(cells()))
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(*latents)
+
+
 @pytest.mark.parametrize("form", ["csc", "csr_array", "dense", "fortran", "int64", "uint8", "float64", "view"])
 def test_forms_of_the_matrix(form: str) -> None:
     adata = cells()

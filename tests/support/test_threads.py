@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stdistill._support import threads
-from stdistill._support.threads import FreeCpus, FreeThreads
+from stdistill._support.threads import FreeCpus, FreeThreads, one_thread
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -96,3 +96,16 @@ def test_one_thread_stays_one(stat: Path, clock: list[float]) -> None:
     clock[0] += 10
     with free:
         assert torch.get_num_threads() == 1
+
+
+def test_one_thread_for_a_while() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        with pytest.raises(KeyError), one_thread():
+            raise KeyError
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -168,7 +168,7 @@ def test_makes_what_is_missing(
     monkeypatch.setattr(_embed_expression, "embed_expression", embed)
     with caplog.at_level(logging.INFO, logger="stdistill"):
         sd.tl.nolan(cells, k=3, seed=3, **FAST)
-    assert asked == {"split_key": "split", "library_key": None, "seed": 3}
+    assert asked == {"split_key": "split", "library_key": None, "seed": 3, "accelerator": "cpu"}
     assert "computing it with sd.pp.embed_expression" in caplog.text
     assert "making them with sd.pp.neighborhoods" in caplog.text
     assert cells.obs["teacher_niche"].notna().any()

@@ -1,4 +1,4 @@
-"""As many threads for torch as there are CPUs that nobody else uses.
+"""Torch's threads: as many as there are CPUs that nobody else uses, or one.
 
 Threads of OpenMP meet at a barrier hundreds of times in a step of training, and spin while they wait. Where another
 process takes the CPU of one of them all others wait for it: with two threads beside three busy processes on two CPUs
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -81,6 +83,17 @@ class FreeThreads:
         if threads != torch.get_num_threads():
             torch.set_num_threads(threads)
         self._next = time.monotonic() + INTERVAL_S
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread, where the bits of a result must not depend on how many there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _busy_seconds() -> float | None:

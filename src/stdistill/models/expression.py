@@ -21,8 +21,8 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from stdistill._support.quiet import quiet
-from stdistill._support.threads import FreeThreads
-from stdistill._training.callbacks import AdjustThreads, Epochs
+from stdistill._support.threads import one_thread
+from stdistill._training.callbacks import Epochs
 from stdistill._training.devices import environment
 from stdistill.models.saved import Card, SavedModel
 
@@ -137,7 +137,7 @@ def train(
     slides = pd.Categorical(libraries.where(libraries.isin(names), names[0]), categories=names)
     fitted, held_out = _hold_out(cells, batch_size, seed)
     others = np.setdiff1d(np.arange(counts.shape[0]), cells)
-    with _registered(counts, genes, slides, n_latent, seed=seed) as model, FreeThreads() as threads:
+    with _registered(counts, genes, slides, n_latent, seed=seed) as model:
         model.train(
             max_epochs=max_epochs,
             batch_size=batch_size,
@@ -146,7 +146,7 @@ def train(
             datasplitter_kwargs={"external_indexing": [fitted, held_out, others]},
             check_val_every_n_epoch=max_epochs,
             enable_progress_bar=False,  # it writes a line per step into a log file
-            callbacks=[Epochs(max_epochs, "scVI"), AdjustThreads(threads)],
+            callbacks=[Epochs(max_epochs, "scVI")],
             plugins=environment(1 if devices == "auto" else devices),  # scvi-tools takes one of them
             benchmark=None,  # leaves a flag of cuDNN, which has no part in this, as the user has it
         )
@@ -194,9 +194,10 @@ def _registered(
     """Yield a new scVI model on a table of its own, which shares `counts`, and leave no trace of either.
 
     scVI notes tables in their `.uns` and `.obs` and keeps them alive in a register, draws from the global random
-    number generators, and prints.
+    number generators, and prints. Its layers round otherwise with another number of threads, so it always has one: the
+    same seed gives the same bits on a machine that is busy and on one that is not.
     """
-    with isolate_rng(), quiet(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+    with isolate_rng(), quiet(), one_thread(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.filterwarnings("ignore", module=r"(lightning|scvi)\.")  # of nothing that a user can change
         torch.manual_seed(seed)
         obs = pd.DataFrame({"library": libraries}, index=pd.RangeIndex(counts.shape[0]).astype(str))
