@@ -9,6 +9,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import spatialdata
 import torch
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 
 import stdistill as sd
 from stdistill._cli import main
+from stdistill._cli.predict import WORDS
 from stdistill._flows import predict
 from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine
@@ -102,7 +104,7 @@ def test_bundle(
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["command"] == "predict"
     assert manifest["asked"]["data"] == str(own_bundle)
-    assert [step["step"] for step in manifest["steps"]] == ["table", "X_he", "spatial_neighbors", "student"]
+    assert [step["step"] for step in manifest["steps"]] == ["table", "X_he", "spatial_neighbors", "student", "verdict"]
 
     changed = (out / "features" / "features.npy").stat().st_mtime_ns
     (out / "niches.png").unlink()
@@ -122,6 +124,58 @@ def test_table(cells: ad.AnnData, student: Path, table: Path, tmp_path: Path, at
     assert table.read_bytes() == content
     assert not (tmp_path / "out" / "features").exists()
     assert attempts == []
+
+
+def test_verdict(cells: ad.AnnData, tmp_path: Path) -> None:
+    """It is printed with its reasons; cells that are not to be trusted get no niche if the user says so."""
+    y = cells.obsm["spatial"][:, 1]
+    strange = cells.copy()
+    strange.obs = strange.obs.drop(columns=[key for key in strange.obs if key.startswith("student")])
+    training = strange.copy()
+    training.obs["split"] = np.where(y < np.quantile(y, 0.7), "train", "test")
+    student = tmp_path / "student"
+    sd.tl.distill(training, teacher_key="side", **FAST).save(student)
+    some = y < np.quantile(y, 0.3)
+    strange.obsm["X_he"][some] = strange.obsm["X_he"][some][:, ::-1]
+    strange.write_h5ad(tmp_path / "strange.h5ad")
+    out = tmp_path / "out"
+    loose = run(student, tmp_path / "strange.h5ad", "--out", out)
+    assert loose.exit_code == 0, loose.output
+    guessed = ad.read_h5ad(out / "niches.h5ad")
+    trusted = guessed.obs["student_trusted"].to_numpy()
+    assert not trusted[some].any()
+    assert trusted.mean() > 0.5
+    assert guessed.obs["student_niche"].notna().all()
+    verdict = guessed.uns["stdistill"]["verdict"]
+    assert f"\nVerdict: {WORDS['partly']}\n- {verdict['reasons'][0]}\n" in loose.output
+    measures = pd.read_csv(out / "verdict.csv", index_col="measure")
+    assert measures.loc["trusted_share", "found"] == pytest.approx(trusted.mean())
+
+    strict = run(student, tmp_path / "strange.h5ad", "--out", out, "--strict")
+    assert strict.exit_code == 0, strict.output
+    found = ad.read_h5ad(out / "niches.h5ad")
+    assert (found.obs["student_niche"].notna() == trusted).all()
+    assert (found.obs["student_confidence"].notna() == trusted).all()
+    assert f"{trusted.sum()} of {cells.n_obs} cells have a niche" in strict.output
+
+
+def test_nothing_is_left_of_a_slide_that_is_not_usable(cells: ad.AnnData, tmp_path: Path) -> None:
+    y = cells.obsm["spatial"][:, 1]
+    training = cells.copy()
+    training.obs["split"] = np.where(y < np.quantile(y, 0.7), "train", "test")
+    sd.tl.distill(training, teacher_key="side", **FAST).save(tmp_path / "student")
+    strange = cells.copy()
+    strange.obs = strange.obs.drop(columns=[key for key in strange.obs if key.startswith("student")])
+    strange.obsm["X_he"] = strange.obsm["X_he"][:, ::-1].copy()
+    strange.write_h5ad(tmp_path / "strange.h5ad")
+    out = tmp_path / "out"
+    assert run(tmp_path / "student", tmp_path / "strange.h5ad", "--out", out).exit_code == 0
+    assert (out / "niches.png").exists()
+    strict = run(tmp_path / "student", tmp_path / "strange.h5ad", "--out", out, "--strict")
+    assert strict.exit_code == 0, strict.output
+    assert f"Verdict: {WORDS['not']}" in strict.output
+    assert ad.read_h5ad(out / "niches.h5ad").obs["student_niche"].isna().all()
+    assert not (out / "niches.png").exists()
 
 
 def test_cells_without_a_niche(cells: ad.AnnData, student: Path, tmp_path: Path) -> None:
@@ -315,7 +369,14 @@ def test_a_slide(student: Path, own_bundle: Path, tmp_path: Path, attempts: list
     assert len(objects) == found.n_obs
     assert {each["properties"]["classification"]["name"] for each in objects} <= {"left", "right"}
     manifest = json.loads((out / "manifest.json").read_text())
-    assert [step["step"] for step in manifest["steps"]] == ["tissue", "nuclei", "X_he", "spatial_neighbors", "student"]
+    assert [step["step"] for step in manifest["steps"]] == [
+        "tissue",
+        "nuclei",
+        "X_he",
+        "spatial_neighbors",
+        "student",
+        "verdict",
+    ]
 
     made = (out / "features" / "features.npy").stat().st_mtime_ns
     assert run(student, image, "--method", "tree", "--out", out).exit_code == 0
@@ -354,7 +415,8 @@ def test_weights_that_cannot_be_had(student: Path, attempts: list[Any], tmp_path
 def test_memory_only(cells: ad.AnnData, student: Path, table: Path) -> None:
     """The parts also work without a folder, as those of other runs."""
     model = predict.load_student(student)
-    niches = predict.map_niches(
+    niches, verdict = predict.map_niches(
         Run(None, command="predict", parameters={}), predict.read_table(table, model.card), model, Machine(), None
     )
     np.testing.assert_array_equal(niches.obs[LOGITS].to_numpy(), cells.obs[LOGITS].to_numpy())
+    assert verdict.verdict == niches.uns["stdistill"]["verdict"]["verdict"]

@@ -9,6 +9,11 @@ import click
 
 from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, NUCLEI, REMOTE_CODE, parse_scene, with_options
 
+WORDS = {
+    "usable": "usable.",
+    "partly": "usable in part, with care:",
+    "not": "not usable, whatever the confidence says:",
+}
 NAMES = {"bundle": "a Xenium bundle", "slide": "an H&E", "table": "a table, whose features are there already"}
 
 
@@ -25,6 +30,7 @@ NAMES = {"bundle": "a Xenium bundle", "slide": "an H&E", "table": "a table, whos
 @REMOTE_CODE
 @with_options(MACHINE)
 @with_options([BATCH_SIZE])
+@click.option("--strict", is_flag=True, help="Give no niche to cells that are not to be trusted.")
 @click.option("--out", type=FOLDER, default="prediction", show_default=True, help="Folder to write or to go on with.")
 def command(
     student: Path,
@@ -40,6 +46,7 @@ def command(
     device: str | None,
     devices: int,
     batch_size: int | None,
+    strict: bool,
     out: Path,
 ) -> None:
     """Map the niches of a slide by a saved student.
@@ -49,8 +56,11 @@ def command(
     used; or an h5ad with H&E features under the student's key and cell centres in µm in .obsm["spatial"]. Features of
     an H&E and of a bundle are computed as the student's were.
 
+    Whether the niches are to be believed is judged last, and said with reasons.
+
     Writes the table of cells with their niches (niches.h5ad, without counts and features), figures (niches.png,
-    confidence.png), manifest.json and, of an H&E and a bundle, the features (features/). Of an H&E also the nuclei,
+    confidence.png), what the verdict is based on (verdict.csv), manifest.json and, of an H&E and a bundle, the features
+    (features/). Of an H&E also the nuclei,
     found tile by tile (tiles/), their outlines with the niches as SpatialData without the image (niches.zarr) and as
     QuPath's detections (niches.geojson.gz). The same command goes on from the folder after a kill; DATA is never
     changed. In a table with a split, cells of the buffer get no niche.
@@ -82,7 +92,6 @@ def command(
     from stdistill._runs.folder import Run
     from stdistill._runs.prepare import Machine, Source
     from stdistill._support.files import digest_file
-    from stdistill._table.schema import TABLE
     from stdistill.models.saved import CARD
 
     model = load_student(student)
@@ -103,6 +112,7 @@ def command(
             "device": device,
             "devices": devices,
             "batch_size": batch_size,
+            "strict": strict,
         },
     )
     with run:
@@ -110,23 +120,23 @@ def command(
         if kind == "slide":
             source = SlideFile(data, mpp, parse_scene(scene), method, nuclei, nuclei_unit)
             slide = read_image(run, source, model.card, encoder, machine)
-            niches = map_niches(run, slide.tables[TABLE], model, machine, batch_size)
+            niches, verdict = map_niches(run, slide, model, machine, batch_size, strict=strict)
             write_slide(run, slide, niches)
         elif kind == "bundle":
-            cells = read_bundle(run, Source(data, he_image, he_alignment), model.card, encoder, machine)
-            niches = map_niches(run, cells, model, machine, batch_size)
+            slide = read_bundle(run, Source(data, he_image, he_alignment), model.card, encoder, machine)
+            niches, verdict = map_niches(run, slide, model, machine, batch_size, strict=strict)
         else:
-            niches = map_niches(run, read_table(data, model.card), model, machine, batch_size)
+            cells = read_table(data, model.card)
+            niches, verdict = map_niches(run, cells, model, machine, batch_size, strict=strict)
     confidence = niches.obs["student_confidence"].dropna()
-    click.echo(
-        f"\n{len(confidence):,} of {niches.n_obs:,} cells have a niche. Median confidence {confidence.median():.2f}; "
-        f"{(confidence < 0.5).mean():.0%} of them are below 0.5."
-    )
-    if "student_ood" in niches.obs:
-        ood = niches.obs["student_ood"].median()
-        click.echo(f"H&E features are {ood:.2f} times as far from the student's training as usual (median).")
+    click.echo(f"\n{len(confidence):,} of {niches.n_obs:,} cells have a niche.")
+    if len(confidence):
+        click.echo(f"Median confidence {confidence.median():.2f}; {(confidence < 0.5).mean():.0%} are below 0.5.")
+    click.echo(f"Verdict: {WORDS[verdict.verdict]}")
+    for reason in verdict.reasons:
+        click.echo(f"- {reason}")
     more = ", niches.zarr, niches.geojson.gz" if kind == "slide" else ""
-    click.echo(f"Wrote niches.h5ad{more}, niches.png and confidence.png to {out}.")
+    click.echo(f"Wrote niches.h5ad{more}, niches.png, confidence.png and verdict.csv to {out}.")
 
 
 def _kind(data: Path) -> Literal["bundle", "table", "slide"]:

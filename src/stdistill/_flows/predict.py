@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anndata as ad
 import h5py
+import numpy as np
 from anndata import AnnData
 
 from stdistill import io, pl, pp, tl
 from stdistill._flows.nuclei import find_nuclei
+from stdistill._measures.verdict import Verdict
 from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Source, read_slide
 from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._support.checks import check_key
 from stdistill._support.files import replacing
 from stdistill._table import schema
+from stdistill._table.checks import get_table
 from stdistill._table.fitting.like_model import embedding_arguments, find_encoders
 from stdistill._table.graph import NEIGHBORS
 from stdistill._table.he.stored import write_without_images
@@ -41,14 +44,14 @@ def load_student(folder: Path) -> NicheModel:
     return model
 
 
-def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None, machine: Machine) -> AnnData:
+def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None, machine: Machine) -> SpatialData:
     """Read a Xenium slide, and compute its H&E features as those of the student were."""
     encoders = find_encoders(card, encoder)
     slide = read_slide(run, source)
-    cells: AnnData = slide.tables[schema.TABLE]
-    run.check_input(describe_slide(cells, counts=False))  # before features of another slide would be replaced
+    # Before features of another slide would be replaced.
+    run.check_input(describe_slide(slide.tables[schema.TABLE], counts=False))
     run.step(card.feature_key, lambda: _embed(run, slide, card, encoders, machine))
-    return cells
+    return slide
 
 
 class SlideFile(NamedTuple):
@@ -113,8 +116,20 @@ def read_table(path: Path, card: ModelCard) -> AnnData:
     return cells
 
 
-def map_niches(run: Run, cells: AnnData, model: NicheModel, machine: Machine, batch_size: int | None) -> AnnData:
-    """Predict the niches of cells that have features, and write table and figures; the features are not among them."""
+def map_niches(
+    run: Run,
+    data: AnnData | SpatialData,
+    model: NicheModel,
+    machine: Machine,
+    batch_size: int | None,
+    *,
+    strict: bool = False,
+) -> tuple[AnnData, Verdict]:
+    """Predict the niches of cells that have features, judge them, and write table and figures.
+
+    The features are not in the table that is written. With `strict` cells that are not to be trusted get no niche.
+    """
+    cells = get_table(data, schema.TABLE)
     key = model.card.feature_key
     run.step(NEIGHBORS, lambda: pp.neighborhoods(cells, radius_um=model.radius_um))
     run.check_input({**describe_slide(cells, counts=False), **describe_inputs(cells, [key])})
@@ -123,16 +138,39 @@ def map_niches(run: Run, cells: AnnData, model: NicheModel, machine: Machine, ba
     if cells.obs["student_niche"].isna().all():
         msg = f"No cell got a niche: .obsm[{key!r}] is NaN for all cells, or all are in the buffer of the split."
         raise ValueError(msg)
+    verdict = run.step("verdict", lambda: tl.verdict(data, model))
+    if strict:
+        _leave_out_doubtful(cells, verdict)
     uns = {name: value for name, value in cells.uns.items() if name != NEIGHBORS}
     niches = AnnData(obs=cells.obs, obsm={schema.SPATIAL: cells.obsm[schema.SPATIAL]}, uns=uns)
     if run.folder is not None:
-        with replacing(run.folder / "niches.png") as new:
-            pl.niches(niches, keys="student_niche", save=new)
-        with replacing(run.folder / "confidence.png") as new:
-            pl.confidence(niches, keys="student_confidence", save=new)
+        _draw(niches, run.folder)
         with replacing(run.folder / "niches.h5ad") as new:
             niches.write_h5ad(new)
-    return niches
+        with replacing(run.folder / "verdict.csv") as new:
+            verdict.measures.to_csv(new)
+    return niches, verdict
+
+
+def _draw(niches: AnnData, folder: Path) -> None:
+    """Draw niches and confidence; where no cell has any, no picture of an earlier run stays either."""
+    for draw, name, column in (
+        (pl.niches, "niches.png", "student_niche"),
+        (pl.confidence, "confidence.png", "student_confidence"),
+    ):
+        if niches.obs[column].isna().all():
+            (folder / name).unlink(missing_ok=True)
+            continue
+        with replacing(folder / name) as new:
+            draw(niches, keys=column, save=new)
+
+
+def _leave_out_doubtful(cells: AnnData, verdict: Verdict) -> None:
+    """Make the niches of cells missing that are not to be trusted, which on a slide that is not usable none is."""
+    is_trusted = "student_trusted" in cells.obs and verdict.verdict != "not"
+    doubtful = ~cells.obs["student_trusted"] if is_trusted else np.ones(cells.n_obs, dtype=bool)
+    for column in ("student_niche", "student_confidence"):
+        cells.obs[column] = cells.obs[column].mask(doubtful)
 
 
 def write_slide(run: Run, slide: SpatialData, niches: AnnData) -> None:

@@ -13,6 +13,7 @@ from stdistill._slide.affine import apply_affine
 from stdistill._slide.glass import background_color
 from stdistill._slide.pyramid import SlideLevel, level_for
 from stdistill._support.checks import check_name, check_positive
+from stdistill._support.unseen import NothingSeenError
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import get_sdata, share_elements
@@ -219,7 +220,7 @@ def _resolve_place(
             f"The image {image_key!r} does not state its µm per pixel, and no nuclei were found on it to estimate that "
             "from: give mpp=."
         )
-        raise ValueError(msg)
+        raise NothingSeenError(msg)
     warn(
         f"The image {image_key!r} does not state its µm per pixel. {estimated:.3g} is estimated from its nuclei, taken "
         f"to measure {TYPICAL_UM:.0f} µm ({TYPICAL_UM / estimated:.0f} px): give mpp= where you know it."
@@ -280,7 +281,7 @@ def _find(
             f"No nuclei were found on the image {place.image_key!r} {where} ({tissue.mask.mean():.1%} of it) at "
             f"{mpp:.3g} µm per pixel by {method!r}. Is it an H&E, and are the µm per pixel right?"
         )
-        raise ValueError(msg)
+        raise NothingSeenError(msg)
     found = found[inside]
     columns = ("area_um2", "eccentricity", "solidity", "haematoxylin")
     outlines = shapely.transform(found.polygons, lambda points: points * level.factor)

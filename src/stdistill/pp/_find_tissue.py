@@ -11,6 +11,7 @@ from stdistill._slide.affine import affine_scale, apply_affine
 from stdistill._slide.overview import read_overview
 from stdistill._slide.tissue import map_tissue, outline
 from stdistill._support.checks import check_name
+from stdistill._support.unseen import NothingSeenError
 from stdistill._table import schema
 from stdistill._table.checks import get_sdata, share_elements
 from stdistill._table.he.images import slide_levels
@@ -104,7 +105,7 @@ def find_tissue(
             f"No tissue is seen on the image {image_key!r}: nowhere is {1 - np.exp(-found.threshold):.0%} of the light "
             f"absorbed, pen and borders aside ({found.ink.mean():.0%} of the image). Is the slide blank?"
         )
-        raise ValueError(msg)
+        raise NothingSeenError(msg)
     px_to_um = np.linalg.inv(um_to_px)
     pieces = shapely.transform(outline(found.tissue, overview.factor), lambda px: apply_affine(px_to_um, px))
     areas = shapely.area(pieces)

@@ -17,12 +17,13 @@ from stdistill._slide.scale import MPP_TOLERANCE
 from stdistill._slide.stain import stain_angle, stain_vectors
 from stdistill._slide.tissue import TissueMap, map_tissue
 from stdistill._support.arrays import Floats, Mask
+from stdistill._support.unseen import NothingSeenError
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_sdata, share_elements
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.place import find_um_to_px
 from stdistill._table.he.placement import cell_pixels
-from stdistill._table.records import write_slide_step
+from stdistill._table.records import write_record, write_slide_step
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -71,7 +72,7 @@ def quality(
     -------
     `None`, or the copy. Written:
 
-    ``.attrs["stdistill"]["quality"]``
+    ``.attrs["stdistill"]["quality"]``, and ``.uns["stdistill"]["quality"]`` of the table
         ``focus``
             Median over the fields of 1 - the blur of Crété et al. 2007 (SPIE 6492; `skimage.measure.blur_effect`): how
             much of the differences between neighbouring pixels is lost when the field is blurred again, 0 to 1, about
@@ -136,12 +137,12 @@ def quality(
     tissue = map_tissue(overview)
     if not tissue.tissue.any():
         msg = f"No tissue is seen on the image {image_key!r}, whose quality is to be measured. Is the slide blank?"
-        raise ValueError(msg)
+        raise NothingSeenError(msg)
     level = level_for(levels, (1 + MPP_TOLERANCE) * FIELD_MPP / mpp)
     fields = measure_fields(level, tissue, overview, n_kept=N_STAIN_FIELDS)
     if not len(fields.focus):
         msg = f"No field of the image {image_key!r} holds enough tissue to measure its quality."
-        raise ValueError(msg)
+        raise NothingSeenError(msg)
     folds = find_folds(overview, tissue)
     slide = _of_slide(fields, folds, tissue, references)
     columns = _of_cells(data, table_key, image_key, fields, folds, tissue.ink, overview) if has_cells else {}
@@ -151,6 +152,8 @@ def quality(
         data.tables[table_key].obs[name] = values
     shown = {"image_key": image_key, "mpp": mpp * float(level.factor.max()), "n_fields": len(fields.focus)}
     write_slide_step(data, STEP, **shown, **slide)
+    if has_cells:
+        write_record(data.tables[table_key], STEP, **shown, **slide)
     logger.info("Measured %d fields of tissue: focus %.2f.", len(fields.focus), slide["focus"])
     return data if copy else None
 

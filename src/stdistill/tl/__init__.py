@@ -13,6 +13,7 @@ from stdistill.tl._match_niches import match_niches
 from stdistill.tl._nolan import nolan
 from stdistill.tl._pathology_probe import pathology_probe
 from stdistill.tl._predict import predict
+from stdistill.tl._verdict import verdict
 
 __all__ = [
     "agreement",
@@ -26,4 +27,5 @@ __all__ = [
     "nolan",
     "pathology_probe",
     "predict",
+    "verdict",
 ]

@@ -145,7 +145,7 @@ def predict(
     """
     check_name(key_added, "key_added")
     check_integer(batch_size, "batch_size", minimum=1)
-    model = _load(model)
+    model = load_model(model)
     card = model.card
     use_rep = card.feature_key if use_rep is None else use_rep
     data = _complete(data, card, use_rep, table_key, None if device == "auto" else device, copy=copy)
@@ -210,7 +210,8 @@ def predict(
     return data if copy else None
 
 
-def _load(model: NicheModel | str | Path) -> NicheModel:
+def load_model(model: NicheModel | str | Path) -> NicheModel:
+    """Return a model, or load that of a folder."""
     if not isinstance(model, str | Path):
         return model
     from stdistill.models import NicheModel

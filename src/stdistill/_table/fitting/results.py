@@ -21,9 +21,11 @@ from stdistill._table.fitting.trust import FEWEST, calibrate, describe_features,
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import add_inherited, stands_on
-from stdistill._table.records import write_record
+from stdistill._table.records import read_record, write_record
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from stdistill.models import NicheModel
     from stdistill.models.niche.arguments import NicheArguments
     from stdistill.models.niche.fitting import Fitted
@@ -113,6 +115,8 @@ def write_model(
         max_tokens=arguments["max_tokens"],
         teacher=teacher,
         temperature=fitted.temperature,
+        n_neighbors=float(np.diff(inputs.indptr)[training].mean()),
+        quality=_quality_of(inputs.tables) if targets is not None else None,
         training=record,
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
         **origin,
@@ -162,6 +166,16 @@ def write_model(
         naming.key_added,
     )
     return model, sizes
+
+
+def _quality_of(tables: Sequence[AnnData]) -> list[dict[str, Any]] | None:
+    """Return what other slides are compared with of the quality of these, as JSON can hold it."""
+    records = [record for table in tables if (record := read_record(table, "quality"))]
+    kept: list[dict[str, Any]] = [
+        {name: np.asarray(record[name]).tolist() for name in ("mpp", "focus_limit", "stain_vectors") if name in record}
+        for record in records
+    ]
+    return kept or None
 
 
 def _let_judge(

@@ -49,6 +49,11 @@ class ModelCard(Card):
         Of a student that held tissue out: the ``temperature`` that its logits are divided by for the confidence, the
         ``n_cells`` it was fitted on, and the expected calibration error on them before and after (``ece_before``,
         ``ece_after``).
+    n_neighbors
+        Mean number of neighbours of the training cells.
+    quality
+        Of a student: ``mpp``, ``focus_limit`` and ``stain_vectors`` of each training slide that
+        :func:`stdistill.pp.quality` had measured.
     training
         How it was trained: parameters, numbers of cells, epochs.
     versions
@@ -88,6 +93,8 @@ class ModelCard(Card):
     teacher: str | None = None
     temperature: float | None = None
     calibration: dict[str, Any] | None = None
+    n_neighbors: float | None = None
+    quality: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         for name, names in (("niches", self.niches), ("colors", self.colors)):
