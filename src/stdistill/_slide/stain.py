@@ -10,6 +10,8 @@ from stdistill._slide.glass import Color
 from stdistill._slide.tissue import optical_density
 from stdistill._support.arrays import Float64s, Pixels
 
+RUIFROK = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]
+"""Haematoxylin and eosin of Ruifrok and Johnston 2001."""
 MIN_DENSITY = 0.3
 """What absorbs less of every colour has no certain colour (natural logarithm; 0.15 of Macenko et al. is of base 10)."""
 MIN_EACH = 0.02

@@ -64,6 +64,11 @@ def records_of(adata: AnnData, steps: Iterable[str]) -> list[tuple[str, dict[str
     ]
 
 
+def augmented_keys(use_rep: str, n: int) -> list[str]:
+    """Name the features of a slide as other laboratories would show it, which go with `use_rep`."""
+    return [f"{use_rep}_augmented_{number}" for number in range(1, n + 1)]
+
+
 def _replaced_by(step: str) -> list[str]:
     """Name the other steps whose result under a key is gone when this step writes one there."""
     return [other for kind in schema.KINDS_OF_STEPS if step in kind for other in kind if other != step]

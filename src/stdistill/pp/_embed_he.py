@@ -23,7 +23,7 @@ from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import plan_slides
 from stdistill._table.provenance import fingerprint
-from stdistill._table.records import write_record
+from stdistill._table.records import augmented_keys, read_record, write_record
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_CROP_PX = 8
+N_AUGMENTED = 3
 N_SAMPLED = 16
 """Places of an image by which it is told from another."""
 PRECISIONS = (None, "float32", "bfloat16", "float16")
@@ -57,6 +58,7 @@ def embed_he(
     strategy: str = "auto",
     precision: Precision | None = None,
     stain_normalization: Any = None,
+    n_augmented: int | None = None,
     key_added: str = schema.HE_FEATURES,
     store: str | Path | None = None,
     resume: bool = True,
@@ -97,11 +99,16 @@ def embed_he(
     stain_normalization
         ``squidpy.experimental.im.StainReference`` to whose stain each slide is brought before it is encoded
         (Macenko, Vahadane or Reinhard). Within ``labels["<image>_tissue"]``, which is detected if absent.
+    n_augmented
+        How many times to compute the features once more, of the slide as other laboratories and scanners would show it:
+        in another stain and light, coarser or less sharp, compressed. Students learn from these too, and then see
+        other slides better. `None`: 3 for a slide with expression, which can be learned from; none for an H&E alone.
     key_added
         Key of ``.obsm``.
     store
-        Folder for the features, which stays, one row a cell; it can be mapped into memory. `None`: one in the user's
-        cache, removed when the features are in the table; equal runs at the same time have one each.
+        Folder for the features, which stays, one row a cell; it can be mapped into memory. Those of augmented slides go
+        beside it. `None`: one in the user's cache, removed when the features are in the table; equal runs at the same
+        time have one each.
     resume
         Go on where an equal run stopped, on whatever device and with whatever version it was begun; a store that is
         complete is read. `False` deletes what is in `store` and computes it afresh.
@@ -116,6 +123,8 @@ def embed_he(
 
     ``.obsm[key_added]``
         (n, d) float16; NaN for cells off the image.
+    ``.obsm["{key_added}_augmented_1"]`` …
+        The same of each augmented slide.
     ``.uns["stdistill"]["embed_he"]``
         Encoder with revision and licence, µm per pixel, and the parameters.
 
@@ -159,6 +168,8 @@ def embed_he(
     check_integer(crop_px, "crop_px", minimum=MIN_CROP_PX)
     if mpp is not None:
         check_positive(mpp, "mpp")
+    if n_augmented is not None:
+        check_integer(n_augmented, "n_augmented", minimum=0)
     if batch_size is not None:
         check_integer(batch_size, "batch_size", minimum=1)
     for argument, value, choices in (("precision", precision, PRECISIONS), ("device", device, DEVICES)):
@@ -181,24 +192,35 @@ def embed_he(
     encoders = _find_encoders(encoder, store)
     from stdistill._training.devices import torch_device
 
-    slides = plan_slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization)
-    features, used = _embed(
-        slides,
-        encoders,
-        table.obs_names.to_numpy(),
-        crop_px=crop_px,
-        mpp=mpp,
-        batch_size=batch_size,
-        precision=precision,
-        stain=_describe_stain(stain_normalization),
-        store=store,
-        resume=resume,
-        device=device or torch_device(),
-        devices=devices,
-        num_nodes=num_nodes,
-        strategy=strategy,
-    )
-    table.obsm[key_added] = features
+    if n_augmented is None:
+        n_augmented = N_AUGMENTED if table.n_vars else 0
+    keys = [key_added, *augmented_keys(key_added, n_augmented)]
+    computed: dict[str, npt.NDArray[np.float16]] = {}
+    for look, key in enumerate(keys):
+        slides = plan_slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization, look)
+        if look:
+            logger.info("As other laboratories would show it, %d of %d:", look, n_augmented)
+        computed[key], used = _embed(
+            slides,
+            encoders,
+            table.obs_names.to_numpy(),
+            crop_px=crop_px,
+            mpp=mpp,
+            batch_size=batch_size,
+            precision=precision,
+            stain=_describe_stain(stain_normalization),
+            store=None if store is None else _store_of(Path(store), look),
+            resume=resume,
+            device=device or torch_device(),
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=strategy,
+        )
+    for key in augmented_keys(key_added, int(read_record(table, "embed_he", key_added).get("n_augmented", 0))):
+        table.obsm.pop(key, None)  # of the features that are replaced
+    for key, values in computed.items():
+        table.obsm[key] = values
+    features = computed[key_added]
     n_embedded = sum(len(slide.plan.order) for slide in slides)
     write_record(
         table,
@@ -215,11 +237,17 @@ def embed_he(
         crop_um=max(frame.native_crop_px(crop_px, mpp) * frame.mpp for frame in frames),
         share_embedded=n_embedded / table.n_obs,
         key_added=key_added,
+        n_augmented=n_augmented,
         fingerprint=fingerprint(features),
         **used,
     )
     logger.info('Wrote .obsm["%s"] %s: %d cells on the H&E.', key_added, features.shape, n_embedded)
     return sdata if copy else None
+
+
+def _store_of(store: Path, look: int) -> Path:
+    """Return the folder of a look: the user's own, or one beside it."""
+    return store.with_name(f"{store.name}_augmented_{look}") if look else store
 
 
 def _find_encoders(encoder: str | Encoder | Sequence[str | Encoder], store: str | Path | None) -> list[Encoder]:

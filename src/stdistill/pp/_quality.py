@@ -14,7 +14,7 @@ from stdistill._slide.overview import Overview, read_overview
 from stdistill._slide.pyramid import level_for
 from stdistill._slide.quality import FIELD_MPP, Fields, find_folds, lower_limit, measure_fields
 from stdistill._slide.scale import MPP_TOLERANCE
-from stdistill._slide.stain import stain_angle, stain_vectors
+from stdistill._slide.stain import RUIFROK, stain_angle, stain_vectors
 from stdistill._slide.tissue import TissueMap, map_tissue
 from stdistill._support.arrays import Floats, Mask
 from stdistill._support.unseen import NothingSeenError
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 STEP = "quality"
-RUIFROK = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]
-"""Haematoxylin and eosin of Ruifrok and Johnston 2001."""
 DEVIATIONS = 4.0
 """Fields are out of focus when they are so many robust standard deviations below the median of a sharp slide."""
 N_STAIN_FIELDS = 30

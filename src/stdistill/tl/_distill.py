@@ -69,7 +69,8 @@ def distill(
         Prefix of the teacher's logits in ``.obs``, or a column of labels (another method's niches, a pathologist's
         regions); cells without a label are not trained on. Labels are learned by cross-entropy.
     use_rep
-        Key of ``.obsm`` of the features, floating point; a row with a NaN is a cell without features.
+        Key of ``.obsm`` of the features, floating point; a row with a NaN is a cell without features. Where
+        :func:`stdistill.pp.embed_he` also computed those of augmented slides, it is learned from all of them in turn.
     key_added
         Prefix of what is written.
     temperature
@@ -175,7 +176,7 @@ def distill(
 
     from stdistill.models.niche.fit_student import train_student
 
-    neighborhoods = inputs.neighborhoods(arguments["max_tokens"])
+    neighborhoods = inputs.neighborhoods(arguments["max_tokens"], with_augmented=True)
     training = inputs.training & neighborhoods.known & teacher.known
     n_training, k = int(training.sum()), len(teacher.niches)
     if n_training < k:

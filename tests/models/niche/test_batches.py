@@ -160,7 +160,7 @@ def test_feature_statistics() -> None:
     features = rng.normal(100, 0.1, size=(1000, 4)).astype(np.float32)
     features[:, 3] = 7
     cells = rng.permutation(1000)[:700]
-    mean, std = feature_statistics(features, cells, rows_at_once=64)
+    mean, std = feature_statistics([features], cells, rows_at_once=64)
     np.testing.assert_allclose(mean, features[cells].astype(np.float64).mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(std, features[cells].astype(np.float64).std(axis=0), rtol=1e-4)
     assert std[3] == 0

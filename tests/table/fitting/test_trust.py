@@ -38,7 +38,7 @@ def test_too_few_cells_calibrate_nothing(held_out: np.ndarray) -> None:
 def test_slides_are_judged_by_the_median() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(2000, 10)).astype(np.float32)
-    usual = describe_features(features, np.arange(1500), np.arange(1500, 2000), seed=0)
+    usual = describe_features([features], np.arange(1500), np.arange(1500, 2000), seed=0)
     assert usual is not None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -54,8 +54,8 @@ def test_slides_are_judged_by_the_median() -> None:
 
 def test_too_few_cells_describe_nothing() -> None:
     features = np.zeros((300, 2), dtype=np.float32)
-    assert describe_features(features, np.arange(200), np.arange(200, 299), seed=0) is None
-    assert describe_features(features, np.arange(99), np.arange(100, 300), seed=0) is None
+    assert describe_features([features], np.arange(200), np.arange(200, 299), seed=0) is None
+    assert describe_features([features], np.arange(99), np.arange(100, 300), seed=0) is None
 
 
 def test_one_niche_is_always_right() -> None:

@@ -18,6 +18,7 @@ from stdistill._table.checks import get_centers, get_split, get_table
 from stdistill._table.fitting.edges import check_edges
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
 from stdistill._table.libraries import find_library_key, library_codes
+from stdistill._table.records import augmented_keys, read_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -33,6 +34,8 @@ class NicheInputs(NamedTuple):
     tables: list[AnnData]
     features: npt.NDArray[np.floating[Any]]
     """(n, d); a row with a NaN is a cell without features."""
+    augmented: list[npt.NDArray[np.floating[Any]]]
+    """The same of the slides as other laboratories would show them, as often as of each table."""
     indptr: npt.NDArray[np.integer[Any]]
     """The graph in CSR form."""
     indices: npt.NDArray[np.integer[Any]]
@@ -48,17 +51,33 @@ class NicheInputs(NamedTuple):
     training: npt.NDArray[np.bool_]
     """(n,), the cells to train on: those of that group, without a split all."""
 
-    def neighborhoods(self, max_tokens: int | None) -> Neighborhoods:
+    def neighborhoods(self, max_tokens: int | None, *, with_augmented: bool = False) -> Neighborhoods:
         """Make the neighbourhoods from which batches are cut; this reads all features once."""
         from stdistill.models.niche.batches import Neighborhoods
 
         return Neighborhoods(
-            self.features, self.indptr, self.indices, self.centers, self.radius_um, max_tokens=max_tokens
+            self.features,
+            self.indptr,
+            self.indices,
+            self.centers,
+            self.radius_um,
+            max_tokens=max_tokens,
+            augmented=self.augmented if with_augmented else (),
         )
 
     def divide(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Give each table its part of (n, …) values."""
         return np.split(values, np.cumsum([table.n_obs for table in self.tables[:-1]]))
+
+
+def _together(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _augmented(table: AnnData, use_rep: str) -> list[npt.NDArray[Any]]:
+    """Return the augmented features that go with those under `use_rep`, as far as they are there."""
+    keys = augmented_keys(use_rep, int(read_record(table, "embed_he", use_rep).get("n_augmented", 0)))
+    return [np.asarray(table.obsm[key]) for key in keys if key in table.obsm]
 
 
 def get_tables(data: AnnData | SpatialData | Sequence[AnnData | SpatialData], table_key: str) -> list[AnnData]:
@@ -126,7 +145,8 @@ def niche_inputs(
     rows = np.cumsum([0] + [table.n_obs for table in tables])
     inputs = NicheInputs(
         tables=list(tables),
-        features=features[0] if len(features) == 1 else np.concatenate(features),
+        features=_together(features),
+        augmented=[_together(looks) for looks in zip(*(_augmented(table, use_rep) for table in tables), strict=False)],
         indptr=np.concatenate([[0], *(g.indptr[1:] + start for g, start in zip(graphs, starts[:-1], strict=True))]),
         indices=graphs[0].indices
         if len(graphs) == 1

@@ -187,7 +187,7 @@ def _let_judge(
     model.card = replace(model.card, calibration=calibration)
     test = inputs.test & ~np.isnan(logits[:, 0])
     unseen = np.flatnonzero(test) if test.sum() >= FEWEST else fitted.held_out
-    model.usual = describe_features(inputs.features, fitted.fitting, unseen, seed)
+    model.usual = describe_features([inputs.features, *inputs.augmented], fitted.fitting, unseen, seed)
     return measure_calibration(logits, truth, test & targets.known, model.card.confidence_temperature)
 
 

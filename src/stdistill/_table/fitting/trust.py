@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stdistill._measures.calibration import calibration_error, fit_temperature
+from stdistill._measures.feature_gaussian import ROWS
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.warn import warn
 from stdistill._table.fitting.inputs import NicheInputs
@@ -54,14 +56,29 @@ def measure_calibration(logits: Floats, truth: Integers, test: Mask, temperature
 
 
 def describe_features(
-    features: npt.NDArray[Any], fitting: Integers, unseen: Integers, seed: int
+    looks: Sequence[npt.NDArray[Any]], fitting: Integers, unseen: Integers, seed: int
 ) -> UsualFeatures | None:
-    """Describe the features that a student learned from, by what it had not seen; `None` when that is too little."""
+    """Describe the features that a student learned from, by what it had not seen; `None` when that is too little.
+
+    What it has learned to see in spite of another stain or scanner is not unusual: `looks` are the features of the
+    slide as it is, and of the augmented ones.
+    """
     from stdistill.models.usual import UsualFeatures
 
     if min(len(fitting), len(unseen)) < FEWEST:
         return None
-    return UsualFeatures.fit(features, fitting, unseen, seed=seed)
+    rng = np.random.default_rng(seed)
+    parts = [_of_all_looks(looks, rows, rng) for rows in (fitting, unseen)]
+    known = np.arange(len(parts[0]) + len(parts[1]))
+    return UsualFeatures.fit(np.concatenate(parts), *np.split(known, [len(parts[0])]), seed=seed)
+
+
+def _of_all_looks(looks: Sequence[npt.NDArray[Any]], rows: Integers, rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Return the features of some rows with every look, no more of them than a Gaussian is fitted to."""
+    most = ROWS // len(looks)
+    if len(rows) > most:
+        rows = np.sort(rng.choice(rows, most, replace=False))
+    return np.concatenate([features[rows] for features in looks])
 
 
 def measure_ood(usual: UsualFeatures, inputs: NicheInputs) -> npt.NDArray[np.float32]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from stdistill._slide.affine import FloatArray
 from stdistill._slide.glass import background_color
+from stdistill._slide.looks import with_look
 from stdistill._slide.plan import Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import level_for
 from stdistill._table.he.images import slide_levels
@@ -23,6 +24,7 @@ def plan_slides(
     crop_px: int,
     mpp: float | None,
     stain_reference: Any = None,
+    look: int = 0,
 ) -> list[Slide]:
     """Plan what to read of each image, for the cells that lie on it.
 
@@ -38,6 +40,8 @@ def plan_slides(
         Side of the crops in pixels, and their µm per pixel; `None`: those of the image.
     stain_reference
         Stain to bring the images to, as :func:`stdistill._table.he.stain.normalize_stains` takes it.
+    look
+        With which look the images are seen (:func:`stdistill._slide.looks.with_look`); 0: as they are.
 
     Raises
     ------
@@ -62,6 +66,8 @@ def plan_slides(
 
             levels = slide_levels(normalize_stains(sdata, frame.image_key, stain_reference), frame.image_key)
         level = level_for(levels, native_px / crop_px)
+        if look:
+            level = with_look(level, px[on_image] / level.factor, background, frame.mpp, look)
         origins = crop_origins(px[on_image], native_px)
         slides.append(Slide(plan_crops(level, frame.cells[on_image], origins, native_px), background))
     return slides

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -115,6 +116,8 @@ class Neighborhoods:
         (n,), the cells with features; found by reading all of them when not given.
     max_tokens
         Keep only so many tokens nearest to the centre; by default all.
+    augmented
+        The features once more, of the cells as other slides would show them.
     """
 
     def __init__(
@@ -127,8 +130,10 @@ class Neighborhoods:
         *,
         known: npt.NDArray[np.bool_] | None = None,
         max_tokens: int | None = None,
+        augmented: Sequence[Floats | Tensor] = (),
     ) -> None:
         self.features = features
+        self.looks = [features, *augmented]
         self.indptr = indptr
         self.indices = indices
         self.centers = centers
@@ -171,8 +176,10 @@ class Neighborhoods:
         tokens = Tokens(cells, center, neighbors, offsets)
         return self._nearest(tokens.keep(kept) if not kept.all() else tokens)
 
-    def batch(self, tokens: Tokens) -> TokenBatch:
+    def batch(self, tokens: Tokens, look: int = 0) -> TokenBatch:
         """Gather the features of the cells, each once, and pad the tokens in blocks of similar length.
+
+        All cells are seen with one of the `looks`.
 
         At least one centre must have a token; those that have none are read as an empty neighbourhood.
         """
@@ -184,7 +191,7 @@ class Neighborhoods:
         blocks = tuple(
             _pad(where, first[where], counts[where], rows, tokens.offsets) for where in np.array_split(order, n_blocks)
         )
-        features = self.features[unique]
+        features = self.looks[look][unique]
         features = features if isinstance(features, Tensor) else torch.from_numpy(np.asarray(features))
         return TokenBatch(features, torch.from_numpy(tokens.centers.astype(np.int64)), blocks)
 
@@ -260,10 +267,12 @@ def known_rows(features: Floats | Tensor, rows_at_once: int = 16_384) -> npt.NDA
     return known
 
 
-def feature_statistics(features: Floats | Tensor, cells: Integers, rows_at_once: int = 16_384) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (n_features,) of the features of cells, float32, read piece by piece."""
-    count, mean, squares = 0, torch.zeros(features.shape[1], dtype=torch.float64), torch.zeros(1)
-    for start in range(0, len(cells), rows_at_once):
+def feature_statistics(
+    looks: Sequence[Floats | Tensor], cells: Integers, rows_at_once: int = 16_384
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (n_features,) of the features of cells with all looks, float32, piece by piece."""
+    count, mean, squares = 0, torch.zeros(looks[0].shape[1], dtype=torch.float64), torch.zeros(1)
+    for features, start in product(looks, range(0, len(cells), rows_at_once)):
         piece = _as_tensor(features[np.sort(cells[start : start + rows_at_once])]).cpu().double()
         # Chan et al. 1983: sums of squares about a mean, merged without cancellation.
         shift = piece.mean(dim=0) - mean

@@ -18,7 +18,7 @@ from stdistill._support.arrays import Integers
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.objective import Objective
 from stdistill._training.sampling import BatchRequest
-from stdistill.models.niche.batches import NeighborhoodDataset, Neighborhoods, TokenBatch
+from stdistill.models.niche.batches import Neighborhoods, TokenBatch
 from stdistill.models.niche.network import NicheNetwork
 
 TARGET_ENTROPY = 0.25
@@ -78,14 +78,21 @@ class Taught(NamedTuple):
 
 
 class TaughtDataset(Dataset[Taught]):
-    """Makes the batch of a request: its cells' neighbourhoods and targets, of which a device needs no more."""
+    """Makes the batch of a request: its cells' neighbourhoods and targets, of which a device needs no more.
+
+    Each batch shows the slide with one of its looks, drawn anew in training, and the same every time in validation.
+    """
 
     def __init__(self, neighborhoods: Neighborhoods, targets: Tensor) -> None:
-        self.neighborhoods = NeighborhoodDataset(neighborhoods)
+        self.neighborhoods = neighborhoods
         self.targets = targets
 
     def __getitem__(self, request: BatchRequest) -> Taught:
-        return Taught(self.neighborhoods[request], self.targets[torch.from_numpy(request.rows)])
+        cells = self.neighborhoods
+        seed = request.seed or (int(request.rows[0]),)
+        look = int(np.random.default_rng(seed).integers(len(cells.looks)))
+        seen = cells.batch(cells.tokens(request.rows), look)
+        return Taught(seen, self.targets[torch.from_numpy(request.rows)])
 
 
 class Distillation(Objective):

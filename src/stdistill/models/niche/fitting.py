@@ -42,7 +42,7 @@ def new_network(
     neighborhoods: Neighborhoods, cells: Integers, k: int, arguments: dict[str, Any], seed: int
 ) -> NicheNetwork:
     """Build a network with random weights that standardises features by those of `cells`."""
-    mean, std = feature_statistics(neighborhoods.features, cells)
+    mean, std = feature_statistics(neighborhoods.looks, cells)
     if not (std > 0).any():
         msg = f"All {len(cells)} training cells have the same features: there are no niches to tell apart."
         raise ValueError(msg)

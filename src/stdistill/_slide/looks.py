@@ -1,0 +1,132 @@
+"""How another laboratory and another scanner would show a slide: stain, light, sharpness, compression."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stdistill._slide.pyramid import SlideLevel
+from stdistill._slide.stain import RUIFROK, stain_vectors
+from stdistill._slide.windows import sample_squares
+from stdistill._support.arrays import Float64s, Floats, Pixels
+
+N_SQUARES = 16
+EVERY = 4
+"""Stain is estimated from every so many pixels, along x and y, of some squares around cells."""
+HUE = 0.12
+"""Standard deviation of the entries of a stain vector, which is of length 1."""
+STRENGTH = 0.4
+"""Of the logarithm of how much of a stain there is."""
+CONTRAST, TINT = 0.5, 0.14
+"""Largest logarithm of the exponent of the light that passes: of all colours together, and of each."""
+WHITE = (220.0, 248.0)
+"""Lowest and highest brightness of the light."""
+SHRINKAGE = 2.0
+"""Most times that the slide may have been scanned coarser."""
+SHARE_SHRUNK = 0.6
+"""Of the looks; the others are blurred."""
+BLUR_UM = 0.6
+"""Largest standard deviation of the blur."""
+JPEG_QUALITY = (60, 95)
+BAND_PX = 256
+"""Rows that are stained at once."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What becomes of the pixels of a slide."""
+
+    glass: Float64s
+    """(3,), the colour of its glass."""
+    mixing: Float64s
+    """(3, 3), from its optical densities to those of the look."""
+    white: Float64s
+    """(3,), the colour of glass in the look."""
+    shrinkage: float
+    """How many times coarser it is scanned; 1 for as it is."""
+    blur_px: float
+    """Standard deviation."""
+    quality: int
+    """Of the JPEG."""
+
+    def show(self, pixels: Pixels) -> Pixels:
+        """Show pixels (3, height, width)."""
+        from PIL import Image
+        from scipy.ndimage import gaussian_filter
+
+        rgb = np.moveaxis(pixels, 0, -1)
+        shown = np.empty_like(rgb)
+        for top in range(0, len(rgb), BAND_PX):  # as floating point numbers a large chunk would fill the memory
+            shown[top : top + BAND_PX] = self._stain(rgb[top : top + BAND_PX])
+        if self.blur_px:
+            shown = gaussian_filter(shown, (self.blur_px, self.blur_px, 0))
+        image = Image.fromarray(shown)
+        if self.shrinkage > 1:
+            size = [max(1, round(side / self.shrinkage)) for side in image.size]
+            image = image.resize((size[0], size[1]), Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=self.quality)
+        return np.ascontiguousarray(np.moveaxis(np.asarray(Image.open(file)), -1, 0))
+
+    def _stain(self, rgb: Pixels) -> Pixels:
+        density = -np.log(np.maximum(rgb, 1) / self.glass.astype(np.float32)) @ self.mixing.astype(np.float32)
+        light = self.white.astype(np.float32) * np.exp(-density)
+        stained: Pixels = np.rint(np.clip(light, 0, 255)).astype(np.uint8)
+        return stained
+
+
+def draw_look(vectors: Float64s, glass: npt.NDArray[np.uint8], mpp: float, rng: np.random.Generator) -> Look:
+    """Draw a look for a slide whose stains absorb `vectors` (2, 3) on `glass` (3,), at `mpp` µm per pixel.
+
+    Stains are unmixed into haematoxylin, eosin and what is left, and mixed with other colours and strengths: Tellez et
+    al. 2019 (Med Image Anal 58) found that this, with other light and blur, carries networks to other laboratories.
+    How much of each is our choice (docs/concepts/transfer).
+    """
+    others = vectors + rng.normal(0, HUE, vectors.shape)
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    others *= np.exp(rng.normal(0, STRENGTH, (2, 1)))
+    exponent = np.exp(rng.uniform(-CONTRAST, CONTRAST) + rng.uniform(-TINT, TINT, 3))
+    is_shrunk = rng.random() < SHARE_SHRUNK
+    return Look(
+        glass=glass.astype(np.float64),
+        mixing=np.linalg.inv(_with_rest(vectors)) @ _with_rest(others) * exponent,
+        white=rng.uniform(*WHITE) + rng.uniform(-3, 3, 3),
+        shrinkage=float(SHRINKAGE ** rng.random()) if is_shrunk else 1.0,
+        blur_px=0.0 if is_shrunk else float(rng.uniform(0, BLUR_UM)) / mpp,
+        quality=int(rng.integers(*JPEG_QUALITY)),
+    )
+
+
+def with_look(level: SlideLevel, places: Floats, glass: npt.NDArray[np.uint8], mpp: float, number: int) -> SlideLevel:
+    """Return a level as seen with one of many looks, lazily, chunk by chunk.
+
+    Parameters
+    ----------
+    level
+        The level.
+    places
+        (n, 2), x and y in pixels of the level, around which there is tissue.
+    glass
+        Colour of the glass (3,).
+    mpp
+        µm per pixel of the full resolution.
+    number
+        Which look: the same number gives the same one of a slide.
+    """
+    squares = [square[::EVERY, ::EVERY] for square in sample_squares(level, places, N_SQUARES)]
+    red, green, blue = glass.tolist()
+    vectors = stain_vectors(squares, (red, green, blue)) if squares else None
+    stains = np.array(RUIFROK) if vectors is None else vectors
+    mpp_of_level = mpp * float(level.factor.max())
+    look = draw_look(stains, glass, mpp_of_level, np.random.default_rng([number, *level.shape]))
+    shown = level.pixels.map_blocks(look.show, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))
+    return SlideLevel(shown, level.factor)
+
+
+def _with_rest(vectors: Float64s) -> Float64s:
+    """Add a unit vector across both (2, 3), for what neither stain explains."""
+    across = np.cross(*vectors)
+    return np.vstack([vectors, across / np.linalg.norm(across)])
