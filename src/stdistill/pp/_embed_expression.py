@@ -99,7 +99,9 @@ def embed_expression(
     ``.obsm[key_added]``
         (n, n_latent) float32: the mean of each cell's posterior.
     ``.obs["{key_added}_fitted"]``
-        Boolean, the cells that scVI was trained on; of a saved `model` there is none.
+        Boolean, the cells that scVI was trained on; none of a saved `model`.
+    ``.obs["{key_added}_model"]``
+        Categorical, the fingerprint of the scVI model: tables that are concatenated may have several.
     ``.uns["stdistill"]["embed_expression"]``
         How the model was trained: parameters, ``n_training_cells``, ``n_genes``, ``elbo_train`` (the loss, one value an
         epoch), ``elbo_validation`` (on the held-out tenth, at the end), ``scvi_version``; ``model_sha256``, which tells
@@ -202,17 +204,17 @@ def embed_expression(
         _check_not_empty(counts)
     latent = trained.encode(counts)
 
-    fitted = None
+    fitted = np.zeros(adata.n_obs, dtype=bool)
     if model is None:
-        fitted = np.zeros(adata.n_obs, dtype=bool)
         fitted[training] = True
     adata.obsm[key_added] = latent
-    write_fitted(adata, key_added, fitted)
+    write_fitted(adata, key_added, fitted, trained.sha256)
     write_record(
         adata,
         "embed_expression",
         layer=layer,
         key_added=key_added,
+        n_cells=adata.n_obs,
         n_genes=len(trained.card.genes),
         n_latent=trained.card.n_latent,
         model_sha256=trained.sha256,

@@ -15,10 +15,12 @@ import numpy.typing as npt
 
 from stdistill._slide.plan import CROP_PX, CropPlan, Slide
 from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.windows import hash_image
 from stdistill._support.checks import check_integer, check_name, check_positive
 from stdistill._support.files import digest
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
+from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import plan_slides
@@ -199,6 +201,7 @@ def embed_he(
         strategy=strategy,
     )
     table.obsm[key_added] = features
+    images = [hash_image(slide_levels(sdata.images[frame.image_key], frame.image_key)[0]) for frame in frames]
     n_embedded = sum(len(slide.plan.order) for slide in slides)
     write_record(
         table,
@@ -213,9 +216,11 @@ def embed_he(
         image_key=", ".join(dict.fromkeys(frame.image_key for frame in frames)),
         coordinate_system=coordinate_system,
         crop_um=max(frame.native_crop_px(crop_px, mpp) * frame.mpp for frame in frames),
+        n_cells=table.n_obs,
         share_embedded=n_embedded / table.n_obs,
         key_added=key_added,
         fingerprint=fingerprint(features),
+        images="+".join(dict.fromkeys(filter(None, images))) or None,
         **used,
     )
     logger.info('Wrote .obsm["%s"] %s: %d cells on the H&E.', key_added, features.shape, n_embedded)

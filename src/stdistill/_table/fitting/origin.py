@@ -42,7 +42,23 @@ REMEDIES = {
 def origin_of(table: AnnData, use_rep: str) -> Origin:
     """Return what the table records about its features; nothing of those that were put there by hand."""
     records = {step: read_record(table, step, use_rep) for step in ("embed_he", "embed_expression")}
+    # What only several tables say together, as uns_merge="same" leaves it, has no fingerprint, which differs.
+    whole = [record for record in records.values() if "n_cells" in record and "fingerprint" in record]
+    n_cells = max((int(record["n_cells"]) for record in whole), default=table.n_obs)
+    if table.n_obs > n_cells:
+        msg = (
+            f"The table has {table.n_obs} cells, but its record of .obsm[{use_rep!r}] is of {n_cells}: it was "
+            "concatenated with the records of one of several tables. Give the tables as a list, whose records are "
+            'compared, or concatenate them with uns_merge="same", which keeps what all of them say.'
+        )
+        raise ValueError(msg)
     return known_origin({entry: records[step].get(key) for entry, (step, key) in RECORDED.items()})
+
+
+def images_of(table: AnnData, use_rep: str) -> list[str]:
+    """Return the fingerprints of the H&E images that features show, as far as it is recorded."""
+    images = read_record(table, "embed_he", use_rep).get("images")
+    return [] if images is None else str(images).split("+")
 
 
 def origin_of_card(card: ModelCard) -> Origin:

@@ -39,6 +39,8 @@ class ModelCard(Card):
         µm per pixel of the crops, and their side in pixels.
     stain_normalization
         The stains that the crops were normalised to.
+    images
+        Fingerprints of the H&E images that it was trained on.
     expression_model_sha256
         Fingerprint of the scVI model that computed the features, of a teacher.
     teacher
@@ -84,6 +86,7 @@ class ModelCard(Card):
     mpp: float | None = None
     crop_px: int | None = None
     stain_normalization: str | None = None
+    images: list[str] | None = None
     expression_model_sha256: str | None = None
     teacher: str | None = None
     temperature: float | None = None
