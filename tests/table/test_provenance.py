@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import stdistill as sd
+from stdistill._table.fitting.origin import origin_of
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import fitted_cells, fitted_unrecorded, write_fitted
 from stdistill._table.records import write_record
@@ -371,6 +372,32 @@ def test_what_nobody_knows_any_more_is_warned_of(fitted: ad.AnnData) -> None:
     sd.pp.neighborhoods(both, radius_um=student.radius_um, library_key="slide")
     sd.tl.predict(both, student)
     assert both.obs["student_fitted"].sum() == fitted.obs["student_fitted"].sum()
+
+
+def test_a_latent_that_is_applied_to_its_own_cells(tmp_path: Path) -> None:
+    """A saved scVI model knows the cells that it was trained on."""
+    cells = make()
+    prepare(cells)
+    again = cells[np.random.default_rng(0).permutation(600)].copy()
+    sd.pp.embed_expression(cells, max_epochs=1, save=tmp_path / "scvi")
+    sd.pp.embed_expression(again, model=tmp_path / "scvi")
+    np.testing.assert_array_equal(again.obs["X_scVI_fitted"], again.obs["split"] == "train")
+    prepare(again, test_strip=2)
+    with pytest.raises(ValueError, match=r"fitting \.obsm\['X_scVI'\]"):
+        sd.tl.nolan(again, k=2, **FAST)
+
+
+def test_features_that_were_changed_by_hand() -> None:
+    """The record is of those of before; cells that were left out or put in another order are no change."""
+    cells = make()
+    sd.pp.embed_expression(cells, max_epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for table in (cells, cells[::-1].copy(), cells[:100].copy()):
+            origin_of(table, "X_scVI")
+    cells.obsm["X_scVI"] = cells.obsm["X_scVI"] * 2
+    with pytest.warns(UserWarning, match=r"\['X_scVI'\] was changed since it was computed.*use_rep="):
+        sd.tl.nolan(cells, k=2, **FAST)
 
 
 def test_a_model_that_is_applied(fitted: ad.AnnData, tmp_path: Path) -> None:

@@ -279,7 +279,8 @@ def _test_cells(adata: AnnData, split_key: str | None) -> Mask | None:
 def _saw_all_cells(adata: AnnData, use_rep: str) -> bool:
     """Whether the expression latent was fitted without any split, to all cells."""
     record = read_record(adata, "embed_expression", use_rep)
-    return bool(record) and "split_key" not in record and "model" not in record
+    applied = "model" in record and not fitted_cells(adata, use_rep).all()
+    return bool(record) and "split_key" not in record and not applied
 
 
 def _warn_of_all_cells(adata: AnnData, use_rep: str, split: str | None) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._features.spread import warn_of_lost_spread
 from stdistill._slide.plan import CROP_PX, CropPlan, Slide
 from stdistill._slide.scale import is_same_mpp
 from stdistill._slide.windows import hash_image
@@ -24,7 +25,7 @@ from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import plan_slides
-from stdistill._table.provenance import fingerprint
+from stdistill._table.marks import fingerprint_rows
 from stdistill._table.records import write_record
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 
@@ -141,6 +142,11 @@ def embed_he(
     MemoryError
         When the device has no room for so many crops at once.
 
+    Warns
+    -----
+    UserWarning
+        When nearly all features are the same for all cells, or differ by less than float16 resolves.
+
     Notes
     -----
     Crops of 224 px at native resolution, centred on the cell: Hizmi et al. 2026, sections 4.2 and 5.2. What the paper
@@ -200,6 +206,7 @@ def embed_he(
         num_nodes=num_nodes,
         strategy=strategy,
     )
+    warn_of_lost_spread(features, key_added, " and ".join(one.name for one in encoders))
     table.obsm[key_added] = features
     images = [hash_image(slide_levels(sdata.images[frame.image_key], frame.image_key)[0]) for frame in frames]
     n_embedded = sum(len(slide.plan.order) for slide in slides)
@@ -219,7 +226,7 @@ def embed_he(
         n_cells=table.n_obs,
         share_embedded=n_embedded / table.n_obs,
         key_added=key_added,
-        fingerprint=fingerprint(features),
+        fingerprint=fingerprint_rows(features),
         images="+".join(dict.fromkeys(filter(None, images))) or None,
         **used,
     )

@@ -19,6 +19,7 @@ from stdistill._table.fitting.origin import Origin, images_of
 from stdistill._table.fitting.targets import Targets
 from stdistill._table.fitting.trust import FEWEST, calibrate, describe_features, measure_calibration, measure_ood
 from stdistill._table.libraries import find_library_key
+from stdistill._table.marks import mark_cells
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import add_inherited, stands_on
 from stdistill._table.records import write_record
@@ -97,7 +98,6 @@ def write_model(
     """
     from stdistill.models import NicheModel
     from stdistill.models.niche.card import ModelCard
-    from stdistill.models.seen import mark_cells, remember
 
     k = len(naming.niches)
     parameters = {name: value for name, value in arguments.items() if name in RECORDED}
@@ -135,7 +135,7 @@ def write_model(
         add_inherited(table, cells, naming.use_rep, teacher)
         for table, cells in zip(inputs.tables, trained_on, strict=True)
     ]
-    model.seen = remember(mark_cells(inputs.features, inputs.centers), np.concatenate(fitted_cells))
+    model.seen = np.unique(mark_cells(inputs.features, inputs.centers)[np.concatenate(fitted_cells)])
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
     sha256 = model.sha256
     parts = zip(inputs.tables, inputs.divide(logits), fitted_cells, ood, strict=True)

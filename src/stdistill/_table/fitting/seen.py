@@ -12,6 +12,7 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import images_of
+from stdistill._table.marks import mark_cells
 from stdistill._table.provenance import fitted_here, fitted_unrecorded
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ def find_fitted(
     fitted, teacher = fitted_here(table, model.sha256)
     if fitted is None:
         fitted = fitted_unrecorded(table, key_added)
-    from stdistill.models.seen import mark_cells
-
     if model.seen is not None:
         again = np.isin(mark_cells(inputs.features, inputs.centers), model.seen)
         fitted = again if fitted is None else fitted | again

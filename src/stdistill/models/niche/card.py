@@ -39,8 +39,6 @@ class ModelCard(Card):
         µm per pixel of the crops, and their side in pixels.
     stain_normalization
         The stains that the crops were normalised to.
-    images
-        Fingerprints of the H&E images that it was trained on.
     expression_model_sha256
         Fingerprint of the scVI model that computed the features, of a teacher.
     teacher
@@ -51,6 +49,8 @@ class ModelCard(Card):
         Of a student that held tissue out: the ``temperature`` that its logits are divided by for the confidence, the
         ``n_cells`` it was fitted on, and the expected calibration error on them before and after (``ece_before``,
         ``ece_after``).
+    images
+        Fingerprints of the H&E images that it was trained on.
     training
         How it was trained: parameters, numbers of cells, epochs.
     versions
@@ -86,11 +86,11 @@ class ModelCard(Card):
     mpp: float | None = None
     crop_px: int | None = None
     stain_normalization: str | None = None
-    images: list[str] | None = None
     expression_model_sha256: str | None = None
     teacher: str | None = None
     temperature: float | None = None
     calibration: dict[str, Any] | None = None
+    images: list[str] | None = None
 
     def __post_init__(self) -> None:
         for name, names in (("niches", self.niches), ("colors", self.colors)):

@@ -19,7 +19,7 @@ from stdistill.models.niche.batches import Neighborhoods, known_rows
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.saved import SavedModel
-from stdistill.models.seen import SEEN, Marks, recall, to_tensors
+from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.usual import PREFIX, UsualFeatures
 
 PREDICTION_BATCH = 512
@@ -79,7 +79,7 @@ class NicheModel(SavedModel):
         card: ModelCard,
         history: pd.DataFrame,
         usual: UsualFeatures | None = None,
-        seen: Marks | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)  # torch may compute other bits for weights to be trained
         self.card = card
