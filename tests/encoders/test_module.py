@@ -49,6 +49,18 @@ def test_revisions_tell_weights_apart() -> None:
     assert revision(nn.BatchNorm2d(3)) is not None  # with a scalar that counts batches
 
 
+def test_a_module_that_goes_on_learning_is_another() -> None:
+    """The revision stands for the weights of then, and features would be of those of now."""
+    module = nn.Linear(3, 4)
+    encoder = sd.encoders.from_module(module, **PLAIN)
+    encoder.load()
+    with torch.no_grad():
+        module.weight += 1e-3
+    with pytest.raises(ValueError, match=r"The Linear was changed since sd\.encoders\.from_module"):
+        encoder.load()
+    assert revision(module) != encoder.revision
+
+
 def test_bad_input() -> None:
     with pytest.raises(TypeError, match=r"must be a torch\.nn\.Module, found function"):
         sd.encoders.from_module(lambda x: x, **PLAIN)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,37 @@ def test_resolve(own: sd.encoders.Encoder) -> None:
         resolve(["texture", "texture"])
     with pytest.raises(ValueError, match="several different ones"):
         resolve([])
+
+
+@pytest.mark.usefixtures("small_uni2_h")
+def test_a_file_that_was_written_anew_is_another(
+    tmp_path: Path, checkpoint_of: Callable[..., dict[str, torch.Tensor]]
+) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    state = checkpoint_of(sd.encoders.get("uni2-h", weights="random"))
+    torch.save(state, path)
+    encoder = sd.encoders.get("uni2-h", weights=path)
+    assert resolve(encoder) == [encoder]
+    torch.save({key: value + 1 for key, value in state.items()}, path)
+    (again,) = resolve(encoder)
+    assert again.revision == sd.encoders.get("uni2-h", weights=path).revision != encoder.revision
+
+
+def test_weights_of_an_encoder_of_ones_own_are_told_apart() -> None:
+    """It names neither source nor revision: what `load` builds tells."""
+
+    def build(scale: float) -> nn.Module:
+        network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+        nn.init.constant_(network[2].weight, scale)
+        nn.init.zeros_(network[2].bias)
+        return network
+
+    made = {"name": "own", "dim": 2, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    first, same, other = (sd.encoders.Encoder(load=partial(build, scale), **made) for scale in (1.0, 1.0, 2.0))
+    revisions = [resolve(one)[0].revision for one in (first, same, other)]
+    assert revisions[0] is not None
+    assert revisions[0] == revisions[1] != revisions[2]
+    assert resolve(replace(first, revision="mine"))[0].revision == "mine"
 
 
 @pytest.mark.parametrize("wrap", [lambda module: module, lambda module: ["texture", module]])

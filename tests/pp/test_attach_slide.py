@@ -116,6 +116,31 @@ def test_another_slide_is_refused(tmp_path: Path, other: dict[str, Any], what: s
     assert not slide.images
 
 
+@pytest.mark.parametrize("change", ["repainted", "flipped"])
+def test_other_pixels_than_those_of_the_features(tmp_path: Path, change: str) -> None:
+    """Bytes of a file are compared in part, and an earlier version did not record them."""
+    pixels = np.random.default_rng(0).integers(120, 240, (600, 600, 3)).astype(np.uint8)
+    pixels[:150] = 240
+    stored = {"tile": (128, 128), "photometric": "rgb", "resolution": (20000, 20000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(tmp_path / "slide.tif", pixels, **stored)
+    slide = sd.pp.read_slide(tmp_path / "slide.tif")
+    centers = np.random.default_rng(1).uniform(180, 580, (40, 2)).round(-1)
+    sd.pp.detect_nuclei(slide, nuclei=np.unique(centers, axis=0))
+    sd.pp.embed_he(slide, encoder="texture", crop_px=32)
+    del slide.images["he"]
+    for holder in (slide, slide["table"]):
+        record = read_slide_record(holder)
+        assert record is not None
+        write_slide_record(holder, replace(record, digest=None))
+    other = pixels[:, ::-1].copy() if change == "flipped" else pixels.copy()
+    other[200:280, 40:560] = 255
+    tifffile.imwrite(tmp_path / "other.tif", other, **stored)
+    with pytest.raises(ValueError, match=r"not the H&E of this slide: \.obsm\['X_he'\] was computed from other pixels"):
+        sd.pp.attach_slide(slide, tmp_path / "other.tif")
+    assert not slide.images
+    sd.pp.attach_slide(slide, tmp_path / "slide.tif")
+
+
 def test_mpp_that_was_given_holds_against_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "slide.ome.tif", mpp=0.5)
     with pytest.warns(UserWarning, match=r"mpp=0\.25 is taken"):

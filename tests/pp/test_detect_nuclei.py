@@ -218,6 +218,25 @@ def test_a_xenium_slide_keeps_its_table_and_its_um(bundle: Path) -> None:
     assert nuclei.obs["haematoxylin"].median() > 0.3
 
 
+def test_nuclei_of_which_something_was_made_stay(slide: SpatialData) -> None:
+    """Features take hours; nuclei alone are found again without a word."""
+    slide = SpatialData.init_from_elements({"he": slide["he"]}, attrs=dict(slide.attrs))
+    sd.pp.detect_nuclei(slide, method="tree")
+    sd.pp.detect_nuclei(slide, method="tree")
+    table = slide["table"]
+    table.obsm["X_he"] = np.zeros((table.n_obs, 2), dtype=np.float16)
+    table.obs["student_niche"] = pd.Categorical(["a"] * table.n_obs)
+    lost = r"holds \.obs\['student_niche'\], \.obsm\['X_he'\], which would be lost\..*del sdata\.tables\['table'\]"
+    with pytest.raises(ValueError, match=lost):
+        sd.pp.detect_nuclei(slide, method="tree")
+    assert slide["table"] is table
+    sd.pp.detect_nuclei(slide, method="tree", table_key="others", shapes_key="other_nuclei")
+    assert slide["table"] is table
+    del slide.tables["table"], slide.shapes["nuclei"]
+    sd.pp.detect_nuclei(slide, method="tree")
+    assert "X_he" not in slide["table"].obsm
+
+
 def test_nuclei_of_qupath(slide: SpatialData, found: SpatialData, tmp_path: Path) -> None:
     path = write_geojson(tmp_path / "nuclei.geojson", polygons_px(found))
     sd.pp.detect_nuclei(slide, nuclei=path)

@@ -67,6 +67,17 @@ def test_a_blurred_slide_against_a_sharp_one(slide: SpatialData, good: dict[str,
     assert record(blurred, references=[good])["unfocused_share"] > 0.9
 
 
+def test_slides_of_another_scale_are_not_compared(slide: SpatialData, good: dict[str, Any]) -> None:
+    """The same sharpness is another number where pixels are larger."""
+    plain = changed(slide, lambda pixels: pixels)
+    for factor in (0.5, 1.2, 2.0):
+        other = {**good, "mpp": good["mpp"] * factor}
+        with pytest.raises(ValueError, match=r"references\[1\] was measured at .* µm per pixel, this slide at"):
+            sd.pp.quality(plain, references=[good, other])
+    assert "stdistill" not in plain.attrs
+    record(plain, references=[{**good, "mpp": good["mpp"] * 1.05}])
+
+
 def test_a_blurred_half(slide: SpatialData) -> None:
     def blur(pixels: Any) -> Any:
         half = pixels.shape[2] // 2

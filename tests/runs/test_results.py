@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from stdistill._runs.results import describe_inputs, describe_slide, load_results, save_results
+from stdistill._table.he.slide_record import SlideRecord, write_slide_record
 from stdistill._table.niches import write_niches
 from stdistill._table.records import read_record, write_record
 
@@ -69,6 +70,8 @@ def test_inputs_are_told_apart(make_cells: Callable[..., ad.AnnData]) -> None:
         cells.obsm["X_he"] = np.zeros((40, 5), dtype="float16")
         cells.obsm["X_scVI"] = np.zeros((40, 5), dtype="float32")
         cells.uns["spatial_neighbors"] = {"params": {"radius": 50.0}}
+        slide = SlideRecord("xenium", um_to_px=np.eye(3), shape=(100, 100), digest="a")
+        write_slide_record(cells, slide)
         return cells
 
     def describe(cells: ad.AnnData) -> dict[str, Any]:
@@ -76,7 +79,8 @@ def test_inputs_are_told_apart(make_cells: Callable[..., ad.AnnData]) -> None:
 
     facts = describe(make())
     assert facts == describe(make())
-    moved, other_split, other_he, wider, recounted = make(), make(), make(), make(), make()
+    moved, other_split, other_he, wider, recounted, repainted = (make() for _ in range(6))
+    repainted.uns["stdistill"]["slide"]["digest"] = "b"
     recounted.X[3, 1] += 1
     moved.obsm["spatial"][7] += 1
     other_split.obs["split"] = pd.Categorical(["test", "train"] * 20)
@@ -88,6 +92,7 @@ def test_inputs_are_told_apart(make_cells: Callable[..., ad.AnnData]) -> None:
         (other_he, "X_he"),
         (wider, "radius_um"),
         (recounted, "counts"),
+        (repainted, "he_file"),
     ):
         changed = {name for name, value in describe(cells).items() if value != facts[name]}
         assert changed == {key}

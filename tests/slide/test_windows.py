@@ -14,7 +14,7 @@ from stdistill._slide import plan as plan_module
 from stdistill._slide.glass import background_color
 from stdistill._slide.plan import chunks_under, plan_crops
 from stdistill._slide.pyramid import SlideLevel, level_for
-from stdistill._slide.windows import read_windows, sample_squares
+from stdistill._slide.windows import hash_image, read_windows, sample_squares
 
 GLASS = np.array([251, 252, 253], dtype=np.uint8)
 rng = np.random.default_rng(0)
@@ -128,3 +128,20 @@ def test_color_of_the_glass() -> None:
     assert background_color([SlideLevel(da.from_array(pixels), np.ones(2))]).tolist() == [255, 255, 255]
     pixels[:, :10] = GLASS[:, None, None]
     assert background_color([SlideLevel(da.from_array(pixels), np.ones(2))]).tolist() == GLASS.tolist()
+
+
+def test_an_image_is_known_again_by_fixed_places() -> None:
+    """However it is chunked; not when it is flipped, repainted in part, or of another size."""
+    level, _ = make_level(700, 500, 64)
+    pixels = np.asarray(level.pixels)
+
+    def known(array: np.ndarray, chunk: int = 100) -> str | None:
+        return hash_image(SlideLevel(da.from_array(array, chunks=(3, chunk, chunk)), np.ones(2)))
+
+    assert known(pixels) == known(pixels, 1000) == hash_image(level)
+    repainted = pixels.copy()
+    repainted[:, 200:300, 100:200] = 255
+    others = (pixels[:, ::-1], pixels[:, :, ::-1], repainted, pixels[:, :-1])
+    assert len({known(pixels), *map(known, others)}) == 5
+    assert known(np.full((3, 700, 500), 255, np.uint8)) is None
+    assert known(pixels[:, :20, :20]) is not None

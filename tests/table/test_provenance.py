@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import stdistill as sd
+from stdistill._table.fitting.origin import origin_of
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import fitted_cells, fitted_unrecorded, write_fitted
 from stdistill._table.records import write_record
@@ -280,10 +281,122 @@ def test_an_applied_latent_was_fitted_on_none_of_the_cells(tmp_path: Path) -> No
     sd.pp.embed_expression(other, max_epochs=1, save=tmp_path / "scvi")
     sd.pp.embed_expression(cells, max_epochs=1)
     sd.pp.embed_expression(cells, model=tmp_path / "scvi")
-    assert "X_scVI_fitted" not in cells.obs
+    assert not cells.obs["X_scVI_fitted"].any()
     prepare(cells)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        sd.tl.nolan(cells, k=2, **FAST)
+
+
+@pytest.mark.parametrize("join", ["inner", "outer"])
+def test_a_table_of_the_training_and_one_that_was_predicted(fitted: ad.AnnData, join: str) -> None:
+    """anndata.concat drops records, and columns that one of them lacks."""
+    student = sd.tl.distill(fitted, k=2, **FAST)
+    other = make(seed=1)
+    sd.pp.split_strips(other, crop_px=40, mpp=0.5)
+    sd.tl.predict(other, student)
+    both = ad.concat({"a": fitted, "b": other}, label="slide", index_unique="-", join=join)
+    training = (both.obs["slide"] == "a") & (both.obs["split"] == "train")
+    np.testing.assert_array_equal(both.obs["student_fitted"], training)
+    both.obs["split"] = np.where(both.obs["slide"] == "a", "test", "train")
+    with pytest.raises(ValueError, match="had a part in fitting 'student_niche'"):
+        sd.tl.agreement(both, reference_key="cell_type", keys="student_niche")
+    if join == "outer":
+        del other.obs["student_fitted"]  # as an earlier version wrote it
+        both = ad.concat({"a": fitted, "b": other}, label="slide", index_unique="-", join=join)
+        with pytest.warns(UserWarning, match=r"\['student_fitted'\] is missing for 5\d\d cells"):
+            sd.tl.agreement(both, reference_key="cell_type", keys="student_niche")
+
+
+@pytest.mark.parametrize("uns_merge", [None, "first"])
+def test_two_teachers_under_one_name(fitted: ad.AnnData, uns_merge: str | None) -> None:
+    """Tables with a teacher each are concatenated: niche 0 of one is not that of the other."""
+    other = make(seed=1)
+    prepare(other)
+    sd.tl.nolan(other, k=2, **FAST)
+    other.obs["student_niche"] = other.obs["teacher_niche"]
+    sd.tl.leiden(other, k=2, n_neighbors=8)
+    both = ad.concat({"a": fitted, "b": other}, label="slide", index_unique="-", uns_merge=uns_merge, join="outer")
+    for measure in MEASURES.values():
+        with pytest.raises(ValueError, match=r"'(teacher|he_leiden)' is of 2 models in this table"):
+            measure(both)
+    with pytest.raises(ValueError, match=r"'teacher' is of 2 models"):
+        sd.tl.distill(both, k=2, library_key="slide", **FAST)
+    with pytest.raises(ValueError, match=r"'he_leiden' is of 2 models"):
+        sd.pl.niches(both, keys="he_leiden_niche", show=False)
+    one = both[both.obs["slide"] == "a"].copy()
+    assert len(sd.tl.agreement(one, keys="student_niche")) == 2
+
+
+def test_two_latents_under_one_name() -> None:
+    """Each slide has a latent of its own, and the slides are put into one table after that."""
+    slides = {name: make(seed=seed) for seed, name in enumerate("ab")}
+    for slide in slides.values():
+        sd.pp.embed_expression(slide, max_epochs=1)
+    both = ad.concat(slides, label="slide", index_unique="-")
+    with pytest.raises(ValueError, match=r"'X_scVI' is of 2 models"):
+        sd.tl.nolan(both, k=2, library_key="slide")
+    with pytest.raises(ValueError, match=r"'X_scVI' is of 2 models"):
+        sd.tl.leiden(both, k=2, use_rep="X_scVI")
+    sd.pp.embed_expression(both, library_key="slide", max_epochs=1)
+    sd.tl.leiden(both, k=2, use_rep="X_scVI", n_neighbors=8)
+
+
+def test_records_of_the_first_of_several_tables(fitted: ad.AnnData) -> None:
+    """They say nothing of the features of the others."""
+    write_record(
+        fitted, "embed_he", encoder="texture", mpp=0.5, crop_px=40, n_cells=600, fingerprint="a", key_added="X_he"
+    )
+    other = make(seed=1)
+    write_record(
+        other, "embed_he", encoder="texture", mpp=0.25, crop_px=40, n_cells=600, fingerprint="b", key_added="X_he"
+    )
+    both = ad.concat({"a": fitted, "b": other}, label="slide", index_unique="-", uns_merge="first")
+    with pytest.raises(ValueError, match=r"has 1200 cells, but its record of \.obsm\['X_he'\] is of 600"):
+        sd.tl.distill(both, teacher_key="cell_type", library_key="slide", **FAST)
+    same = ad.concat({"a": fitted, "b": other}, label="slide", index_unique="-", uns_merge="same")
+    assert same.uns["stdistill"]["embed_he"].keys() >= {"encoder", "crop_px"}
+    sd.tl.distill(same, teacher_key="cell_type", library_key="slide", **FAST)
+
+
+def test_what_nobody_knows_any_more_is_warned_of(fitted: ad.AnnData) -> None:
+    student = sd.tl.distill(fitted, k=2, **FAST)
+    other = make(seed=1)
+    sd.pp.split_strips(other, crop_px=40, mpp=0.5)
+    sd.tl.predict(other, student)
+    del other.obs["student_fitted"]
+    both = ad.concat({"a": fitted, "b": other}, label="slide", index_unique="-")
+    assert "student_fitted" not in both.obs
+    with pytest.warns(UserWarning, match="Which cells 'student' was fitted on is not known.*sd.tl.predict again"):
+        sd.tl.agreement(both, reference_key="cell_type", keys="student_niche")
+    sd.pp.neighborhoods(both, radius_um=student.radius_um, library_key="slide")
+    sd.tl.predict(both, student)
+    assert both.obs["student_fitted"].sum() == fitted.obs["student_fitted"].sum()
+
+
+def test_a_latent_that_is_applied_to_its_own_cells(tmp_path: Path) -> None:
+    """A saved scVI model knows the cells that it was trained on."""
+    cells = make()
+    prepare(cells)
+    again = cells[np.random.default_rng(0).permutation(600)].copy()
+    sd.pp.embed_expression(cells, max_epochs=1, save=tmp_path / "scvi")
+    sd.pp.embed_expression(again, model=tmp_path / "scvi")
+    np.testing.assert_array_equal(again.obs["X_scVI_fitted"], again.obs["split"] == "train")
+    prepare(again, test_strip=2)
+    with pytest.raises(ValueError, match=r"fitting \.obsm\['X_scVI'\]"):
+        sd.tl.nolan(again, k=2, **FAST)
+
+
+def test_features_that_were_changed_by_hand() -> None:
+    """The record is of those of before; cells that were left out or put in another order are no change."""
+    cells = make()
+    sd.pp.embed_expression(cells, max_epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for table in (cells, cells[::-1].copy(), cells[:100].copy()):
+            origin_of(table, "X_scVI")
+    cells.obsm["X_scVI"] = cells.obsm["X_scVI"] * 2
+    with pytest.warns(UserWarning, match=r"\['X_scVI'\] was changed since it was computed.*use_rep="):
         sd.tl.nolan(cells, k=2, **FAST)
 
 
@@ -297,7 +410,7 @@ def test_a_model_that_is_applied(fitted: ad.AnnData, tmp_path: Path) -> None:
     other = make(seed=1)
     sd.pp.split_strips(other, crop_px=40, mpp=0.5)
     sd.tl.predict(other, student)
-    assert "student_fitted" not in other.obs
+    assert not other.obs["student_fitted"].any()
     other.obs["teacher_niche"] = other.obs["cell_type"]
     assert len(sd.tl.agreement(other)) == 2
     sd.pp.split_strips(fitted, crop_px=40, mpp=0.5, test_strip=2)
@@ -311,7 +424,7 @@ def test_another_model_under_the_same_key_takes_the_place_of_the_first(fitted: a
     sd.pp.neighborhoods(other, radius_um=fitted.uns["spatial_neighbors"]["params"]["radius"])
     sd.tl.nolan(other, k=2, **FAST)
     sd.tl.predict(fitted, sd.tl.distill(other, k=2, **FAST))
-    assert "student_fitted" not in fitted.obs
+    assert not fitted.obs["student_fitted"].any()
     assert "distill" not in fitted.uns["stdistill"]
     sd.tl.nolan(fitted, k=2, seed=9, **FAST)
     assert len(sd.tl.agreement(fitted, keys="student_niche")) == 2
@@ -321,7 +434,7 @@ def test_leiden_under_the_key_of_a_student(fitted: ad.AnnData) -> None:
     """Logits and confidence of the student are not those of the clusters."""
     sd.tl.leiden(fitted, k=2, n_neighbors=8, key_added="student")
     left = [name for name in fitted.obs.columns if name.startswith("student")]
-    assert left == ["student_niche", "student_fitted"]
+    assert left == ["student_niche", "student_fitted", "student_model"]
     with pytest.raises(KeyError, match="key='student' is not a prefix of logits"):
         sd.get.logits(fitted, "student")
     assert len(sd.tl.agreement(fitted, keys="student_niche")) == 2
@@ -397,7 +510,12 @@ def test_columns_that_are_partly_unknown(make_cells: Callable[..., ad.AnnData]) 
     cells.obs["a_fitted"] = [True, None, False]
     cells.obs["b_fitted"] = pd.array([True, None, False], dtype="boolean")
     for key in "ab":
-        assert fitted_cells(cells, key).tolist() == [True, False, False]
+        with pytest.warns(UserWarning, match=rf"\['{key}_fitted'\] is missing for 1 cells.*fillna\(True\)"):
+            assert fitted_cells(cells, key).tolist() == [True, False, False]
+    cells.obs["a_niche"] = pd.Categorical(["x", None, "x"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted_cells(cells, "a")  # the cell has no result
     assert not fitted_cells(cells, "c").any()
     write_fitted(cells, "a", None)
     assert "a_fitted" not in cells.obs

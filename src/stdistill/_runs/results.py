@@ -59,6 +59,8 @@ def describe_slide(adata: AnnData, *, counts: bool) -> dict[str, Any]:
     slide = read_slide_record(adata)
     if slide is not None and slide.um_to_px is not None:
         facts["he"] = fingerprint(np.array(slide.shape, dtype=float), slide.um_to_px)
+        if slide.digest is not None:  # as no earlier version recorded it
+            facts["he_file"] = slide.digest
     if counts and adata.X is not None:
         rows = csr_matrix(adata.X[_sample(adata.n_obs)])
         facts["counts"] = fingerprint("\n".join(adata.var_names), rows.toarray().astype(np.float64))

@@ -16,12 +16,15 @@ from stdistill._slide.plan import Window, chunks_under
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._support.arrays import Floats
 from stdistill._support.cpus import n_cpus
+from stdistill._support.files import digest
 
 WINDOWS_AHEAD = 3
 """Windows that are decoded while one is worked on."""
 
 SAMPLE_PX = 1024
 """Side of the squares by which an image is told from another."""
+FIXED_PX, FIXED_PER_SIDE = 32, 12
+"""Squares by which an image is known again whatever cells are on it: their side, and how many along each of its own."""
 
 Chunk = tuple[int, int]
 Pixels = npt.NDArray[np.uint8]
@@ -98,6 +101,23 @@ def sample_squares(level: SlideLevel, places: Floats, n_squares: int) -> Iterato
     windows = [Window(int(x), int(y), SAMPLE_PX, SAMPLE_PX, 0, 0) for x, y in np.unique(corners, axis=0)]
     for pixels in read_windows(level, windows, np.zeros(3, dtype=np.uint8)):
         yield pixels.copy()
+
+
+def hash_image(level: SlideLevel) -> str | None:
+    """Tell an image from others by its size and by what is at places that are the same for all of this size.
+
+    `None` when these show one colour alone, as on glass that a scanner paints white: other images have that, too.
+    """
+    height, width = level.shape
+    fractions = (np.arange(FIXED_PER_SIDE) + 0.5) / FIXED_PER_SIDE
+    windows = [
+        Window(max(0, int(x * width - FIXED_PX / 2)), max(0, int(y * height - FIXED_PX / 2)), FIXED_PX, FIXED_PX, 0, 0)
+        for y in fractions
+        for x in fractions
+    ]
+    squares = np.stack([pixels.copy() for pixels in read_windows(level, windows, np.full(3, 255, dtype=np.uint8))])
+    is_plain = bool((squares == squares[0, 0, 0]).all())
+    return None if is_plain else digest(repr((height, width)), squares)[:16]
 
 
 def _assemble(

@@ -76,6 +76,20 @@ def get_sdata(data: AnnData | SpatialData, table_key: str) -> SpatialData:
     raise TypeError(msg)
 
 
+def check_one_model(adata: AnnData, key: str) -> None:
+    """Raise when the result under a key is of several models, as in tables that were concatenated."""
+    column = f"{key}{schema.MODEL_SUFFIX}"
+    found = [] if column not in adata.obs else sorted(map(str, adata.obs[column].dropna().unique()))
+    if len(found) > 1:
+        msg = (
+            f"{key!r} is of {len(found)} models in this table (.obs[{column!r}]: {', '.join(map(repr, found[:3]))}), "
+            "as after tables were concatenated: they have names in common, and nothing else. Apply one model to all of "
+            "the cells, fit one to all, or choose the cells of one: "
+            f"adata[adata.obs[{column!r}] == {found[0]!r}].copy()."
+        )
+        raise ValueError(msg)
+
+
 def find_rows(adata: AnnData, cells: Sequence[str]) -> Rows:
     """Return the rows of the cells with these names, which must be there, and once each."""
     names = adata.obs_names

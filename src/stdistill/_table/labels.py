@@ -13,7 +13,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import get_split
+from stdistill._table.checks import check_one_model, get_split
 
 NICHE_SUFFIX = "_niche"
 WRITERS = "Niches are written by sd.tl.nolan, sd.tl.distill, sd.tl.predict and sd.tl.leiden."
@@ -34,6 +34,7 @@ def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRIT
         )
         raise TypeError(msg)
     warn_of_missing(column.cat.remove_unused_categories().cat.categories, f".obs[{key!r}]")
+    check_one_model(adata, key.removesuffix(NICHE_SUFFIX))
     labels = Labels(column.cat.codes.to_numpy().astype(np.intp), list(map(str, column.cat.categories)))
     if not labels.known.any():
         msg = f".obs[{key!r}] ({argument}) is missing for all of the {adata.n_obs} cells."

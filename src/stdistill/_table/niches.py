@@ -43,6 +43,7 @@ def write_niches(
     niches: Sequence[str],
     colors: Sequence[str],
     fitted: Mask | None = None,
+    model: str | None = None,
     temperature: float = 1.0,
     ood: npt.NDArray[np.float32] | None = None,
 ) -> str:
@@ -60,6 +61,8 @@ def write_niches(
         Names and colours of the k niches.
     fitted
         (n,), the cells that the model, or what it stands on, was fitted on.
+    model
+        Fingerprint of the model.
     temperature
         What the logits are divided by for the confidence.
     ood
@@ -82,7 +85,7 @@ def write_niches(
         columns[f"{key_added}_ood"] = ood
     clear_niches(adata, key_added)
     adata.obs = pd.concat([adata.obs, pd.DataFrame(columns, index=adata.obs_names)], axis=1)
-    write_fitted(adata, key_added, fitted)
+    write_fitted(adata, key_added, fitted, model)
     adata.uns[f"{key_added}_niche_colors"] = np.array(colors, dtype=object)
     return fingerprint(logits)
 

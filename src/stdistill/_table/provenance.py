@@ -38,13 +38,20 @@ def fingerprint(*parts: str | npt.NDArray[Any]) -> str:
     return digest(*parts)[:16]
 
 
-def write_fitted(adata: AnnData, key: str, cells: Mask | None) -> None:
-    """Write which cells the result under a key was fitted on; `None` when nobody knows, or none was."""
-    column = f"{key}{schema.FITTED_SUFFIX}"
-    if cells is not None:
-        adata.obs[column] = np.asarray(cells, dtype=bool)
-    elif column in adata.obs:
-        del adata.obs[column]
+def write_fitted(adata: AnnData, key: str, cells: Mask | None, model: str | None = None) -> None:
+    """Write which cells the result under a key was fitted on, and the fingerprint of what made it; `None`: not known.
+
+    Both are columns, which stay with the cells where tables meet and their records are dropped.
+    """
+    columns = {
+        f"{key}{schema.FITTED_SUFFIX}": None if cells is None else np.asarray(cells, dtype=bool),
+        f"{key}{schema.MODEL_SUFFIX}": None if model is None else pd.Categorical([model[:16]]).repeat(adata.n_obs),
+    }
+    for column, values in columns.items():
+        if values is not None:
+            adata.obs[column] = values
+        elif column in adata.obs:
+            del adata.obs[column]
 
 
 def fitted_cells(adata: AnnData, key: str) -> Mask:
@@ -52,6 +59,7 @@ def fitted_cells(adata: AnnData, key: str) -> Mask:
     column = f"{key}{schema.FITTED_SUFFIX}"
     if column not in adata.obs:
         return np.zeros(adata.n_obs, dtype=bool)
+    _warn_of_missing_cells(adata, key)
     words = set(map(str, adata.obs[column].dropna().unique())) - {"True", "False"}
     if words:
         msg = f".obs[{column!r}] holds {sorted(words)[:5]}; expected True and False, for cells that were fitted on."
@@ -60,6 +68,32 @@ def fitted_cells(adata: AnnData, key: str) -> Mask:
         return np.asarray(adata.obs[column].astype(str) == "True")
     known: Mask = (adata.obs[column] == True).fillna(False).to_numpy(dtype=bool)  # noqa: E712 (missing where tables without it were added)
     return known
+
+
+def _warn_of_missing_cells(adata: AnnData, key: str) -> None:
+    """Warn of cells that have a result of which nobody says whether it was fitted on them, as where tables met."""
+    column, niches = f"{key}{schema.FITTED_SUFFIX}", f"{key}{NICHE_SUFFIX}"
+    missing = adata.obs[column].isna()
+    if niches in adata.obs:
+        missing &= adata.obs[niches].notna()
+    if missing.any():
+        warn(
+            f".obs[{column!r}] is missing for {missing.sum()} cells: whether {key!r} was fitted on them is not known, "
+            "and they count as cells that it was not. Tables that are concatenated need the column each; fill it in: "
+            f"adata.obs[{column!r}] = adata.obs[{column!r}].fillna(True), or False where you know it."
+        )
+
+
+def _warn_of_lost_cells(adata: AnnData, key: str) -> None:
+    """Warn of niches of a model that nothing is known of any more, as where tables met of which one did not know it."""
+    column = f"{key}{schema.FITTED_SUFFIX}"
+    if column in adata.obs or f"{key}_logit_0" not in adata.obs or result_of(adata, key)[2]:
+        return
+    warn(
+        f"Which cells {key!r} was fitted on is not known: there is neither .obs[{column!r}] nor a record, as when "
+        "anndata.concat met a table without the column. The test cells may be among them. Run sd.tl.predict again "
+        f"with its model, which knows its cells, or set .obs[{column!r}] to True and False."
+    )
 
 
 def stands_on(adata: AnnData, use_rep: str, *, graph: bool, teacher_key: str | None = None) -> dict[str, Any]:
@@ -151,6 +185,8 @@ def check_teachers(tables: Sequence[AnnData], teacher_key: str, split_key: str |
         raise ValueError(msg)
     for table in tables:
         test = _test_cells(table, split_key)
+        if test is not None:
+            _warn_of_lost_cells(table, prefix)
         if test is not None and (seen := test & fitted_cells(table, prefix)).any():
             msg = (
                 f"{_count(seen, test, find_split_key(table, split_key))} had a part in fitting the teacher "
@@ -199,6 +235,8 @@ def check_measured(
     if test is None:
         return
     name = find_split_key(adata, split_key)
+    for column in columns:
+        _warn_of_lost_cells(adata, result_of(adata, column)[0])
     seen = {column: test & fitted_cells(adata, result_of(adata, column)[0]) for column in columns}
     wrong = [column for column in columns if seen[column].any()]
     if wrong:
@@ -241,7 +279,8 @@ def _test_cells(adata: AnnData, split_key: str | None) -> Mask | None:
 def _saw_all_cells(adata: AnnData, use_rep: str) -> bool:
     """Whether the expression latent was fitted without any split, to all cells."""
     record = read_record(adata, "embed_expression", use_rep)
-    return bool(record) and "split_key" not in record
+    applied = "model" in record and not fitted_cells(adata, use_rep).all()
+    return bool(record) and "split_key" not in record and not applied
 
 
 def _warn_of_all_cells(adata: AnnData, use_rep: str, split: str | None) -> None:

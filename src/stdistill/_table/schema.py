@@ -42,6 +42,9 @@ CHOOSE_K = "choose_k"
 FITTED_SUFFIX = "_fitted"
 """Ending of the column of ``.obs`` that says which cells a result was fitted on: ``.obs["teacher_fitted"]``…"""
 
+MODEL_SUFFIX = "_model"
+"""Ending of the column of ``.obs`` that says which model a result is of: ``.obs["teacher_model"]``…"""
+
 ADDED_BY: dict[str, str | None] = {
     "split_strips": SPLIT,
     "embed_he": HE_FEATURES,

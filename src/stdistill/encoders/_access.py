@@ -34,7 +34,10 @@ def check(encoder: Encoder, *, timeout_s: float | None = None) -> str | None:
     hub's cache and of one that is yet to be downloaded.
     """
     if encoder.source is not None and is_local(encoder.source):
-        find_weights(Path(encoder.source))
+        weights = find_weights(Path(encoder.source))
+        # Those of an encoder that was described earlier may be another file by now.
+        if (encoder.revision or FINGERPRINT).startswith(FINGERPRINT):
+            return fingerprint(weights)
     if not is_on_hub(encoder.source) or (encoder.revision or "").startswith(FINGERPRINT):  # checked before
         return encoder.revision
     name, repository, revision = encoder.name, str(encoder.source), encoder.revision

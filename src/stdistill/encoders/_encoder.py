@@ -48,7 +48,8 @@ class Encoder:
         Where the weights are: a repository of the Hugging Face hub, an absolute path, a URL, or ``"random"``; `None`
         when there are none to fetch.
     revision
-        Which weights, where known: a hash of their file, which is the same wherever a copy of it comes from.
+        Which weights, where known: a hash of their file, which is the same wherever a copy of it comes from. Of an
+        encoder without `source` a hash of what `load` builds is taken when it is used.
     licence
         Licence of the weights. A student distilled through them may inherit its terms.
     commercial

@@ -67,7 +67,7 @@ def from_module(
     TypeError
         When `module` is not a ``torch.nn.Module``.
     ValueError
-        When `mean`, `std` or a size is not what is expected.
+        When `mean`, `std` or a size is not what is expected; by its ``load``, when the module was changed since.
 
     Examples
     --------
@@ -83,28 +83,41 @@ def from_module(
     if not isinstance(module, nn.Module):
         msg = f"module must be a torch.nn.Module, found {type(module).__name__}."
         raise TypeError(msg)
+    revision = _revision(module)
     return Encoder(
         name=name or re.sub(r"[^\w.-]+", "-", type(module).__name__, flags=re.ASCII).lstrip("_") or "module",
         dim=dim,
-        load=partial(_copy, module),
+        load=partial(_copy, module, revision),
         mean=tuple(mean),  # type: ignore[arg-type]
         std=tuple(std),  # type: ignore[arg-type]
         input_px=input_px,
         resize_px=resize_px,
         interpolation=interpolation,
         precision=precision,
-        revision=f"{_hash_weights(module)}.{_hash_structure(module)}",
+        revision=revision,
         licence=licence,
         n_params=sum(parameter.numel() for parameter in module.parameters()),
         pooling="the module's own",
     )
 
 
-def _copy(module: nn.Module) -> nn.Module:
+def _copy(module: nn.Module, revision: str) -> nn.Module:
+    """Copy a module for one run, which must be the one that was described."""
+    if _revision(module) != revision:
+        msg = (
+            f"The {type(module).__name__} was changed since sd.encoders.from_module: its weights or settings are no "
+            "longer those that the encoder's revision stands for. Call sd.encoders.from_module again."
+        )
+        raise ValueError(msg)
     return copy.deepcopy(module).cpu().float().eval().requires_grad_(False)
 
 
-def _hash_weights(module: nn.Module) -> str:
+def _revision(module: nn.Module) -> str:
+    return f"{hash_weights(module)}.{_hash_structure(module)}"
+
+
+def hash_weights(module: nn.Module) -> str:
+    """Hash the weights of a module, as they are recorded."""
     import torch
 
     parts: list[str | npt.NDArray[np.uint8]] = [type(module).__qualname__]

@@ -16,6 +16,7 @@ from stdistill.encoders._checkpoint import find_weights, fingerprint
 from stdistill.encoders._encoder import Encoder
 from stdistill.encoders._hub import RANDOM, is_local
 from stdistill.encoders._loaders import timm as timm_loader
+from stdistill.encoders._module import hash_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -173,6 +174,8 @@ def _resolve(encoder: str | Encoder) -> Encoder:
         return _auto()
     found = get(encoder) if isinstance(encoder, str) else encoder
     revision = check(found)
+    if revision is None and found.source is None and found is not CATALOGUE.get(found.name):
+        revision = hash_weights(found.load())  # of an encoder of one's own, which does not say which weights it has
     return found if revision == found.revision else replace(found, revision=revision)
 
 

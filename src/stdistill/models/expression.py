@@ -25,6 +25,7 @@ from stdistill._support.threads import one_thread
 from stdistill._training.callbacks import Epochs
 from stdistill._training.devices import environment
 from stdistill.models.saved import Card, SavedModel
+from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 
 ARCHITECTURE = {
     "n_hidden": 128,
@@ -64,7 +65,7 @@ class ExpressionModel(SavedModel):
     card
         Its genes, slides and size, and how it was trained.
     weights
-        The tensors of scVI's module.
+        The tensors of scVI's module; and what it remembers of the cells that it was fitted on.
     history
         ``elbo_train``, the loss, one row per epoch.
     """
@@ -76,12 +77,13 @@ class ExpressionModel(SavedModel):
     def __init__(self, card: ExpressionCard, weights: dict[str, Tensor], history: pd.DataFrame) -> None:
         self.card = card
         self.history = history
-        self._weights = weights
+        self._weights = {name: tensor for name, tensor in weights.items() if name != SEEN}
+        self.seen: Seen | None = recall(weights)
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The tensors of scVI's module."""
-        return self._weights
+        """The tensors of scVI's module, and `seen`."""
+        return {**self._weights, **to_tensors(self.seen)}
 
     @classmethod
     def restore(cls, card: ExpressionCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:

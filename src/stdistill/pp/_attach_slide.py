@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stdistill._formats.slides.element import slide_element
 from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.open import open_slide
 from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.windows import hash_image
 from stdistill._table import schema
+from stdistill._table.he.images import slide_levels
 from stdistill._table.he.slide_record import GIVEN, SlideRecord, read_slide_record, write_slide_record
+from stdistill._table.records import records_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -48,7 +51,7 @@ def attach_slide(sdata: SpatialData, path: str | Path | None = None, *, table_ke
         When the file is not there.
     ValueError
         When there is no record, the image is there already, or the file is of another slide: it has another size, other
-        µm per pixel, or other bytes.
+        µm per pixel, other bytes, or other pixels than the features in the tables were computed from.
 
     See Also
     --------
@@ -77,7 +80,9 @@ def attach_slide(sdata: SpatialData, path: str | Path | None = None, *, table_ke
     if record.um_to_px is None:
         msg = "The record of the slide does not say where its H&E lies: read the slide again."
         raise ValueError(msg)
-    sdata.images[image_key] = slide_element(image, record.um_to_px, record.pixel_size)
+    element = slide_element(image, record.um_to_px, record.pixel_size)
+    _check_features_of(element, sdata, image_key, file)
+    sdata.images[image_key] = element
     if record.path != str(file):
         write_slide_record(holder, replace(record, path=str(file)))
     logger.info("Attached %s as images[%r].", file, image_key)
@@ -120,5 +125,21 @@ def _check_same(image: SlideImage, record: SlideRecord, file: Path) -> None:
             msg = (
                 f"{file} is not the H&E of this slide: its {what} is {found}, that of the slide {recorded}. Give the "
                 "file that was read, or read this one with sd.pp.read_slide."
+            )
+            raise ValueError(msg)
+
+
+def _check_features_of(element: Any, sdata: SpatialData, image_key: str, file: Path) -> None:
+    """Raise when features in a table were computed from other pixels: the bytes of a file are compared in part only."""
+    records = [record for table in sdata.tables.values() for _, record in records_of(table, ["embed_he"])]
+    recorded = [record for record in records if image_key in str(record.get("image_key")).split(", ")]
+    known = [record for record in recorded if "images" in record]
+    found = hash_image(slide_levels(element, image_key)[0]) if known else None
+    for record in known:
+        if found is not None and found not in str(record["images"]).split("+"):
+            msg = (
+                f"{file} is not the H&E of this slide: .obsm[{record.get('key_added')!r}] was computed from other "
+                "pixels (repainted, flipped, or of another slide). Give the file that was read, or compute the "
+                "features again: del table.obsm[...] and its record, attach the slide, and run sd.pp.embed_he."
             )
             raise ValueError(msg)

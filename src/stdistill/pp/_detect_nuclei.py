@@ -124,7 +124,8 @@ def detect_nuclei(
     ImportError
         When the package of `method` is not installed.
     ValueError
-        When no nuclei are found, an element has the name already, the image is not RGB of 8 bits, `mpp` differs from
+        When no nuclei are found, an element has the name already, a table of nuclei holds what was made of them since
+        (features, niches), the image is not RGB of 8 bits, `mpp` differs from
         what is known, given nuclei do not fit the image (their unit or frame is another), or `store` is of another run.
     FileNotFoundError
         When there is no file `nuclei`.
@@ -246,7 +247,7 @@ def _find(
     from stdistill._nuclei.network import WEIGHTS
     from stdistill._nuclei.store import NucleusStore
     from stdistill._support.files import digest, digest_file
-    from stdistill._table.he.nuclei import NucleusTable
+    from stdistill._table.he.nuclei import COLUMNS, NucleusTable
     from stdistill._training.devices import torch_device
 
     if method in METHODS and weights is not None:
@@ -283,10 +284,9 @@ def _find(
         )
         raise NothingSeenError(msg)
     found = found[inside]
-    columns = ("area_um2", "eccentricity", "solidity", "haematoxylin")
     outlines = shapely.transform(found.polygons, lambda points: points * level.factor)
     return (
-        NucleusTable(outlines, centroids[inside], {name: getattr(found, name) for name in columns}),
+        NucleusTable(outlines, centroids[inside], {name: getattr(found, name) for name in COLUMNS}),
         how | {"level_factor": float(level.factor.mean())},
     )
 
@@ -305,7 +305,7 @@ def _take(
     from stdistill._features.nuclei import WORKING_MPP, measure_haematoxylin
     from stdistill._formats.outlines import read_outlines
     from stdistill._nuclei.given import outline_measures
-    from stdistill._table.he.nuclei import POINT_RADIUS_UM, NucleusTable
+    from stdistill._table.he.nuclei import COLUMNS, POINT_RADIUS_UM, NucleusTable
 
     given, in_bounds = _to_pixels(read_outlines(nuclei, unit), in_bounds, levels, tissue, place)
     centroids = given.centers
@@ -325,8 +325,7 @@ def _take(
     level = level_for(levels, WORKING_MPP / mpp)
     on_level = shapely.transform(discs, lambda points: points / level.factor)
     haematoxylin = measure_haematoxylin(level, on_level, background=background_color(levels))
-    names = ("area_um2", "eccentricity", "solidity", "haematoxylin")
-    columns = dict(zip(names, [*measures, haematoxylin], strict=True))
+    columns = dict(zip(COLUMNS, [*measures, haematoxylin], strict=True))
     source = str(nuclei) if isinstance(nuclei, str | Path) else type(nuclei).__name__
     how = {"nuclei": source, "nuclei_unit": unit, "in_bounds": in_bounds}
     return NucleusTable(outlines, centroids, columns, ids), how

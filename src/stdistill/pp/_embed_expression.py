@@ -19,7 +19,8 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_library_codes, get_split, get_table
 from stdistill._table.libraries import find_library_key
-from stdistill._table.provenance import fingerprint, write_fitted
+from stdistill._table.marks import fingerprint_rows, mark_counts
+from stdistill._table.provenance import write_fitted
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def embed_expression(
     ``.obsm[key_added]``
         (n, n_latent) float32: the mean of each cell's posterior.
     ``.obs["{key_added}_fitted"]``
-        Boolean, the cells that scVI was trained on; of a saved `model` there is none.
+        Boolean, the cells that scVI was trained on; of a saved `model` those of its own that it knows again.
+    ``.obs["{key_added}_model"]``
+        Categorical, the fingerprint of the scVI model: tables that are concatenated may have several.
     ``.uns["stdistill"]["embed_expression"]``
         How the model was trained: parameters, ``n_training_cells``, ``n_genes``, ``elbo_train`` (the loss, one value an
         epoch), ``elbo_validation`` (on the held-out tenth, at the end), ``scvi_version``; ``model_sha256``, which tells
@@ -202,21 +205,25 @@ def embed_expression(
         _check_not_empty(counts)
     latent = trained.encode(counts)
 
-    fitted = None
+    marks = mark_counts(counts, adata.obsm.get(schema.SPATIAL))
     if model is None:
         fitted = np.zeros(adata.n_obs, dtype=bool)
         fitted[training] = True
+        trained.seen = np.unique(marks[fitted])
+    else:
+        fitted = np.isin(marks, [] if trained.seen is None else trained.seen)
     adata.obsm[key_added] = latent
-    write_fitted(adata, key_added, fitted)
+    write_fitted(adata, key_added, fitted, trained.sha256)
     write_record(
         adata,
         "embed_expression",
         layer=layer,
         key_added=key_added,
+        n_cells=adata.n_obs,
         n_genes=len(trained.card.genes),
         n_latent=trained.card.n_latent,
         model_sha256=trained.sha256,
-        fingerprint=fingerprint(latent),
+        fingerprint=fingerprint_rows(latent),
         **params,
         elbo_train=trained.history["elbo_train"].to_numpy(),
         **trained.card.training,

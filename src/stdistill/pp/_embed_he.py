@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.plan import CROP_PX, CropPlan, Slide
+from stdistill._features.spread import warn_of_lost_spread
+from stdistill._slide.plan import CROP_PX
 from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.windows import hash_image
 from stdistill._support.checks import check_integer, check_name, check_positive
-from stdistill._support.files import digest
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
+from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import plan_slides
-from stdistill._table.provenance import fingerprint
+from stdistill._table.marks import fingerprint_rows
 from stdistill._table.records import augmented_keys, read_record, write_record
-from stdistill.encoders._encoder import UNKNOWN_REVISION
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from stdistill._features.store import FeatureStore
     from stdistill.encoders import Encoder
     from stdistill.encoders._encoder import Precision
 
@@ -37,8 +35,6 @@ logger = logging.getLogger("stdistill")
 
 MIN_CROP_PX = 8
 N_AUGMENTED = 3
-N_SAMPLED = 16
-"""Places of an image by which it is told from another."""
 PRECISIONS = (None, "float32", "bfloat16", "float16")
 DEVICES = (None, "cpu", "cuda", "mps")
 
@@ -148,6 +144,11 @@ def embed_he(
     MemoryError
         When the device has no room for so many crops at once.
 
+    Warns
+    -----
+    UserWarning
+        When nearly all features are the same for all cells, or differ by less than float16 resolves.
+
     Notes
     -----
     Crops of 224 px at native resolution, centred on the cell: Hizmi et al. 2026, sections 4.2 and 5.2. What the paper
@@ -190,6 +191,7 @@ def embed_he(
     for frame in frames:
         _check_resolution(frame, mpp)
     encoders = _find_encoders(encoder, store)
+    from stdistill._features.compute import compute_features
     from stdistill._training.devices import torch_device
 
     if n_augmented is None:
@@ -200,7 +202,7 @@ def embed_he(
         slides = plan_slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization, look)
         if look:
             logger.info("As other laboratories would show it, %d of %d:", look, n_augmented)
-        computed[key], used = _embed(
+        computed[key], used = compute_features(
             slides,
             encoders,
             table.obs_names.to_numpy(),
@@ -216,11 +218,13 @@ def embed_he(
             num_nodes=num_nodes,
             strategy=strategy,
         )
+        warn_of_lost_spread(computed[key], key, " and ".join(one.name for one in encoders))
     for key in augmented_keys(key_added, int(read_record(table, "embed_he", key_added).get("n_augmented", 0))):
         table.obsm.pop(key, None)  # of the features that are replaced
     for key, values in computed.items():
         table.obsm[key] = values
     features = computed[key_added]
+    images = [hash_image(slide_levels(sdata.images[frame.image_key], frame.image_key)[0]) for frame in frames]
     n_embedded = sum(len(slide.plan.order) for slide in slides)
     write_record(
         table,
@@ -235,10 +239,12 @@ def embed_he(
         image_key=", ".join(dict.fromkeys(frame.image_key for frame in frames)),
         coordinate_system=coordinate_system,
         crop_um=max(frame.native_crop_px(crop_px, mpp) * frame.mpp for frame in frames),
+        n_cells=table.n_obs,
         share_embedded=n_embedded / table.n_obs,
         key_added=key_added,
         n_augmented=n_augmented,
-        fingerprint=fingerprint(features),
+        fingerprint=fingerprint_rows(features),
+        images="+".join(dict.fromkeys(filter(None, images))) or None,
         **used,
     )
     logger.info('Wrote .obsm["%s"] %s: %d cells on the H&E.', key_added, features.shape, n_embedded)
@@ -290,78 +296,6 @@ def _check_same_scale(frames: Sequence[HEFrame]) -> None:
         raise ValueError(msg)
 
 
-def _embed(
-    slides: list[Slide],
-    encoders: list[Encoder],
-    cell_ids: npt.NDArray[Any],
-    *,
-    crop_px: int,
-    mpp: float | None,
-    batch_size: int | None,
-    precision: Precision | None,
-    stain: str | None,
-    store: str | Path | None,
-    resume: bool,
-    device: str,
-    devices: Any,
-    num_nodes: int,
-    strategy: str,
-) -> tuple[npt.NDArray[np.float16], dict[str, Any]]:
-    """Run the encoders, and bring the features (n, d) from the store into the order of the table."""
-    from platformdirs import user_cache_path
-
-    from stdistill._features.embedder import EmbeddingRun, embed
-    from stdistill._features.store import CODE, MADE_WITH, FeatureStore, find_finished, locked_store, reserve_folder
-
-    order = np.concatenate([slide.plan.order for slide in slides])
-    fingerprint = {
-        "image": _hash_images(slides),
-        "cells": _hash_cells(slides, cell_ids),
-        "encoders": [_describe(one) for one in encoders],
-        "crop_px": crop_px,
-        "mpp": mpp,
-        "precision": precision,
-        "stain_normalization": stain,
-        "code": CODE,
-        "windows": _hash_windows(slides),
-    }
-    cache = user_cache_path("stdistill") / "features"
-    held = reserve_folder(cache, _hash(fingerprint)) if store is None else locked_store(Path(store).expanduser())
-    with held as folder:
-        written = find_finished(folder, fingerprint, cell_ids[order]) if resume else None
-        if written is None:
-            fingerprint[MADE_WITH] = {"device": device, "stdistill": version("stdistill"), "torch": version("torch")}
-            run = EmbeddingRun(
-                slides, encoders, crop_px, precision, batch_size, folder, fingerprint, cell_ids[order], resume
-            )
-            embed(run, accelerator=device, devices=devices, num_nodes=num_nodes, strategy=strategy)
-            written = FeatureStore(folder)
-        used = _used(written)
-        features = np.full((len(cell_ids), written.shape[1]), np.nan, dtype=np.float16)
-        # Mapped no longer than this: NFS keeps a folder with an open file.
-        features[order] = written.features(cell_ids[order])
-        if store is None:
-            shutil.rmtree(folder)
-    return features, used
-
-
-def _used(store: FeatureStore) -> dict[str, Any]:
-    """Tell on what the features were computed, also those of an earlier version's store."""
-    from stdistill._features.store import MADE_WITH
-
-    found = store.fingerprint
-    made = found.get(MADE_WITH, found)
-    revisions = [one["revision"] or UNKNOWN_REVISION for one in found["encoders"]]
-    used = {"device": made.get("device"), "torch_version": made.get("torch"), "revision": "+".join(revisions)}
-    return {name: value for name, value in used.items() if value is not None}
-
-
-def _describe(encoder: Encoder) -> dict[str, Any]:
-    """All of an encoder that its features depend on."""
-    fields = ("name", "revision", "input_px", "resize_px", "interpolation", "precision", "mean", "std")
-    return {name: list(v) if isinstance(v := getattr(encoder, name), tuple) else v for name in fields}
-
-
 def _describe_stain(reference: Any) -> str | None:
     """Write the method and the numbers of a stain reference as text."""
     if reference is None:
@@ -372,35 +306,3 @@ def _describe_stain(reference: Any) -> str | None:
         if (value := getattr(reference, name, None)) is not None
     }
     return json.dumps({"method": getattr(reference, "method", None), **numbers})
-
-
-def _hash_images(slides: Sequence[Slide]) -> str:
-    """Tell images apart by their sizes, the glass, and what is around some of the cells."""
-    from stdistill._slide.windows import sample_squares
-
-    parts: list[str | npt.NDArray[Any]] = []
-    for slide in slides:
-        level = slide.plan.level
-        parts.append(repr((level.shape, level.factor.tolist(), slide.background.tolist())))
-        parts += sample_squares(level, _in_table_order(slide.plan), N_SAMPLED)
-    return digest(*parts)[:16]
-
-
-def _hash_cells(slides: Sequence[Slide], cell_ids: npt.NDArray[Any]) -> str:
-    """Tell cells apart by their names and crops, in the order of the table."""
-    names = ["\n".join(map(str, cell_ids[np.sort(slide.plan.order)])) for slide in slides]
-    crops = [part for slide in slides for part in (_in_table_order(slide.plan), slide.plan.box_side)]
-    return digest(*names, *crops)[:16]
-
-
-def _hash_windows(slides: Sequence[Slide]) -> str:
-    """Tell apart in which order and in which windows crops are read."""
-    return digest(*(part for slide in slides for part in (slide.plan.order, repr(slide.plan.windows))))[:16]
-
-
-def _in_table_order(plan: CropPlan) -> npt.NDArray[np.float64]:
-    return plan.boxes[np.argsort(plan.order)]
-
-
-def _hash(fingerprint: dict[str, Any]) -> str:
-    return digest(json.dumps(fingerprint, sort_keys=True))[:16]

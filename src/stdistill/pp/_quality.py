@@ -34,6 +34,8 @@ STEP = "quality"
 DEVIATIONS = 4.0
 """Fields are out of focus when they are so many robust standard deviations below the median of a sharp slide."""
 N_STAIN_FIELDS = 30
+SAME_SCALE = 1.1
+"""Slides are compared whose fields differ by no larger factor in µm per pixel (our choice): focus depends on it."""
 AROUND_UM = 50.0
 """Side of the surroundings of a cell of which shares of folds and pen are taken."""
 
@@ -107,7 +109,7 @@ def quality(
     KeyError
         When the image is not there, or a reference lacks an entry.
     ValueError
-        When no tissue is seen, or µm are not known.
+        When no tissue is seen, µm are not known, or a reference was measured at other µm per pixel (by more than 10 %).
 
     See Also
     --------
@@ -116,7 +118,7 @@ def quality(
     Notes
     -----
     A slide that is blurred as a whole is sharp in comparison with itself: give `references`, of slides with about as
-    many µm per pixel. Numbers of fields, limits and deviations are our choice.
+    many µm per pixel: others are refused. Numbers of fields, limits and deviations are our choice.
 
     Examples
     --------
@@ -137,6 +139,8 @@ def quality(
         msg = f"No tissue is seen on the image {image_key!r}, whose quality is to be measured. Is the slide blank?"
         raise NothingSeenError(msg)
     level = level_for(levels, (1 + MPP_TOLERANCE) * FIELD_MPP / mpp)
+    field_mpp = mpp * float(level.factor.max())
+    _check_scale(references, field_mpp)
     fields = measure_fields(level, tissue, overview, n_kept=N_STAIN_FIELDS)
     if not len(fields.focus):
         msg = f"No field of the image {image_key!r} holds enough tissue to measure its quality."
@@ -148,12 +152,25 @@ def quality(
         data = copy_table(data, table_key) if has_cells else share_elements(data)
     for name, values in columns.items():
         data.tables[table_key].obs[name] = values
-    shown = {"image_key": image_key, "mpp": mpp * float(level.factor.max()), "n_fields": len(fields.focus)}
+    shown = {"image_key": image_key, "mpp": field_mpp, "n_fields": len(fields.focus)}
     write_slide_step(data, STEP, **shown, **slide)
     if has_cells:
         write_record(data.tables[table_key], STEP, **shown, **slide)
     logger.info("Measured %d fields of tissue: focus %.2f.", len(fields.focus), slide["focus"])
     return data if copy else None
+
+
+def _check_scale(references: Sequence[Mapping[str, Any]], mpp: float) -> None:
+    """Raise when another slide was looked at with other pixels, at which the same sharpness is another number."""
+    for number, reference in enumerate(references):
+        theirs = float(reference["mpp"])
+        if not 1 / SAME_SCALE <= theirs / mpp <= SAME_SCALE:
+            msg = (
+                f"references[{number}] was measured at {theirs:.3g} µm per pixel, this slide at {mpp:.3g}: their focus "
+                "is not comparable. Give slides of the same magnification, whose pyramids have a level of about the "
+                "same µm per pixel, or leave this one out."
+            )
+            raise ValueError(msg)
 
 
 def _of_slide(

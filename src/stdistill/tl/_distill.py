@@ -107,6 +107,8 @@ def distill(
         these. About 1 is usual. Not written when there are fewer than 100 of both.
     ``.obs["{key_added}_fitted"]``
         Boolean, the cells that the student, or its teacher, was fitted on.
+    ``.obs["{key_added}_model"]``
+        Categorical, the fingerprint of the model: tables that are concatenated may have several.
     ``.uns["{key_added}_niche_colors"]``
         The teacher's colours.
     ``.uns["stdistill"]["distill"]``

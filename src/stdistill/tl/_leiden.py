@@ -17,7 +17,7 @@ from stdistill._support.arrays import Rows
 from stdistill._support.checks import check_integer, check_key, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import copy_table, find_split_key, get_table
+from stdistill._table.checks import check_one_model, copy_table, find_split_key, get_table
 from stdistill._table.labels import NICHE_SUFFIX, read_split, split_group
 from stdistill._table.niches import clear_niches, default_colors
 from stdistill._table.provenance import add_inherited, check_features_unseen, fingerprint, stands_on, write_fitted
@@ -90,6 +90,8 @@ def leiden(
         Categorical, ``"0"``, ``"1"``…, from the niche with the most training cells on.
     ``.obs["{key_added}_fitted"]``
         Boolean, the cells that were clustered to find the resolution: the training cells, without a split all.
+    ``.obs["{key_added}_model"]``
+        Categorical, the fingerprint of the clusters: tables that are concatenated may have several.
     ``.uns["{key_added}_niche_colors"]``
         Their colours.
     ``.uns["stdistill"]["leiden"]``
@@ -169,7 +171,8 @@ def leiden(
     fitted = add_inherited(adata, fitted, use_rep)
     clear_niches(adata, key_added)
     adata.obs[key] = pd.Categorical.from_codes(codes, categories=pd.Index(names))
-    write_fitted(adata, key_added, fitted)
+    made = fingerprint(codes)
+    write_fitted(adata, key_added, fitted, made)
     adata.uns[f"{key}_colors"] = np.array(default_colors(len(names)), dtype=object)
     write_record(
         adata,
@@ -186,7 +189,7 @@ def leiden(
         resolution=found.resolution,
         n_clusters=found.n_clusters,
         n_clusters_test=n_clusters_test,
-        fingerprint=fingerprint(codes),
+        fingerprint=made,
         **stands_on(adata, use_rep, graph=False),
     )
     of_test = "" if n_clusters_test is None else f", {n_clusters_test} on the test cells"
@@ -202,6 +205,7 @@ def leiden(
 def _features(adata: AnnData, use_rep: str) -> npt.NDArray[Any]:
     hint = "Compute H&E features with sd.pp.embed_he." if use_rep == schema.HE_FEATURES else None
     check_key(use_rep, adata.obsm.keys(), "a key of .obsm", argument="use_rep", hint=hint)
+    check_one_model(adata, use_rep)
     features = np.asarray(adata.obsm[use_rep])
     if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
         msg = (

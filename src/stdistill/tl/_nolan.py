@@ -98,6 +98,8 @@ def nolan(
         float32, the largest softmax probability of the logits.
     ``.obs["{key_added}_fitted"]``
         Boolean, the cells that the teacher, or the latent it stands on, was fitted on.
+    ``.obs["{key_added}_model"]``
+        Categorical, the fingerprint of the model: tables that are concatenated may have several.
     ``.uns["{key_added}_niche_colors"]``
         Their colours.
     ``.uns["stdistill"]["nolan"]``

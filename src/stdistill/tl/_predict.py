@@ -14,12 +14,13 @@ from stdistill._table import schema
 from stdistill._table.checks import copy_table, find_split_key, get_table, is_spatialdata, share_elements
 from stdistill._table.fitting.inputs import check_features, niche_inputs
 from stdistill._table.fitting.origin import find_difference, origin_of, origin_of_card, show
+from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
 from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.he.place import find_place
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
-from stdistill._table.provenance import fitted_here, fitted_unrecorded, stands_on
+from stdistill._table.provenance import stands_on
 from stdistill._table.records import write_record
 from stdistill.pp._detect_nuclei import detect_nuclei
 from stdistill.pp._embed_he import DEVICES, embed_he
@@ -96,7 +97,11 @@ def predict(
         float32, how unusual the cell's own features are for a student: their distance from those of its training, over
         the median of cells it had not seen there. About 1 is usual; see `Notes`.
     ``.obs["{key_added}_fitted"]``
-        Boolean, the cells that the model was fitted on, where that was done on this table; else there is none.
+        Boolean, the cells that the model was fitted on: it knows its cells again. All count, with a warning, where
+        these are other cells on an H&E that it was trained on. Not written of a model of an earlier version, which
+        does not know its cells, unless the table does.
+    ``.obs["{key_added}_model"]``
+        Categorical, the fingerprint of the model: tables that are concatenated may have several.
     ``.uns["{key_added}_niche_colors"]``
         The model's colours.
     ``.uns["stdistill"]["predict"]``
@@ -118,7 +123,8 @@ def predict(
     -----
     UserWarning
         When half of the cells are more unusual than a slide may be (median above √2; above √10 it says so more
-        strongly: our choice, by what became of a student on slides of another stain, focus and tissue).
+        strongly: our choice, by what became of a student on slides of another stain, focus and tissue). When the model
+        was trained on the same H&E, with other cells.
 
     Notes
     -----
@@ -172,9 +178,7 @@ def predict(
     )
     (table,) = tables
     sha256 = model.sha256
-    fitted, teacher = fitted_here(table, sha256)
-    if fitted is None:
-        fitted = fitted_unrecorded(table, key_added)
+    fitted, teacher = find_fitted(table, model, inputs, key_added, use_rep)
     found = stands_on(table, use_rep, graph=True)
     ood = None if model.usual is None else measure_ood(model.usual, inputs)
     judged = {} if ood is None or model.usual is None else summarise_ood(ood, model.usual)
@@ -185,6 +189,7 @@ def predict(
         niches=card.niches,
         colors=card.colors,
         fitted=fitted,
+        model=sha256,
         temperature=card.confidence_temperature,
         ood=ood,
     )

@@ -106,3 +106,11 @@ def test_a_graph_of_other_places(cells: ad.AnnData, what: str) -> None:
         cells.obsm["spatial"][some] = cells.obsm["spatial"][rng.permutation(some)]
     with pytest.raises(ValueError, match=r"further away than the graph's radius.*sd\.pp\.neighborhoods"):
         gather(cells)
+
+
+def test_centres_that_shrank_since(cells: ad.AnnData) -> None:
+    """As when pixels become µm after the neighbourhoods were made: those of the radius are not all there."""
+    gather(cells)
+    cells.obsm["spatial"] = cells.obsm["spatial"] * 0.2738
+    with pytest.raises(ValueError, match=r"No neighbour lies further away than .* µm, and the graph's radius is"):
+        gather(cells)

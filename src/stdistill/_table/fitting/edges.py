@@ -15,6 +15,9 @@ from stdistill._table.libraries import library_codes
 
 MOST_EDGES = 1_000_000
 """Edges that are looked at."""
+MANY_EDGES = 1_000
+SHORT = 0.7
+"""So many edges, none of which is longer than this part of the radius, are no neighbourhoods of it (our choice)."""
 
 
 def check_edges(
@@ -57,7 +60,7 @@ def check_edges(
 
 
 def _check_lengths(graph: csr_matrix, centers: Floats, radius: float) -> None:
-    """Raise when cells are joined that lie further apart than the radius; some of the edges are looked at."""
+    """Raise when cells are joined over more than the radius, or all over much less; some edges are looked at."""
     if not graph.nnz:
         return
     edges = np.unique(np.linspace(0, graph.nnz - 1, MOST_EDGES).astype(np.int64))
@@ -68,6 +71,14 @@ def _check_lengths(graph: csr_matrix, centers: Floats, radius: float) -> None:
         msg = (
             f"{too_long:.1%} of the neighbours lie further away than the graph's radius of {radius:.1f} µm: it is of "
             "other cells, of cells in another order, or of centres that have changed since. Make it again with "
+            "sd.pp.neighborhoods."
+        )
+        raise ValueError(msg)
+    longest = float(lengths.max())
+    if len(lengths) >= MANY_EDGES and longest < SHORT * radius:
+        msg = (
+            f"No neighbour lies further away than {longest:.3g} µm, and the graph's radius is {radius:.1f}: the "
+            "centres have changed since, for example their unit, or edges were taken away. Make it again with "
             "sd.pp.neighborhoods."
         )
         raise ValueError(msg)

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from stdistill._slide.scale import is_same_mpp
+from stdistill._support.warn import warn
+from stdistill._table.marks import fingerprint_rows
 from stdistill._table.records import read_record
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 
@@ -42,7 +46,35 @@ REMEDIES = {
 def origin_of(table: AnnData, use_rep: str) -> Origin:
     """Return what the table records about its features; nothing of those that were put there by hand."""
     records = {step: read_record(table, step, use_rep) for step in ("embed_he", "embed_expression")}
+    # What only several tables say together, as uns_merge="same" leaves it, has no fingerprint, which differs.
+    whole = [record for record in records.values() if "n_cells" in record and "fingerprint" in record]
+    n_cells = max((int(record["n_cells"]) for record in whole), default=table.n_obs)
+    if table.n_obs > n_cells:
+        msg = (
+            f"The table has {table.n_obs} cells, but its record of .obsm[{use_rep!r}] is of {n_cells}: it was "
+            "concatenated with the records of one of several tables. Give the tables as a list, whose records are "
+            'compared, or concatenate them with uns_merge="same", which keeps what all of them say.'
+        )
+        raise ValueError(msg)
+    if n_cells == table.n_obs and use_rep in table.obsm and whole:
+        _warn_of_other_features(table, use_rep, str(whole[0]["fingerprint"]))
     return known_origin({entry: records[step].get(key) for entry, (step, key) in RECORDED.items()})
+
+
+def _warn_of_other_features(table: AnnData, use_rep: str, recorded: str) -> None:
+    """Warn of features that are not those that were recorded, as where others were put under the same key."""
+    if fingerprint_rows(np.asarray(table.obsm[use_rep])) != recorded:
+        warn(
+            f".obsm[{use_rep!r}] was changed since it was computed: what is recorded of it (encoder, model, µm per "
+            "pixel) may not be true of it, and a model would be applied to features that were not changed so. Put what "
+            "you make of features under a key of its own, use_rep=."
+        )
+
+
+def images_of(table: AnnData, use_rep: str) -> list[str]:
+    """Return the fingerprints of the H&E images that features show, as far as it is recorded."""
+    images = read_record(table, "embed_he", use_rep).get("images")
+    return [] if images is None else str(images).split("+")
 
 
 def origin_of_card(card: ModelCard) -> Origin:

@@ -15,10 +15,11 @@ from stdistill._support.arrays import Floats
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table.checks import find_split_key
 from stdistill._table.fitting.inputs import NicheInputs
-from stdistill._table.fitting.origin import Origin
+from stdistill._table.fitting.origin import Origin, images_of
 from stdistill._table.fitting.targets import Targets
 from stdistill._table.fitting.trust import FEWEST, calibrate, describe_features, measure_calibration, measure_ood
 from stdistill._table.libraries import find_library_key
+from stdistill._table.marks import mark_cells
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import add_inherited, stands_on
 from stdistill._table.records import read_record, write_record
@@ -103,6 +104,13 @@ def write_model(
     k = len(naming.niches)
     parameters = {name: value for name, value in arguments.items() if name in RECORDED}
     record = {**settings, **parameters, **fitted.training}
+    trained_on = inputs.divide(training)
+    images = {
+        image: None
+        for table, cells in zip(inputs.tables, trained_on, strict=True)
+        if cells.any()
+        for image in images_of(table, naming.use_rep)
+    }
     card = ModelCard(
         kind=KINDS[naming.step],
         k=k,
@@ -117,6 +125,7 @@ def write_model(
         temperature=fitted.temperature,
         n_neighbors=float(np.diff(inputs.indptr)[training].mean()),
         quality=_quality_of(inputs.tables) if targets is not None else None,
+        images=list(images) or None,
         training=record,
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
         **origin,
@@ -126,19 +135,24 @@ def write_model(
     if targets is not None:
         record |= _let_judge(model, fitted, inputs, logits, targets, arguments["seed"])
     ood = [None] * len(inputs.tables) if model.usual is None else inputs.divide(measure_ood(model.usual, inputs))
+    fitted_cells = [
+        add_inherited(table, cells, naming.use_rep, teacher)
+        for table, cells in zip(inputs.tables, trained_on, strict=True)
+    ]
+    model.seen = np.unique(mark_cells(inputs.features, inputs.centers)[np.concatenate(fitted_cells)])
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
     sha256 = model.sha256
-    parts = zip(inputs.tables, inputs.divide(logits), inputs.divide(training), ood, strict=True)
+    parts = zip(inputs.tables, inputs.divide(logits), fitted_cells, ood, strict=True)
     for table, part, cells, unusual in parts:
         found = stands_on(table, naming.use_rep, graph=True, teacher_key=teacher)
-        all_cells = add_inherited(table, cells, naming.use_rep, teacher)
         fingerprint = write_niches(
             table,
             naming.key_added,
             part,
             niches=card.niches,
             colors=card.colors,
-            fitted=all_cells,
+            fitted=cells,
+            model=sha256,
             temperature=model.card.confidence_temperature,
             ood=unusual,
         )

@@ -11,7 +11,8 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill._support.arrays import Integers
-from stdistill._table.labels import warn_of_missing
+from stdistill._table.checks import check_one_model
+from stdistill._table.labels import NICHE_SUFFIX, warn_of_missing
 from stdistill._table.niches import colors_of, logit_columns, logit_prefixes, niche_names, read_logits
 
 
@@ -43,6 +44,8 @@ def has_targets(tables: Sequence[AnnData], teacher_key: str) -> bool:
 
 def read_targets(tables: Sequence[AnnData], teacher_key: str, k: int) -> Targets:
     """Read logits under the prefix `teacher_key`, which must be `k` of them, or else the labels of that column."""
+    for table in tables:
+        check_one_model(table, teacher_key.removesuffix(NICHE_SUFFIX))
     if all(logit_columns(table, teacher_key) for table in tables):
         return _soft(tables, teacher_key, k)
     return _hard(tables, teacher_key)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 STEP = "detect_nuclei"
+COLUMNS = ("area_um2", "eccentricity", "solidity", "haematoxylin")
+"""What is measured of each nucleus."""
 POINT_RADIUS_UM = 3.0
 """Radius of the circle that stands for a nucleus of which only the centre is known."""
 
@@ -40,13 +42,23 @@ class NucleusTable:
 
 
 def check_free(sdata: SpatialData, shapes_key: str, table_key: str) -> None:
-    """Raise unless shapes and table can be written: neither is there, or both are nuclei that were found before."""
+    """Raise unless shapes and table can be written: neither is there, or both are nuclei that were found before.
+
+    These are replaced as long as nothing was made of them, which would be lost.
+    """
     before = sdata.tables.get(table_key)
     record = {} if before is None else read_record(before, STEP)
     if before is not None and not record:
         msg = (
             f"There is a table {table_key!r} already, which sd.pp.detect_nuclei did not write: give the nuclei another "
             'name with table_key=, such as "nuclei_table".'
+        )
+        raise ValueError(msg)
+    if before is not None and (made := _made_of(before)):
+        msg = (
+            f"The table {table_key!r} of nuclei that were found before holds {', '.join(made)}, which would be lost. "
+            "Give the new nuclei other names with table_key= and shapes_key=, or delete the table first: "
+            f"del sdata.tables[{table_key!r}], sdata.shapes[{str(record.get('shapes_key'))!r}]."
         )
         raise ValueError(msg)
     kinds = {(kind, name) for kind, name, _ in sdata.gen_elements()}
@@ -61,6 +73,17 @@ def check_free(sdata: SpatialData, shapes_key: str, table_key: str) -> None:
             "nuclei another name with shapes_key=."
         )
         raise ValueError(msg)
+
+
+def _made_of(nuclei: AnnData) -> list[str]:
+    """Name what a table of nuclei holds beside what it was written with."""
+    parts = {
+        "obs": set(nuclei.obs) - {*COLUMNS, "region", schema.INSTANCE},
+        "obsm": set(nuclei.obsm) - {schema.SPATIAL},
+        "obsp": set(nuclei.obsp),
+        "layers": {key for key in nuclei.layers if key is not None},  # anndata 0.13 has .X among them
+    }
+    return [f".{part}[{key!r}]" for part, keys in parts.items() for key in sorted(map(str, keys))]
 
 
 def write_nuclei(

@@ -54,6 +54,8 @@ class ModelCard(Card):
     quality
         Of a student: ``mpp``, ``focus_limit`` and ``stain_vectors`` of each training slide that
         :func:`stdistill.pp.quality` had measured.
+    images
+        Fingerprints of the H&E images that it was trained on.
     training
         How it was trained: parameters, numbers of cells, epochs.
     versions
@@ -95,6 +97,7 @@ class ModelCard(Card):
     calibration: dict[str, Any] | None = None
     n_neighbors: float | None = None
     quality: list[dict[str, Any]] | None = None
+    images: list[str] | None = None
 
     def __post_init__(self) -> None:
         for name, names in (("niches", self.niches), ("colors", self.colors)):

@@ -19,6 +19,7 @@ from stdistill.models.niche.batches import Neighborhoods, known_rows
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.saved import SavedModel
+from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.usual import PREFIX, UsualFeatures
 
 PREDICTION_BATCH = 512
@@ -41,6 +42,8 @@ class NicheModel(SavedModel):
         One row per epoch of training: losses and what else was measured.
     usual
         What the features of the training were like, of a student.
+    seen
+        What it remembers of the cells that it was fitted on: sorted numbers, one of each.
 
     Returns
     -------
@@ -71,12 +74,18 @@ class NicheModel(SavedModel):
     card: ModelCard
 
     def __init__(
-        self, network: NicheNetwork, card: ModelCard, history: pd.DataFrame, usual: UsualFeatures | None = None
+        self,
+        network: NicheNetwork,
+        card: ModelCard,
+        history: pd.DataFrame,
+        usual: UsualFeatures | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)  # torch may compute other bits for weights to be trained
         self.card = card
         self.history = history
         self.usual = usual
+        self.seen = seen
 
     def __repr__(self) -> str:
         card = self.card
@@ -92,15 +101,16 @@ class NicheModel(SavedModel):
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The network's tensors, with mean and spread of the features of the training cells; and those of `usual`."""
-        return {**self.network.state_dict(), **({} if self.usual is None else self.usual.tensors())}
+        """The network's tensors, with mean and spread of the features of the training cells; `usual` and `seen`."""
+        usual = {} if self.usual is None else self.usual.tensors()
+        return {**self.network.state_dict(), **usual, **to_tensors(self.seen)}
 
     @classmethod
     def restore(cls, card: ModelCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Build the network that the card describes, with these weights."""
         network = card.build_network()
-        network.load_state_dict({name: part for name, part in weights.items() if not name.startswith(PREFIX)})
-        return cls(network, card, history, UsualFeatures.from_tensors(weights))
+        network.load_state_dict({name: part for name, part in weights.items() if not name.startswith((PREFIX, SEEN))})
+        return cls(network, card, history, UsualFeatures.from_tensors(weights), recall(weights))
 
     def predict(
         self,
