@@ -13,6 +13,7 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_features, check_split, get_tables, niche_inputs
 from stdistill._table.fitting.origin import common_origin
+from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.niches import default_colors
 from stdistill._table.provenance import check_features_unseen
@@ -165,6 +166,7 @@ def nolan(
     origin = common_origin(tables, use_rep)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
+    check_cells_apart(inputs, use_rep)
 
     from stdistill.models.niche.fit_teacher import train_teacher
 
