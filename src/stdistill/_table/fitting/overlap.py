@@ -22,8 +22,8 @@ def check_cells_apart(inputs: NicheInputs, use_rep: str) -> None:
     if n_both:
         msg = (
             f"{n_both} of the {inputs.test.sum()} cells that are {schema.TEST!r} are {schema.TRAIN!r} as well: they "
-            "are in the tables twice, with the same features at the same place, such as in a slide and in a part or a copy "
-            "of it. Give each cell once."
+            "are in the tables twice, with the same features at the same place, such as in a slide and in a part or a "
+            "copy of it. Give each cell once."
         )
         raise ValueError(msg)
     divided = zip(inputs.tables, inputs.divide(inputs.training), inputs.divide(inputs.test), strict=True)
