@@ -114,8 +114,8 @@ def nolan(
     ValueError
         When there are fewer training cells than niches, all have the same features, features are infinite or of
         different dimensions, encoders or scVI models, radii differ, the graph joins training and test cells or was made
-        with another split, the latent was fitted on test cells, H&E crops are larger than those that the split keeps
-        apart, or a number is out of range.
+        with another split, a cell is there twice, once to train and once to test, the latent was fitted on test cells,
+        H&E crops are larger than those that the split keeps apart, or a number is out of range.
     TypeError
         When features are no dense floating point array.
     RuntimeError
