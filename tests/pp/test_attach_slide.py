@@ -125,7 +125,8 @@ def test_other_pixels_than_those_of_the_features(tmp_path: Path, change: str) ->
     tifffile.imwrite(tmp_path / "slide.tif", pixels, **stored)
     slide = sd.pp.read_slide(tmp_path / "slide.tif")
     centers = np.random.default_rng(1).uniform(180, 580, (40, 2)).round(-1)
-    sd.pp.detect_nuclei(slide, nuclei=np.unique(centers, axis=0))
+    pd.DataFrame(np.unique(centers, axis=0), columns=["x", "y"]).to_csv(tmp_path / "centres.csv", index=False)
+    sd.pp.detect_nuclei(slide, nuclei=tmp_path / "centres.csv")
     sd.pp.embed_he(slide, encoder="texture", crop_px=32)
     del slide.images["he"]
     for holder in (slide, slide["table"]):

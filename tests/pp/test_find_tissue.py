@@ -76,6 +76,18 @@ def test_again_and_again(slide: SpatialData) -> None:
         sd.pp.find_tissue(slide, shapes_key="he")
 
 
+def test_outlines_that_were_corrected_by_hand_stay(slide: SpatialData) -> None:
+    slide = SpatialData.init_from_elements({"he": slide["he"]}, attrs=dict(slide.attrs))
+    sd.pp.find_tissue(slide)
+    slide.shapes["tissue"].loc[1, "geometry"] = slide["tissue"].geometry.loc[1].buffer(-20)
+    corrected = slide["tissue"].geometry.area.sum()
+    with pytest.raises(ValueError, match=r"'tissue' were changed since they were found.*del sdata\.shapes\['tissue'\]"):
+        sd.pp.find_tissue(slide)
+    assert slide["tissue"].geometry.area.sum() == corrected
+    del slide.shapes["tissue"]
+    sd.pp.find_tissue(slide)
+
+
 def test_a_blank_slide(slide: SpatialData) -> None:
     slide["he"].data[:] = 240
     with pytest.raises(ValueError, match=r"No tissue is seen on the image 'he'.*Is the slide blank"):

@@ -83,6 +83,7 @@ def test_what_is_written(tissue: ad.AnnData, tmp_path: Path) -> None:
         "seen_confidence",
         "seen_ood",
         "seen_fitted",
+        "seen_model",
     }
     none = (tissue.obs["split"] == "buffer").to_numpy()
     assert 0 < none.mean() < 0.3
@@ -196,6 +197,16 @@ def test_several_slides(make_tissue: Callable) -> None:
         np.concatenate([sd.get.logits(slide, "student") for slide in slides]), sd.get.logits(joint, "student")
     )
     assert together.card.training == student.card.training
+
+
+def test_a_slide_and_a_copy_of_it(make_tissue: Callable) -> None:
+    """What is held out in one of them is trained on in the other."""
+    one, copy = make_tissue(), make_tissue()
+    sd.pp.split_strips(copy, crop_px=100, mpp=0.2, test_strip=2)
+    sd.pp.neighborhoods(one, radius_um=60)
+    sd.pp.neighborhoods(copy, radius_um=60)
+    with pytest.raises(ValueError, match=r"cells that are 'test' are 'train' as well: they are in the tables twice"):
+        sd.tl.distill([one, copy], k=3, **FAST)
 
 
 def test_spatialdata(make_slide: Callable) -> None:

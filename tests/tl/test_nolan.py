@@ -96,7 +96,8 @@ def test_what_is_written(tissue: ad.AnnData, tmp_path: Path) -> None:
     before = set(tissue.obs.columns)
     sd.tl.nolan(tissue, k=4, **FAST)
     logits = [f"teacher_logit_{niche}" for niche in range(4)]
-    assert set(tissue.obs.columns) - before == {*logits, "teacher_niche", "teacher_confidence", "teacher_fitted"}
+    columns = {f"teacher_{what}" for what in ("niche", "confidence", "fitted", "model")}
+    assert set(tissue.obs.columns) - before == {*logits, *columns}
     none = (tissue.obs["split"] == "buffer").to_numpy()
     assert 0 < none.mean() < 0.5
     assert tissue.obs.loc[none, logits].isna().all(axis=None)

@@ -185,8 +185,6 @@ def check_teachers(tables: Sequence[AnnData], teacher_key: str, split_key: str |
         raise ValueError(msg)
     for table in tables:
         test = _test_cells(table, split_key)
-        if test is not None:
-            _warn_of_lost_cells(table, prefix)
         if test is not None and (seen := test & fitted_cells(table, prefix)).any():
             msg = (
                 f"{_count(seen, test, find_split_key(table, split_key))} had a part in fitting the teacher "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 STEP = "find_tissue"
+SAME_AREA = 1e-6
+"""Outlines whose area differs by no larger share are those that were found."""
 
 
 def find_tissue(
@@ -64,7 +67,8 @@ def find_tissue(
     KeyError
         When the image is not there.
     ValueError
-        When no tissue is seen, µm are not known, or `shapes_key` holds something else.
+        When no tissue is seen, µm are not known, or `shapes_key` holds something else, or outlines that were
+        changed since they were found.
 
     See Also
     --------
@@ -140,3 +144,13 @@ def _check_free(sdata: SpatialData, shapes_key: str) -> None:
             "otherwise with shapes_key=."
         )
         raise ValueError(msg)
+    found_mm2 = read_slide_step(sdata, STEP).get("area_mm2")
+    if is_own and found_mm2 is not None:
+        area_mm2 = float(sdata.shapes[shapes_key].geometry.area.sum()) / 1e6
+        if not math.isclose(area_mm2, found_mm2, rel_tol=SAME_AREA):
+            msg = (
+                f"The outlines {shapes_key!r} were changed since they were found ({found_mm2:.4g} mm² then, "
+                f"{area_mm2:.4g} now), which would be lost. Give shapes_key= for new ones, or delete these: "
+                f"del sdata.shapes[{shapes_key!r}]."
+            )
+            raise ValueError(msg)

@@ -12,6 +12,7 @@ from stdistill._support.checks import check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_features, check_split, get_tables, niche_inputs
 from stdistill._table.fitting.origin import common_origin
+from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
 from stdistill._table.provenance import check_features_unseen, check_teacher_radius, check_teachers
@@ -124,8 +125,9 @@ def distill(
     ValueError
         When the teacher has another number of niches, there are fewer training cells than niches, features are infinite
         or of different dimensions or encoders, radii differ, the graph joins training and test cells or was made with
-        another split, the teacher was fitted on test cells, with neighbourhoods of another radius or to each table
-        anew, H&E crops are larger than those that the split keeps apart, or a number is out of range.
+        another split, a cell is there twice, once to train and once to test, the teacher was fitted on test cells, with
+        neighbourhoods of another radius or to each table anew, H&E crops are larger than those that the split keeps
+        apart, or a number is out of range.
     TypeError
         When features are no dense floating point array, or the labels are floating point numbers.
 
@@ -174,6 +176,7 @@ def distill(
     radius_um = check_teachers(tables, teacher_key, split_key)
     ensure_neighborhoods(tables, **keys, radius_um=radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
+    check_cells_apart(inputs, use_rep)
     check_teacher_radius(radius_um, inputs.radius_um, teacher_key)
 
     from stdistill.models.niche.fit_student import train_student

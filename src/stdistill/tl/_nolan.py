@@ -13,6 +13,7 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_features, check_split, get_tables, niche_inputs
 from stdistill._table.fitting.origin import common_origin
+from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.niches import default_colors
 from stdistill._table.provenance import check_features_unseen
@@ -113,8 +114,8 @@ def nolan(
     ValueError
         When there are fewer training cells than niches, all have the same features, features are infinite or of
         different dimensions, encoders or scVI models, radii differ, the graph joins training and test cells or was made
-        with another split, the latent was fitted on test cells, H&E crops are larger than those that the split keeps
-        apart, or a number is out of range.
+        with another split, a cell is there twice, once to train and once to test, the latent was fitted on test cells,
+        H&E crops are larger than those that the split keeps apart, or a number is out of range.
     TypeError
         When features are no dense floating point array.
     RuntimeError
@@ -165,6 +166,7 @@ def nolan(
     origin = common_origin(tables, use_rep)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
+    check_cells_apart(inputs, use_rep)
 
     from stdistill.models.niche.fit_teacher import train_teacher
 
