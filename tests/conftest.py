@@ -16,9 +16,6 @@ import pytest
 from huggingface_hub import constants
 from spatialdata import SpatialData
 
-# Tests run side by side: threads of torch that wait for each other slow training tenfold.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 REPOSITORY = Path(__file__).parents[1]
 
 
