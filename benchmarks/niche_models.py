@@ -297,8 +297,8 @@ def main() -> None:
         print(json.dumps(train_and_predict(arguments.only, arguments.n_steps, arguments.n_predicted)))
         return
     if arguments.quick:
-        compare(1_000, 0.2, ["small"])
-        measure_memory(5_000, 3, 500)
+        compare(500, 0.02, ["small"])
+        measure_memory(2_000, 3, 200)
         return
     compare(arguments.n_cells, arguments.seconds, arguments.sizes)
     measure_memory(arguments.n_mapped, arguments.n_steps, arguments.n_predicted)

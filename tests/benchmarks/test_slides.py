@@ -1,0 +1,73 @@
+"""Short runs of what measures slides: that it works, and that its orders of magnitude hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., str]
+
+
+def test_neighborhoods(run_apart: Run) -> None:
+    lines = run_apart("neighborhoods.py", "--n-cells", "20000", "--repeats", "1").splitlines()
+    rows = {line[:28].strip(): line[28:].split() for line in lines[2:]}
+    assert set(rows) >= {"squidpy", "scikit-learn", "stdistill", "stdistill, with search"}
+    assert all(row[-1] == "True" for row in rows.values())  # the same edges
+    assert float(rows["stdistill"][1]) > 3  # times squidpy's speed; 20 and more at a million cells
+
+
+def test_read_he(run_apart: Run) -> None:
+    lines = run_apart("read_he.py", "--side", "4096", "--n-windows", "5").splitlines()
+    ours, theirs = (line.split() for line in lines[2:4])
+    assert float(ours[1]) < 2
+    assert float(ours[3]) < float(theirs[3])
+
+
+def test_open_slide(run_apart: Run) -> None:
+    lines = run_apart("open_slide.py", "--side", "16384").splitlines()
+    rows = {line[:26].strip(): [float(word) for word in line[26:].split()] for line in lines[2:]}
+    for kind in ("squares", "strips"):
+        seconds, mb, n_chunks, *_ = rows[f"{kind}, stdistill"]
+        assert seconds < 1
+        assert mb < 100
+        assert n_chunks == 256
+
+
+def test_quality(run: Run) -> None:
+    lines = run("quality.py", "--n-cells", "2000").splitlines()
+    before, damaged = ({line.split()[0]: float(line.split()[at]) for line in lines[1:-1]} for at in (1, 2))
+    assert damaged["tissue_share"] < before["tissue_share"]
+    assert damaged["unfocused_share"] > before["unfocused_share"] + 0.1
+    assert damaged["pen_share"] > 0.05 > before["pen_share"]
+
+
+def test_read_crops(run: Run, shared_data: Path) -> None:
+    image = shared_data / "he_small_images" / "CMU-1-Small-Region.svs"
+    lines = run("read_crops.py", "--quick", "--image", str(image)).splitlines()
+    speed = {
+        line[:34].strip(): float(line[34:].split()[1])
+        for line in lines
+        if "crops/s" not in line and line[34:41].strip().isdigit()
+    }
+    assert speed["windows, read alone"] > 20 * speed["ImageTilesDataset"]  # more than 100 on a whole slide
+    assert speed["windows, crops cut"] > 10 * speed["ImageTilesDataset"]
+
+
+def test_simulate(run: Run) -> None:
+    assert "seconds" in run("simulate.py", "--n-cells", "500")
+
+
+def test_nuclei(run_apart: Run, shared_data: Path) -> None:
+    output = run_apart("nuclei.py", "--quick", "--data", str(shared_data))
+    lines = output.splitlines()
+    purple = {line[:30].strip(): float(line.split()[-3].strip("/")) for line in lines if line.count("/") == 3}
+    assert purple["unet"] > purple["tree"] > purple["Otsu, watershed"]
+    assert output.count("F1 1.0000") == 2  # tiles against whole
+    assert "training repeats to the same bits: True" in output
+
+
+def test_exports(run: Run) -> None:
+    lines = run("exports.py", "--quick").splitlines()
+    cpu = {line[:28].strip(): float(line[28:].split()[1]) for line in lines[2:]}
+    assert cpu["to_geojson"] < cpu["GeoDataFrame.to_file"]  # a fifth or less of it at 100,000
+    assert "to_geojson, regions" in cpu
