@@ -22,11 +22,12 @@ def slide(bundle: Path) -> SpatialData:
     sd.pp.quality(slide)
     sd.pp.split_strips(slide, crop_px=64, mpp=0.3)
     sd.pp.neighborhoods(slide, n_neighbors=20)
-    sd.pp.embed_he(slide, encoder="texture", crop_px=64)
+    sd.pp.embed_he(slide, encoder="texture", crop_px=64, n_augmented=1)
     sd.pp.embed_expression(slide, max_epochs=1)
     sd.tl.nolan(slide, k=4, max_epochs=2)
     model = sd.tl.distill(slide, k=4, max_epochs=1)
     sd.tl.predict(slide, model)
+    sd.tl.verdict(slide, model)
     sd.tl.leiden(slide, k=3)
     sd.tl.choose_k(slide, ks=(2, 3), n_runs=2, max_epochs=1, width=16, depth=1)
     sd.tl.match_niches(slide, reference_key="teacher_niche", key="he_leiden_niche")
@@ -87,6 +88,8 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         ("predict", "library_key"),
         ("choose_k", "crop_um"),
         ("choose_k", "library_key"),
+        ("verdict", "nucleus_um"),  # of nuclei that were found
+        ("verdict", "ood_is_unknown"),
     }
     assert documented - written == optional
 

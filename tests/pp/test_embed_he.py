@@ -675,6 +675,29 @@ def test_full_disk(make_slide: Callable[..., SpatialData], tmp_path: Path, monke
     assert [path.name for path in tmp_path.iterdir()] == [".store.lock"]
 
 
+def test_augmented(make_slide: Callable[..., SpatialData], tmp_path: Path) -> None:
+    """The slide in other stains beside itself, with stores of their own; what is replaced goes with what it is of."""
+    slide = make_slide()
+    paint(slide)
+    store = tmp_path / "features"
+    sd.pp.embed_he(slide, encoder=identity(), crop_px=CROP_PX, n_augmented=2, store=store)
+    table = slide["table"]
+    features = [table.obsm[key] for key in ("X_he", "X_he_augmented_1", "X_he_augmented_2")]
+    assert table.uns["stdistill"]["embed_he"]["n_augmented"] == 2
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (np.isnan(features[one]) == np.isnan(features[other])).all()
+        assert (features[one] != features[other]).mean() > 0.5
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"features{end}" for end in ("", "_augmented_1", "_augmented_2")
+    ]
+    again = sd.pp.embed_he(slide, encoder=identity(), crop_px=CROP_PX, n_augmented=1, copy=True)["table"]
+    np.testing.assert_array_equal(again.obsm["X_he_augmented_1"], features[1])
+    np.testing.assert_array_equal(again.obsm["X_he"], features[0])
+    assert "X_he_augmented_2" not in again.obsm
+    sd.pp.embed_he(slide, encoder=identity(), crop_px=CROP_PX)
+    assert not [key for key in slide["table"].obsm if "augmented" in key]
+
+
 def test_two_processes_equal_one(bundle: Path, tmp_path: Path) -> None:
     """Lightning starts the script once more for the second device."""
     script = tmp_path / "embed.py"

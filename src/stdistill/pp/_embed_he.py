@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_CROP_PX = 8
-N_AUGMENTED = 3
 PRECISIONS = (None, "float32", "bfloat16", "float16")
 DEVICES = (None, "cpu", "cuda", "mps")
 
@@ -54,7 +53,7 @@ def embed_he(
     strategy: str = "auto",
     precision: Precision | None = None,
     stain_normalization: Any = None,
-    n_augmented: int | None = None,
+    n_augmented: int = 0,
     key_added: str = schema.HE_FEATURES,
     store: str | Path | None = None,
     resume: bool = True,
@@ -97,8 +96,8 @@ def embed_he(
         (Macenko, Vahadane or Reinhard). Within ``labels["<image>_tissue"]``, which is detected if absent.
     n_augmented
         How many times to compute the features once more, of the slide as other laboratories and scanners would show it:
-        in another stain and light, coarser or less sharp, compressed. Students learn from these too, and then see
-        other slides better. `None`: 3 for a slide with expression, which can be learned from; none for an H&E alone.
+        in another stain and light, coarser or less sharp, compressed. Students learn from these too, which helps them
+        on slides of other laboratories and may cost a little on those of their own.
     key_added
         Key of ``.obsm``.
     store
@@ -169,8 +168,7 @@ def embed_he(
     check_integer(crop_px, "crop_px", minimum=MIN_CROP_PX)
     if mpp is not None:
         check_positive(mpp, "mpp")
-    if n_augmented is not None:
-        check_integer(n_augmented, "n_augmented", minimum=0)
+    check_integer(n_augmented, "n_augmented", minimum=0)
     if batch_size is not None:
         check_integer(batch_size, "batch_size", minimum=1)
     for argument, value, choices in (("precision", precision, PRECISIONS), ("device", device, DEVICES)):
@@ -194,8 +192,6 @@ def embed_he(
     from stdistill._features.compute import compute_features
     from stdistill._training.devices import torch_device
 
-    if n_augmented is None:
-        n_augmented = N_AUGMENTED if table.n_vars else 0
     keys = [key_added, *augmented_keys(key_added, n_augmented)]
     computed: dict[str, npt.NDArray[np.float16]] = {}
     for look, key in enumerate(keys):

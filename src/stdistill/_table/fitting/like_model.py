@@ -68,7 +68,6 @@ def embedding_arguments(card: ModelCard, encoders: list[Encoder], cells: AnnData
         "crop_px": card.crop_px,
         "mpp": find_mpp(None if slide is None else slide.mpp, card.mpp or 0),  # known, or no encoder was found
         "key_added": card.feature_key,
-        "n_augmented": 0,
     }
 
 

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.ndimage import laplace
+
+from stdistill._slide.looks import JPEG_QUALITY, Look, draw_look, with_look
+from stdistill._slide.pyramid import SlideLevel
+from stdistill._slide.stain import RUIFROK
+
+GLASS = np.array([240, 238, 242], dtype=np.uint8)
+PLAIN = Look(GLASS.astype(float), np.eye(3), GLASS.astype(float), 1.0, 0.0, 95)
+
+
+@pytest.fixture
+def pixels() -> npt.NDArray[np.uint8]:
+    """Spots of haematoxylin on eosin, (3, 200, 300)."""
+    rng = np.random.default_rng(0)
+    amounts = np.stack([np.kron(rng.random((20, 30)) > 0.7, np.ones((10, 10))), np.full((200, 300), 0.4)], axis=-1)
+    light = GLASS * np.exp(-amounts @ np.array(RUIFROK))
+    return np.moveaxis(light.astype(np.uint8), -1, 0)
+
+
+def test_as_it_is(pixels: npt.NDArray[np.uint8]) -> None:
+    """But for the JPEG."""
+    shown = PLAIN.show(pixels)
+    assert shown.shape == pixels.shape
+    assert np.abs(shown.astype(int) - pixels).mean() < 2
+
+
+def test_a_stain_of_twice_the_strength() -> None:
+    """Beer and Lambert: the share of the light that passes is squared."""
+    field = np.full((3, 64, 64), 120, dtype=np.uint8)
+    look = Look(GLASS.astype(float), 2 * np.eye(3), GLASS.astype(float), 1.0, 0.0, 95)
+    expected = GLASS * (120 / GLASS) ** 2
+    np.testing.assert_allclose(look.show(field).mean(axis=(1, 2)), expected, atol=1.5)
+
+
+def test_other_light() -> None:
+    glass = np.broadcast_to(GLASS[:, None, None], (3, 64, 64))
+    look = Look(GLASS.astype(float), np.eye(3), np.array([220.0, 223.0, 218.0]), 1.0, 0.0, 95)
+    np.testing.assert_allclose(look.show(glass).mean(axis=(1, 2)), [220, 223, 218], atol=1.5)
+
+
+@pytest.mark.parametrize("change", [{"shrinkage": 2.0, "blur_px": 0.0}, {"shrinkage": 1.0, "blur_px": 2.0}])
+def test_less_sharp(pixels: npt.NDArray[np.uint8], change: dict[str, float]) -> None:
+    parts = PLAIN.glass, PLAIN.mixing, PLAIN.white
+    shown = Look(*parts, change["shrinkage"], change["blur_px"], 95).show(pixels)
+    assert shown.shape == pixels.shape
+    assert laplace(shown.astype(float)).std() < 0.8 * laplace(pixels.astype(float)).std()
+    assert abs(shown.mean() - pixels.mean()) < 2
+
+
+def test_what_is_drawn() -> None:
+    """Glass becomes the light of the look, and a stain keeps some of its colour."""
+    stains = np.array(RUIFROK)
+    looks = [draw_look(stains, GLASS, 0.25, np.random.default_rng(seed)) for seed in range(50)]
+    assert all(215 < look.white.min() < look.white.max() < 255 for look in looks)
+    assert {look.shrinkage > 1 for look in looks} == {True, False}
+    assert all((look.shrinkage > 1) != (look.blur_px > 0) for look in looks)
+    assert all(1 <= look.shrinkage <= 2 and look.blur_px <= 0.6 / 0.25 for look in looks)
+    assert all(JPEG_QUALITY[0] <= look.quality < JPEG_QUALITY[1] for look in looks)
+    haematoxylin = np.array([stains[0] @ look.mixing for look in looks])
+    assert 0.05 < (haematoxylin / np.linalg.norm(haematoxylin, axis=1, keepdims=True)).std(axis=0).mean() < 0.3
+
+
+def test_a_level_is_seen_alike_every_time(pixels: npt.NDArray[np.uint8]) -> None:
+    level = SlideLevel(da.from_array(pixels, chunks=(3, 64, 64)), np.ones(2))
+    places = np.array([[100.0, 100.0], [200.0, 100.0]])
+    one, again, other = (with_look(level, places, GLASS, 0.25, number) for number in (1, 1, 2))
+    assert one.shape == level.shape
+    assert one.pixels.chunks == level.pixels.chunks
+    assert one.pixels.dtype == np.uint8
+    np.testing.assert_array_equal(one.pixels.compute(), again.pixels.compute())
+    assert (one.pixels.compute() != other.pixels.compute()).mean() > 0.5
+
+
+def test_a_slide_without_tissue() -> None:
+    """Stains are those of the literature."""
+    blank = SlideLevel(da.full((3, 64, 64), 240, dtype=np.uint8, chunks=(3, 64, 64)), np.ones(2))
+    shown = with_look(blank, np.array([[32.0, 32.0]]), GLASS, 0.25, 1).pixels.compute()
+    assert shown.min() > 210
