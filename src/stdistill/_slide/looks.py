@@ -16,6 +16,8 @@ from stdistill._support.arrays import Float64s, Floats, Pixels
 N_SQUARES = 16
 EVERY = 4
 """Stain is estimated from every so many pixels, along x and y, of some squares around cells."""
+LEAST_APART = 0.1
+"""Sine of the angle between two stains."""
 HUE = 0.12
 """Standard deviation of the entries of a stain vector, which is of length 1."""
 STRENGTH = 0.4
@@ -119,7 +121,9 @@ def with_look(level: SlideLevel, places: Floats, glass: npt.NDArray[np.uint8], m
     squares = [square[::EVERY, ::EVERY] for square in sample_squares(level, places, N_SQUARES)]
     red, green, blue = glass.tolist()
     vectors = stain_vectors(squares, (red, green, blue)) if squares else None
-    stains = np.array(RUIFROK) if vectors is None else vectors
+    # Of one stain alone there are two vectors all the same, which would unmix nothing.
+    is_told = vectors is not None and np.linalg.norm(np.cross(*vectors)) > LEAST_APART
+    stains = vectors if vectors is not None and is_told else np.array(RUIFROK)
     mpp_of_level = mpp * float(level.factor.max())
     look = draw_look(stains, glass, mpp_of_level, np.random.default_rng([number, *level.shape]))
     shown = level.pixels.map_blocks(look.show, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))

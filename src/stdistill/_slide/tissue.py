@@ -30,6 +30,10 @@ SAMPLE = 1_000_000
 """About so many pixels decide about the threshold."""
 
 
+class NothingSeenError(ValueError):
+    """There is no tissue on an image, or no nucleus: a fault of the slide, if it is any."""
+
+
 @dataclass(frozen=True)
 class TissueMap:
     """What is where on an overview; masks are (height, width)."""

@@ -12,8 +12,8 @@ import numpy as np
 from stdistill._slide.affine import apply_affine
 from stdistill._slide.glass import background_color
 from stdistill._slide.pyramid import SlideLevel, level_for
+from stdistill._slide.tissue import NothingSeenError
 from stdistill._support.checks import check_name, check_positive
-from stdistill._support.unseen import NothingSeenError
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import get_sdata, share_elements

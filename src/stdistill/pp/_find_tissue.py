@@ -10,9 +10,8 @@ import numpy as np
 
 from stdistill._slide.affine import affine_scale, apply_affine
 from stdistill._slide.overview import read_overview
-from stdistill._slide.tissue import map_tissue, outline
+from stdistill._slide.tissue import NothingSeenError, map_tissue, outline
 from stdistill._support.checks import check_name
-from stdistill._support.unseen import NothingSeenError
 from stdistill._table import schema
 from stdistill._table.checks import get_sdata, share_elements
 from stdistill._table.he.images import slide_levels

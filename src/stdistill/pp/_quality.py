@@ -15,9 +15,8 @@ from stdistill._slide.pyramid import level_for
 from stdistill._slide.quality import FIELD_MPP, Fields, find_folds, lower_limit, measure_fields
 from stdistill._slide.scale import MPP_TOLERANCE
 from stdistill._slide.stain import RUIFROK, stain_angle, stain_vectors
-from stdistill._slide.tissue import TissueMap, map_tissue
+from stdistill._slide.tissue import NothingSeenError, TissueMap, map_tissue
 from stdistill._support.arrays import Floats, Mask
-from stdistill._support.unseen import NothingSeenError
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_sdata, share_elements
 from stdistill._table.he.images import slide_levels

@@ -10,8 +10,8 @@ import numpy as np
 
 from stdistill._measures.verdict import Verdict, judge, nothing_seen
 from stdistill._slide.stain import stain_angle
+from stdistill._slide.tissue import NothingSeenError
 from stdistill._support.checks import check_name
-from stdistill._support.unseen import NothingSeenError
 from stdistill._table import schema
 from stdistill._table.checks import get_table, is_spatialdata
 from stdistill._table.fitting.trust import OUTSIDE
