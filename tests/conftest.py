@@ -4,7 +4,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_bundle(bundle: Path, tmp_path: Path) -> Path:
     """A copy of `bundle` that a test may spoil; large files it does not touch are linked."""
     return Path(shutil.copytree(bundle, tmp_path / "outs", copy_function=os.link))
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[dict[str, int]]:
+    """Narrow networks where no size is asked for, and their size; for tests of how well they learn it is too small."""
+    from stdistill.models.niche.arguments import SIZES
+
+    size = {"width": 16, "depth": 1, "n_heads": 4}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "small", size)
+        yield size
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def test_sections(function: Callable) -> None:
         assert name in text, name
 
 
+@pytest.mark.usefixtures("narrow")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("function", PUBLIC, ids=lambda f: f.__name__)
 def test_examples(function: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ DOCUMENT = (Path(__file__).parents[1] / "docs" / "outputs.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def slide(bundle: Path) -> SpatialData:
+def slide(bundle: Path, narrow: dict[str, int]) -> SpatialData:
     slide = sd.pp.read_xenium(bundle)
     sd.pp.find_tissue(slide)
     sd.pp.quality(slide)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 Run = Callable[..., str]
 
@@ -42,11 +43,13 @@ def test_niche_models(run: Run) -> None:
     assert "peak beyond it" in run("niche_models.py", "--quick")
 
 
+@pytest.mark.usefixtures("narrow")
 def test_teacher(run: Run) -> None:
     arguments = ["--seeds", "0", "--n-cells", "500", "--k", "5", "--latent-epochs", "1", "--epochs", "1"]
     assert "k-means" in run("teacher.py", *arguments)
 
 
+@pytest.mark.usefixtures("narrow")
 def test_evaluate(run: Run) -> None:
     arguments = ["--n-cells", "500", "--k", "3", "--expression-epochs", "1", "--model-epochs", "1"]
     assert "Histology-NOLAN" in run("evaluate.py", *arguments)

@@ -12,7 +12,7 @@ import stdistill.tl._nolan
 from stdistill._cli import main
 
 
-def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo(narrow: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdistill._flows.demo, "EXPRESSION_EPOCHS", 1)
     monkeypatch.setattr(stdistill._flows.demo, "STUDENT_EPOCHS", 1)
     monkeypatch.setattr(stdistill.tl._nolan, "EPOCHS", (1, 1))

@@ -17,7 +17,7 @@ OPTIONS = ["--encoder", "texture", "--expression-epochs", "1", "--teacher-epochs
 
 
 @pytest.fixture(scope="module")
-def out(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def out(bundle: Path, narrow: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run, as a user starts it."""
     out = tmp_path_factory.mktemp("evaluated") / "evaluation"
     result = CliRunner().invoke(main, ["evaluate", str(bundle), "--k", "3", *OPTIONS, "--out", str(out)])

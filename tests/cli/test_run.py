@@ -26,11 +26,17 @@ def finished(out: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def killed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def killed(bundle: Path, narrow: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that was killed when it had the H&E features."""
     out = tmp_path_factory.mktemp("run") / "out"
-    command = [sys.executable, "-c", "from stdistill._cli import main; main()", "run", str(bundle)]
-    process = subprocess.Popen([*command, *OPTIONS, "--out", str(out)], stderr=subprocess.DEVNULL)
+    code = f"""
+from stdistill._cli import main
+from stdistill.models.niche.arguments import SIZES
+SIZES["small"] = {narrow}
+main()
+"""
+    command = [sys.executable, "-c", code, "run", str(bundle), *OPTIONS, "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while process.poll() is None and "X_he" not in finished(out):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

@@ -58,9 +58,14 @@ def test_stored_outputs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_executes(runner: ModuleType, path: Path, tmp_path: Path) -> None:
+def test_executes(runner: ModuleType, path: Path, narrow: dict[str, int], tmp_path: Path) -> None:
+    """With small networks and few epochs."""
     short = tmp_path / path.name
-    short.write_text(re.sub(r"(epochs=)\d+", r"\g<1>2", path.read_text(encoding="utf-8")), encoding="utf-8")
+    text = re.sub(r"(epochs=)\d+", r"\g<1>2", path.read_text(encoding="utf-8"))
+    smaller = f"; from stdistill.models.niche.arguments import SIZES; SIZES['small'] = {narrow}"
+    text, n = re.subn(r"(?<=\")import stdistill as sd", rf"\g<0>{smaller}", text)
+    assert n == 1
+    short.write_text(text, encoding="utf-8")
     executed = runner.execute(short, tmp_path)
     now = [cell for cell in executed.cells if cell.cell_type == "code"]
     for new, old in zip(

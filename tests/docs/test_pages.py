@@ -26,7 +26,9 @@ def size(path: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def saved(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def saved(
+    bundle: Path, narrow: dict[str, int], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
     """The names that the page on writing leaves, and the folder it wrote to; the slide is that of the tests."""
     text, n = re.subn(r"sd\.datasets\.simulate_xenium\(.*?\)", repr(str(bundle)), code("save.md"))
     assert n == 1
