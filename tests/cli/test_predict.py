@@ -126,15 +126,22 @@ def test_table(cells: ad.AnnData, student: Path, table: Path, tmp_path: Path, at
     assert attempts == []
 
 
+def train_with_test_cells(cells: ad.AnnData, folder: Path) -> Path:
+    """Save a student that knows what is usual by test cells."""
+    y = cells.obsm["spatial"][:, 1]
+    training = cells.copy()
+    training.obs["split"] = np.where(y < np.quantile(y, 0.7), "train", "test")
+    sd.pp.neighborhoods(training)
+    sd.tl.distill(training, teacher_key="side", **FAST).save(folder)
+    return folder
+
+
 def test_verdict(cells: ad.AnnData, tmp_path: Path) -> None:
     """It is printed with its reasons; cells that are not to be trusted get no niche if the user says so."""
     y = cells.obsm["spatial"][:, 1]
     strange = cells.copy()
     strange.obs = strange.obs.drop(columns=[key for key in strange.obs if key.startswith("student")])
-    training = strange.copy()
-    training.obs["split"] = np.where(y < np.quantile(y, 0.7), "train", "test")
-    student = tmp_path / "student"
-    sd.tl.distill(training, teacher_key="side", **FAST).save(student)
+    student = train_with_test_cells(cells, tmp_path / "student")
     some = y < np.quantile(y, 0.3)
     strange.obsm["X_he"][some] = strange.obsm["X_he"][some][:, ::-1]
     strange.write_h5ad(tmp_path / "strange.h5ad")
@@ -160,18 +167,15 @@ def test_verdict(cells: ad.AnnData, tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_of_a_slide_that_is_not_usable(cells: ad.AnnData, tmp_path: Path) -> None:
-    y = cells.obsm["spatial"][:, 1]
-    training = cells.copy()
-    training.obs["split"] = np.where(y < np.quantile(y, 0.7), "train", "test")
-    sd.tl.distill(training, teacher_key="side", **FAST).save(tmp_path / "student")
+    student = train_with_test_cells(cells, tmp_path / "student")
     strange = cells.copy()
     strange.obs = strange.obs.drop(columns=[key for key in strange.obs if key.startswith("student")])
     strange.obsm["X_he"] = strange.obsm["X_he"][:, ::-1].copy()
     strange.write_h5ad(tmp_path / "strange.h5ad")
     out = tmp_path / "out"
-    assert run(tmp_path / "student", tmp_path / "strange.h5ad", "--out", out).exit_code == 0
+    assert run(student, tmp_path / "strange.h5ad", "--out", out).exit_code == 0
     assert (out / "niches.png").exists()
-    strict = run(tmp_path / "student", tmp_path / "strange.h5ad", "--out", out, "--strict")
+    strict = run(student, tmp_path / "strange.h5ad", "--out", out, "--strict")
     assert strict.exit_code == 0, strict.output
     assert f"Verdict: {WORDS['not']}" in strict.output
     assert ad.read_h5ad(out / "niches.h5ad").obs["student_niche"].isna().all()

@@ -161,7 +161,7 @@ def test_goes_on_after_a_kill(evaluated: Evaluated, tmp_path: Path, monkeypatch:
     pd.testing.assert_frame_equal(result.agreement, undisturbed.reset_index(drop=True))
     pd.testing.assert_frame_equal(cells.obs, evaluated.cells.obs[cells.obs.columns])
     assert "student_k3_ood" in cells.obs
-    assert (len(cells.obs.columns), len(cells.uns)) == (len(make_table().obs.columns) + 3 * 6 + 1 + 2, 2 + 4)
+    assert (len(cells.obs.columns), len(cells.uns)) == (len(make_table().obs.columns) + 3 * 7 + 1 + 3, 2 + 4)
     for key in ("teacher_k3", "student_k3", "he_nolan_k3", "he_leiden_k3"):
         colors = evaluated.cells.uns[f"{key}_niche_colors"].tolist()
         assert cells.uns[f"{key}_niche_colors"].tolist() == colors
