@@ -119,6 +119,27 @@ def test_no_cell_with_a_niche(student: NicheModel) -> None:
     assert not cells.obs["student_trusted"].any()
 
 
+def test_a_cell_without_features_is_not_trusted(student: NicheModel) -> None:
+    """Its neighbours tell its niche, and nothing tells whether it is like the training."""
+    cells = table()
+    cells.obsm["X_he"][:5] = np.nan
+    sd.tl.predict(cells, student)
+    sd.tl.verdict(cells, student)
+    assert not cells.obs["student_trusted"].to_numpy()[:5].any()
+    assert cells.obs["student_trusted"].to_numpy()[5:].mean() > 0.9
+
+
+def test_it_goes_with_its_niches(student: NicheModel) -> None:
+    """Niches that replace those that were judged are not judged; those of another key have a record of their own."""
+    cells = table()
+    sd.tl.verdict(cells, student)
+    sd.tl.verdict(cells, student, key_added="other")
+    assert {"verdict", "verdict_other"} <= set(cells.uns["stdistill"])
+    sd.tl.predict(cells, student)
+    assert "student_trusted" not in cells.obs
+    assert "other_trusted" in cells.obs
+
+
 def test_niches_of_another_model(student: NicheModel) -> None:
     cells = table()
     sd.tl.predict(cells, train(table(seed=3)))

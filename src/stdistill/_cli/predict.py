@@ -136,7 +136,8 @@ def command(
     for reason in verdict.reasons:
         click.echo(f"- {reason}")
     more = ", niches.zarr, niches.geojson.gz" if kind == "slide" else ""
-    click.echo(f"Wrote niches.h5ad{more}, niches.png, confidence.png and verdict.csv to {out}.")
+    figures = ", niches.png, confidence.png" if len(confidence) else ""
+    click.echo(f"Wrote niches.h5ad{more}{figures} and verdict.csv to {out}.")
 
 
 def _kind(data: Path) -> Literal["bundle", "table", "slide"]:

@@ -53,7 +53,7 @@ LIMITS: Mapping[str, Limit] = {
     ),
     "mpp_is_estimated": Limit((0, 0), None, "µm per pixel are estimated from the size of the nuclei"),
 }
-"""Of each measure (our choice, by what became of students on simulated slides: docs/concepts/verdict)."""
+"""Of each measure (our choice: docs/concepts/verdict)."""
 CAUSES = ("unlike_share", "unfocused_share", "fold_share", "pen_share")
 """Shares of cells that cannot be trusted, by their cause."""
 WORTH_SAYING = 0.05

@@ -92,7 +92,7 @@ def write_niches(
 
 def clear_niches(adata: AnnData, key_added: str) -> None:
     """Take away what a niche model wrote of each cell under a prefix, none of which is true of other niches."""
-    written = [f"{key_added}_{what}" for what in ("niche", "confidence", "ood")]
+    written = [f"{key_added}_{what}" for what in ("niche", "confidence", "ood", "trusted")]
     adata.obs = adata.obs.drop(columns=[*logit_columns(adata, key_added), *adata.obs.columns.intersection(written)])
     write_fitted(adata, key_added, None)
 

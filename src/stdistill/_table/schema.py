@@ -52,6 +52,7 @@ ADDED_BY: dict[str, str | None] = {
     "nolan": TEACHER,
     "distill": STUDENT,
     "predict": STUDENT,
+    "verdict": STUDENT,
     "leiden": HE_LEIDEN,
     "match_niches": None,
 }

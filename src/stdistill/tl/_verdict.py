@@ -96,7 +96,8 @@ def verdict(
     can. Beside that are judged: the median of ``{key_added}_ood`` (√2), the angle between the slide's stain and
     that of the training (10 degrees), the median diameter of nuclei that were found (5 to 10 µm; 4 to 14), how dense
     cells lie (a third to three times that of the training), and whether µm per pixel had to be estimated. Rule and
-    limits are our choice, by what became of students on simulated slides. What a model has never seen it cannot judge
+    limits are our choice: those of ``{key_added}_ood`` by what became of students on simulated slides, the others
+    coarse on purpose. What a model has never seen it cannot judge
     by: whether a niche of another organ is among its own is for a pathologist.
 
     Focus and stain are compared with the training slides where these had been measured by
@@ -184,7 +185,9 @@ def _causes(table: AnnData, key_added: str, card: ModelCard) -> dict[str, Mask]:
     """Tell which cells are not to be trusted, by why."""
     causes: dict[str, Mask] = {}
     if f"{key_added}_ood" in table.obs:
-        causes["unlike_share"] = (table.obs[f"{key_added}_ood"] > OUTSIDE**0.5).to_numpy()
+        causes["unlike_share"] = (
+            ~(table.obs[f"{key_added}_ood"] <= OUTSIDE**0.5)
+        ).to_numpy()  # nor is one without features
     limit = _focus_limit(table, card)
     if limit is not None and "he_focus" in table.obs:
         causes["unfocused_share"] = (table.obs["he_focus"] < limit).to_numpy()
