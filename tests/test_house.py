@@ -11,6 +11,8 @@ SOURCE = ROOT / "src" / "stdistill"
 MAX_LINES = 400
 MAX_FILES = 14
 """About a dozen, and the folder's own ``__init__.py``."""
+LISTS = ("pp", "tl", "pl")
+"""These have a file for each public function, as many as there are."""
 
 
 def test_the_contracts_are_kept() -> None:
@@ -26,7 +28,11 @@ def test_files_are_short() -> None:
 
 
 def test_folders_are_small() -> None:
-    counts = {folder: len(list(folder.glob("*.py"))) for folder in SOURCE.rglob("*") if folder.is_dir()}
+    counts = {
+        folder: len(list(folder.glob("*.py")))
+        for folder in SOURCE.rglob("*")
+        if folder.is_dir() and folder.name not in LISTS
+    }
     assert {str(folder.relative_to(SOURCE)): n for folder, n in counts.items() if n > MAX_FILES} == {}
 
 

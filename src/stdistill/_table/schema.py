@@ -36,6 +36,13 @@ CELL_TYPE = "cell_type"
 HE_LEIDEN = "he_leiden"
 """Prefix of ``.obs["he_leiden_niche"]``."""
 
+ABUNDANCE = "abundance"
+"""``.obsm``: how much of each cell type is in a place, float32; the names of the types are in the record."""
+HE_ABUNDANCE = "he_abundance"
+"""``.obsm``: the same as the H&E tells it."""
+SPREAD_SUFFIX = "_std"
+"""Ending of the key of ``.obsm`` of how far the members of a model disagree: ``.obsm["he_abundance_std"]``."""
+
 CHOOSE_K = "choose_k"
 """Record of how stable the niches are for each number of them."""
 
@@ -54,11 +61,14 @@ ADDED_BY: dict[str, str | None] = {
     "predict": STUDENT,
     "verdict": STUDENT,
     "leiden": HE_LEIDEN,
+    "abundances": ABUNDANCE,
+    "decompose": HE_ABUNDANCE,
     "match_niches": None,
 }
 """The `key_added` of the steps that may add several results to a table; `None` of one that has no default."""
 
 FEATURE_STEPS = ("embed_he", "embed_expression")
 NICHE_STEPS = ("distill", "nolan", "leiden", "predict")
-KINDS_OF_STEPS = (FEATURE_STEPS, NICHE_STEPS)
+ABUNDANCE_STEPS = ("abundances", "decompose", "predict")
+KINDS_OF_STEPS = (FEATURE_STEPS, NICHE_STEPS, ABUNDANCE_STEPS)
 """Steps that write the same kind of result: under one key stands that of one of them."""

@@ -1,0 +1,83 @@
+"""How much of each cell type is in a place: an array in ``.obsm``, and the names of the types in the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+from scipy.sparse import issparse
+
+from stdistill._support.arrays import Mask
+from stdistill._support.checks import check_key
+from stdistill._table import schema
+from stdistill._table.records import find_record, write_record
+
+HINT = "Write them with sd.pp.abundances."
+
+
+class Abundances(NamedTuple):
+    """Of each row, how much there is of each type."""
+
+    values: npt.NDArray[np.float32]
+    """(n, types); a row with a NaN is not known."""
+    types: list[str]
+    known: Mask
+    """(n,), the rows without a NaN."""
+
+
+def read_abundances(adata: AnnData, key: str, argument: str = "key") -> Abundances:
+    """Return what stands under a key of ``.obsm``, checked: finite or missing, not negative, a name for each type.
+
+    Raises
+    ------
+    KeyError
+        When there is nothing under the key.
+    TypeError
+        When it is no array of numbers.
+    ValueError
+        When the record names other types than there are columns, or values are infinite or negative.
+    """
+    check_key(key, adata.obsm.keys(), "abundances in .obsm", argument=argument, hint=HINT)
+    stored = adata.obsm[key]
+    if isinstance(stored, pd.DataFrame):
+        msg = (
+            f".obsm[{key!r}] is a DataFrame, whose names may not survive on disk. Make abundances of it with "
+            f"sd.pp.abundances(obsm_key={key!r})."
+        )
+        raise TypeError(msg)
+    if issparse(stored) or getattr(stored, "ndim", 0) != 2 or not np.issubdtype(stored.dtype, np.number):
+        msg = f".obsm[{key!r}] is a {type(stored).__name__}; expected an array of numbers (n, types). {HINT}"
+        raise TypeError(msg)
+    values = np.asarray(stored, dtype=np.float32)
+    step, record = find_record(adata, schema.ABUNDANCE_STEPS, key)
+    types = [str(name) for name in record.get("types", ())]
+    if len(types) != values.shape[1]:
+        found = "no record of its types" if step is None else f"a record of {len(types)} types"
+        msg = f".obsm[{key!r}] has {values.shape[1]} columns and {found}. {HINT}"
+        raise ValueError(msg)
+    check_abundances(values, types, f".obsm[{key!r}]")
+    return Abundances(values, types, ~np.isnan(values).any(axis=1))
+
+
+def check_abundances(values: npt.NDArray[np.floating[Any]], types: Sequence[str], what: str) -> None:
+    """Raise when abundances are infinite or negative; NaN is not known."""
+    for wrong, word in ((np.isinf(values), "infinite"), (values < 0, "negative")):
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            msg = (
+                f"{what} has {wrong.sum()} {word} values, such as {values[row, column]} of {types[column]!r} in row "
+                f"{row}. Abundances are counts, densities or shares: 0 or more, and NaN where they are not known."
+            )
+            raise ValueError(msg)
+
+
+def write_abundances(
+    adata: AnnData, step: str, key: str, values: npt.NDArray[np.floating[Any]], types: Sequence[str], **params: Any
+) -> None:
+    """Write (n, types) abundances and the record of the step that made them."""
+    adata.obsm[key] = values.astype(np.float32)
+    write_record(adata, step, key_added=key, types=list(types), **params)
