@@ -12,6 +12,7 @@ import pandas as pd
 from stdistill._slide.plan import CROP_PX
 from stdistill._support.checks import check_key
 from stdistill._table import schema
+from stdistill._table.abundances import read_abundances
 from stdistill._table.checks import find_rows, get_centers, get_table
 from stdistill._table.he.placement import cell_pixels, he_frames, locate
 from stdistill._table.he.placement_checks import check_placement
@@ -22,7 +23,53 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-__all__ = ["he_crops", "he_pixels", "logits"]
+__all__ = ["abundances", "he_crops", "he_pixels", "logits"]
+
+
+def abundances(
+    data: AnnData | SpatialData, key: str = schema.ABUNDANCE, *, table_key: str = schema.TABLE
+) -> pd.DataFrame:
+    """Abundances of cell types as one frame.
+
+    Parameters
+    ----------
+    data
+        Table, or SpatialData with a table, with abundances that :func:`stdistill.pp.abundances` or a model wrote.
+    key
+        Their key in ``.obsm``: ``"abundance"``, ``"he_abundance"``, or another `key_added`.
+    table_key
+        Name of the table of a SpatialData.
+
+    Returns
+    -------
+    (n, types) float32, one row per cell or spot and one column per type, under its name; a row with NaN is not known.
+
+    Raises
+    ------
+    KeyError
+        When there is nothing under `key`.
+    TypeError
+        When it is a frame or holds no numbers.
+    ValueError
+        When the record does not name its columns, or values are negative or infinite.
+
+    Examples
+    --------
+    >>> import anndata as ad
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import stdistill as sd
+    >>> spots = ad.AnnData(np.zeros((2, 1)))
+    >>> spots.obsm["proportions"] = pd.DataFrame({"B cells": [0.2, 0.9], "CAFs/iCAF ": [0.8, 0.1]}, spots.obs_names)
+    >>> sd.pp.abundances(spots, obsm_key="proportions")
+    >>> sd.get.abundances(spots)
+       B cells  CAFs/iCAF
+    0      0.2        0.8
+    1      0.9        0.1
+    """
+    table = get_table(data, table_key)
+    found = read_abundances(table, key)
+    return pd.DataFrame(found.values, index=table.obs_names, columns=found.types)
 
 
 def he_pixels(

@@ -28,6 +28,14 @@ def background_color(levels: list[SlideLevel]) -> npt.NDArray[np.uint8]:
     return np.array(color, dtype=np.uint8)
 
 
+def small_image(levels: list[SlideLevel]) -> npt.NDArray[np.uint8]:
+    """Read a whole slide (3, height, width) of at most `OVERVIEW_PX`: its largest such level, or the last thinned out."""
+    small = [level for level in levels if max(level.shape) <= OVERVIEW_PX] or levels[-1:]
+    step = -(-max(small[0].shape) // OVERVIEW_PX)  # an image without a small level is not taken into memory whole
+    pixels: npt.NDArray[np.uint8] = small[0].pixels[:, ::step, ::step].compute()
+    return pixels
+
+
 def glass_color(pixels: npt.NDArray[np.uint8]) -> Color:
     """Estimate the colour of glass among pixels (3, n): the median of the bright ones, white where these are few."""
     glass = pixels[:, pixels.min(axis=0) >= GLASS_BRIGHTNESS]

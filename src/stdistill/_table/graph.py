@@ -62,7 +62,7 @@ def graph_radius(adata: AnnData) -> float:
     radius = adata.uns[NEIGHBORS].get("params", {}).get("radius")
     if not isinstance(radius, int | float | np.integer | np.floating) or not radius > 0:
         msg = (
-            f'.uns["{NEIGHBORS}"] records the radius {radius!r}; niche models need the neighbours within one radius. '
+            f'.uns["{NEIGHBORS}"] records the radius {radius!r}; the neighbours within one radius are needed. '
             "Make them with sd.pp.neighborhoods."
         )
         raise ValueError(msg)

@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.warn import warn
+from stdistill._table import schema
 from stdistill._table.checks import get_library_codes
 from stdistill._table.graph import graph_library_key
 
@@ -46,6 +47,16 @@ def library_codes(adata: AnnData, library_key: str | None) -> Integers:
     if library_key is None:
         return np.zeros(adata.n_obs, dtype=np.int64)
     return get_library_codes(adata, library_key)
+
+
+def connected_groups(libraries: Integers, split: pd.Series | None) -> Integers:
+    """Give each group within which cells may be neighbours a number; -1 for cells of none, such as the buffer's."""
+    if split is None:
+        return libraries
+    codes, names = pd.factorize(split)
+    groups = libraries * len(names) + codes
+    groups[(codes < 0) | (split == schema.BUFFER).to_numpy()] = -1
+    return groups
 
 
 def warn_of_overlap(adata: AnnData, centers: Floats, consequence: str) -> None:

@@ -40,6 +40,8 @@ ABUNDANCE = "abundance"
 """``.obsm``: how much of each cell type is in a place, float32; the names of the types are in the record."""
 HE_ABUNDANCE = "he_abundance"
 """``.obsm``: the same as the H&E tells it."""
+TISSUE_SHARE = "he_tissue_share"
+"""``.obs``: how much of what lies around a place on the H&E is tissue."""
 SPREAD_SUFFIX = "_std"
 """Ending of the key of ``.obsm`` of how far the members of a model disagree: ``.obsm["he_abundance_std"]``."""
 
@@ -62,6 +64,7 @@ ADDED_BY: dict[str, str | None] = {
     "verdict": STUDENT,
     "leiden": HE_LEIDEN,
     "abundances": ABUNDANCE,
+    "tissue_share": TISSUE_SHARE,
     "decompose": HE_ABUNDANCE,
     "match_niches": None,
 }

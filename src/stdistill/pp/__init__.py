@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stdistill.pp._abundances import abundances
 from stdistill.pp._attach_slide import attach_slide
 from stdistill.pp._detect_nuclei import detect_nuclei
 from stdistill.pp._embed_expression import embed_expression
@@ -14,6 +15,7 @@ from stdistill.pp._read_xenium import read_xenium
 from stdistill.pp._split_strips import split_strips
 
 __all__ = [
+    "abundances",
     "attach_slide",
     "detect_nuclei",
     "embed_expression",

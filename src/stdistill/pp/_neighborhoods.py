@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from anndata import AnnData
 
 from stdistill._graph.radius import neighborhood_radius
@@ -19,7 +18,7 @@ from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_split, get_table
 from stdistill._table.fitting.inputs import training_cells
 from stdistill._table.graph import NEIGHBORS, graph_radius, has_graph
-from stdistill._table.libraries import library_codes, several_regions, warn_of_overlap
+from stdistill._table.libraries import connected_groups, library_codes, several_regions, warn_of_overlap
 from stdistill._table.provenance import fingerprint
 from stdistill._table.records import write_record
 
@@ -132,7 +131,7 @@ def neighborhoods(
         advice = "Their cells are connected with each other: name the slides in a column, and give it as library_key=."
         warn_of_overlap(adata, centers, advice)
     split = get_split(adata, split_key)
-    groups = _groups(libraries, split)
+    groups = connected_groups(libraries, split)
     if radius_um is None:
         fitting = np.flatnonzero(groups >= 0 if split is None else (split == schema.TRAIN).to_numpy())
         if split is not None and not len(fitting):
@@ -191,16 +190,6 @@ def _common_radius(tables: Sequence[AnnData], split_key: str | None) -> float:
     centers = [get_centers(table)[chosen] for table, chosen in zip(tables, training, strict=True)]
     codes = np.repeat(np.arange(len(tables)), [len(part) for part in centers])
     return neighborhood_radius(np.concatenate(centers), codes, N_NEIGHBORS, seed=0)
-
-
-def _groups(libraries: npt.NDArray[np.integer], split: pd.Series | None) -> npt.NDArray[np.integer]:
-    """Give each group within which cells are connected a number; -1 for cells of none."""
-    if split is None:
-        return libraries
-    codes, names = pd.factorize(split)
-    groups = libraries * len(names) + codes
-    groups[(codes < 0) | (split == schema.BUFFER).to_numpy()] = -1
-    return groups
 
 
 def _warn_of_same_places(distances: npt.NDArray[np.float32]) -> None:

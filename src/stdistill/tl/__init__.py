@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stdistill.tl._abundance_scores import abundance_scores
 from stdistill.tl._agreement import agreement
 from stdistill.tl._choose_k import choose_k
 from stdistill.tl._composition import composition
@@ -17,6 +18,7 @@ from stdistill.tl._predict import predict
 from stdistill.tl._verdict import verdict
 
 __all__ = [
+    "abundance_scores",
     "agreement",
     "choose_k",
     "composition",

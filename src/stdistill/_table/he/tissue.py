@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._slide.affine import FloatArray, apply_affine
-from stdistill._slide.glass import OVERVIEW_PX, stained
+from stdistill._slide.glass import OVERVIEW_PX, small_image, stained
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._support.arrays import Mask
 from stdistill._table.he.placement import map_to_pixels
@@ -62,9 +62,7 @@ def find_tissue_on(sdata: SpatialData, image_key: str, levels: list[SlideLevel],
         When outlines are there, and none lies on the image.
     """
     if tissue_key is None or tissue_key not in sdata.shapes:
-        small = [level for level in levels if max(level.shape) <= OVERVIEW_PX] or levels[-1:]
-        step = -(-max(small[0].shape) // OVERVIEW_PX)  # an image without a small level is not taken into memory whole
-        return Tissue(stained(small[0].pixels[:, ::step, ::step].compute()), None)
+        return Tissue(stained(small_image(levels)), None)
     import shapely
 
     shapes = sdata.shapes[tissue_key]
