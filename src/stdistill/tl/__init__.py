@@ -7,6 +7,7 @@ from stdistill.tl._agreement import agreement
 from stdistill.tl._choose_k import choose_k
 from stdistill.tl._composition import composition
 from stdistill.tl._composition_jsd import composition_jsd
+from stdistill.tl._cross_validate import cross_validate
 from stdistill.tl._decompose import decompose
 from stdistill.tl._distill import distill
 from stdistill.tl._evaluate import evaluate
@@ -23,6 +24,7 @@ __all__ = [
     "choose_k",
     "composition",
     "composition_jsd",
+    "cross_validate",
     "decompose",
     "distill",
     "evaluate",

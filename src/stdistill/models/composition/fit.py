@@ -81,11 +81,12 @@ def _fit_members(
     folds: Sequence[Fold],
     arguments: FittingArguments,
 ) -> FittedComposition:
-    """Train one network for each fold, all on the scale of the training rows `cells`."""
+    """Train networks, by each of the folds in turn, all on the scale of the training rows `cells`."""
     size, patience = network_arguments(arguments), arguments["patience"]
     weights = LossWeights(arguments["mae_weight"], arguments["pearson_weight"], arguments["pearson_axis"])
     members, histories = [], []
-    for number, fold in enumerate(folds):
+    for number in range(arguments["n_members"]):
+        fold = folds[number % len(folds)]
         own: FittingArguments = {**arguments, "seed": arguments["seed"] + number}
         if arguments["checkpoint_dir"] is not None:
             own["checkpoint_dir"] = Path(arguments["checkpoint_dir"]) / f"member_{number}"

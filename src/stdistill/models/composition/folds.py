@@ -33,7 +33,7 @@ class Tissue(NamedTuple):
 
 
 def hold_out(training: Mask, groupings: Sequence[Integers], tissue: Tissue, *, n: int, seed: int) -> list[Fold]:
-    """Divide the training rows `n` times.
+    """Divide the training rows into some to learn from and some to stop by, in up to `n` ways.
 
     Rows of one section are alike: some of them held out at random say how well the others are remembered. So whole
     groups are held out, by the first of the groupings that has several; of a single group, blocks of its tissue.
@@ -47,7 +47,7 @@ def hold_out(training: Mask, groupings: Sequence[Integers], tissue: Tissue, *, n
     tissue
         Where the rows lie.
     n
-        How often: in turn where there are fewer groups.
+        How many ways at most: there are as many as groups, where these are fewer.
     seed
         Of what is drawn.
 
@@ -61,7 +61,7 @@ def hold_out(training: Mask, groupings: Sequence[Integers], tissue: Tissue, *, n
         present, codes = np.unique(groups[rows], return_inverse=True)
         if len(present) > 1:
             parts = _parts(codes, n, seed)
-            return [Fold(rows[parts != part], rows[parts == part]) for part in np.arange(n) % (parts.max() + 1)]
+            return [Fold(rows[parts != part], rows[parts == part]) for part in range(parts.max() + 1)]
     folds = []
     for draw in range(n):
         fitting, held_out = hold_out_blocks(*tissue[:4], training, radius_um=tissue.radius_um, seed=seed + draw)

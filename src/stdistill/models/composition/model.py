@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -136,23 +136,39 @@ class CompositionModel(SavedModel):
         if rows.shape[1] != self.card.n_features:
             msg = f"There are {rows.shape[1]} features per row; the model was trained on {self.card.n_features}."
             raise ValueError(msg)
-        mean = np.full((len(rows), len(self.card.types)), np.nan, dtype=np.float32)
-        spread = mean.copy()
         chosen = np.arange(len(rows)) if places is None else places
         chosen = chosen[rows.known[chosen]]
-        place = torch_device(device) if isinstance(device, str) else device
-        try:
-            self.members.to(place)
-            with torch.inference_mode(), FreeThreads() as threads:
-                for part in np.array_split(chosen, math.ceil(len(chosen) / batch_size) or 1):
-                    threads.adjust()
-                    features = torch.from_numpy(rows[part]).to(place)
-                    read = torch.stack([member.abundances(features) for member in self.members])  # type: ignore[operator]
-                    mean[part] = read.mean(dim=0).cpu().numpy()
-                    spread[part] = read.std(dim=0, correction=0).cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            msg = f"The device is out of memory with batch_size={batch_size}: try a smaller one. ({error})"
-            raise MemoryError(msg) from error
-        finally:
-            self.members.to("cpu")
+        mean = np.full((len(rows), len(self.card.types)), np.nan, dtype=np.float32)
+        spread = mean.copy()
+        members: Iterable[Any] = self.members  # torch takes them for modules of any kind
+        mean[chosen], spread[chosen] = predict_members(members, rows, chosen, batch_size=batch_size, device=device)
         return mean, spread
+
+
+def predict_members(
+    members: Iterable[CompositionNetwork],
+    rows: FeatureRows,
+    places: Integers,
+    *,
+    batch_size: int = PREDICTION_BATCH,
+    device: torch.device | str = "auto",
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Mean and standard deviation (len(places), types) over networks of what they say of rows with features."""
+    networks = nn.ModuleList(members).eval()
+    place = torch_device(device) if isinstance(device, str) else device
+    parts = []
+    try:
+        networks.to(place)
+        with torch.inference_mode(), FreeThreads() as threads:
+            for part in np.array_split(places, math.ceil(len(places) / batch_size) or 1):
+                threads.adjust()
+                features = torch.from_numpy(rows[part]).to(place)
+                read = torch.stack([network.abundances(features) for network in networks])  # type: ignore[operator]
+                parts.append(torch.stack([read.mean(dim=0), read.std(dim=0, correction=0)]).cpu().numpy())
+    except torch.OutOfMemoryError as error:
+        msg = f"The device is out of memory with batch_size={batch_size}: try a smaller one. ({error})"
+        raise MemoryError(msg) from error
+    finally:
+        networks.to("cpu")
+    mean, spread = np.concatenate(parts, axis=1)
+    return mean, spread
