@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from stdistill.tl._agreement import agreement
 from stdistill.tl._choose_k import choose_k
+from stdistill.tl._colocalization import colocalization
+from stdistill.tl._compare_colocalization import compare_colocalization
 from stdistill.tl._composition import composition
 from stdistill.tl._composition_jsd import composition_jsd
 from stdistill.tl._distill import distill
@@ -18,6 +20,8 @@ from stdistill.tl._verdict import verdict
 __all__ = [
     "agreement",
     "choose_k",
+    "colocalization",
+    "compare_colocalization",
     "composition",
     "composition_jsd",
     "distill",

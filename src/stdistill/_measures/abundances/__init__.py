@@ -1,0 +1,1 @@
+"""Measures of abundances of cell types."""
