@@ -92,7 +92,15 @@ def colocalization(
     titles = make_titles(title, _names(len(maps)))
     axes = make_axes(len(maps), ax=ax, panel_size=matrix_size(drawn[0]))
     for panel, each, r, text in zip(axes, maps, drawn, titles, strict=True):
-        draw_matrix(panel, r, cmap=colormap, label="Moran's R", highest=highest, title=text, lowest=-highest)
+        draw_matrix(
+            panel,
+            r,
+            cmap=colormap,
+            label=f"Moran's R (dot: q ≤ {max_q:g})",
+            highest=highest,
+            title=text,
+            lowest=-highest,
+        )
         _mark(panel, r.to_numpy() / highest, each.q.loc[types, types].to_numpy() <= max_q)
     return finish(axes, ax=ax, save=save, show=show)
 

@@ -165,10 +165,8 @@ def colocalization(
     if constant:
         logger.info("The same in all %d rows, and without R: %s.", n_rows, ", ".join(map(repr, constant)))
     r = bivariate_moran(z, sums.lagged, sums.totals)
-    frames = (
-        pd.DataFrame(each, index=types, columns=types)
-        for each in (r, *significance(r, null_sd(sums.totals, sums.squares)))
-    )
+    chance = significance(r, null_sd(sums.totals, sums.squares))
+    frames = [pd.DataFrame(each, index=types, columns=types) for each in (r, *chance)]
     logger.info(
         "R of %d types over %d rows of .obsm[%r], taken for %s: median spacing %.1f µm, length %.1f µm.",
         len(types),
@@ -178,4 +176,12 @@ def colocalization(
         spacing,
         length_um,
     )
-    return Colocalization(*frames, length_um=float(length_um), cutoff=float(cutoff), n_rows=n_rows)
+    return Colocalization(
+        r=frames[0],
+        z=frames[1],
+        p=frames[2],
+        q=frames[3],
+        length_um=float(length_um),
+        cutoff=float(cutoff),
+        n_rows=n_rows,
+    )

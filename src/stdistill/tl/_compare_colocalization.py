@@ -32,8 +32,8 @@ def compare_colocalization(
     have one; ``n_undefined``, 1 for a type that has R in `a` and none in `b`, and for ``"all"`` how many these are.
 
     Pairs without R in `a` are left out. Pairs without R in `b`, because the prediction of a type is the same in all
-    rows, count as 0, so that saying nothing gains nothing. A type without any R in `a` is missing in both columns; so is the
-    correlation of a row with one pair.
+    rows, count as 0, so that saying nothing gains nothing. A type without any R in `a` is missing in both columns; so
+    is the correlation of a row with one pair.
 
     Raises
     ------

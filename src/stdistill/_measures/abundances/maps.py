@@ -30,8 +30,8 @@ def compare_maps(truth: Float64s, predicted: Float64s, diagonal: Diagonal) -> Li
     the truth that says nothing is NaN; one that only the prediction says nothing of is 0.
     """
     itself = np.eye(len(truth), dtype=bool)
-    known = (~np.isnan(truth) & ~itself).any(axis=1)
-    undefined = known & (np.isnan(predicted) | itself).all(axis=1)
+    known: Mask = np.any(~np.isnan(truth) & ~itself, axis=1)
+    undefined: Mask = known & np.all(np.isnan(predicted) | itself, axis=1)
     kept = ~np.isnan(truth) & known[:, None]
     if diagonal == "exclude":
         kept &= ~itself
