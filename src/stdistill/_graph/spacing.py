@@ -28,9 +28,10 @@ def median_spacing(centers: Float64s, libraries: Integers) -> float:
     """
     distances = []
     for library in np.unique(libraries):
-        places = np.unique(centers[libraries == library], axis=0)
+        places = np.unique(centers[libraries == library], axis=0)  # sorted: queries of near places are fast
         if len(places) > 1:
-            distances.append(cKDTree(places).query(places, 2, workers=n_cpus())[0][:, 1])
+            tree = cKDTree(places, balanced_tree=False, compact_nodes=False)
+            distances.append(tree.query(places, 2, workers=n_cpus())[0][:, 1])
     if not distances:
         msg = (
             f"There are no two places on one slide among the {len(centers)} centres: they have no spacing. Check the "

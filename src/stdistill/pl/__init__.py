@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stdistill.pl._agreement import agreement
 from stdistill.pl._choose_k import choose_k
+from stdistill.pl._colocalization import colocalization
 from stdistill.pl._composition import composition
 from stdistill.pl._composition_jsd import composition_jsd
 from stdistill.pl._confidence import confidence
@@ -17,6 +18,7 @@ from stdistill.pl._training import training
 __all__ = [
     "agreement",
     "choose_k",
+    "colocalization",
     "composition",
     "composition_jsd",
     "confidence",
