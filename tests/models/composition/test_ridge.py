@@ -64,7 +64,7 @@ def test_constant_features_and_targets() -> None:
 
 
 def test_no_rows() -> None:
-    features, targets = make(10, 2)
+    features, targets = make(10, 4)
     none = np.empty(0, dtype=np.intp)
     with pytest.raises(ValueError, match="no rows to fit"):
         fit_ridge(reader(features, targets), np.arange(10), [(none, np.arange(5))])

@@ -60,7 +60,8 @@ def _factor(read: Read, rows: Integers) -> Float64s:
     for start in range(0, len(rows), ROWS_AT_ONCE):
         features, targets = read(rows[start : start + ROWS_AT_ONCE])
         block = np.hstack([np.ones((len(features), 1)), features, targets])
-        factor = np.linalg.qr(block if factor is None else np.vstack([factor, block]), mode="r")
+        stacked = block if factor is None else np.vstack([factor, block])
+        factor = np.asarray(np.linalg.qr(stacked, mode="r"))
     if factor is None:
         msg = "There are no rows to fit a regression to."
         raise ValueError(msg)
