@@ -54,18 +54,25 @@ class CompositionNetwork(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(usable_spread(std))
         self.target_mean.copy_(target_mean)
-        self.target_std.copy_(target_std.where(target_std > 0, torch.ones(())))
+        self.target_std.copy_(target_std)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return what is predicted of features (n, n_features) on the scale of the training, (n, n_types)."""
-        read: Tensor = self.layers(standardize(features, self.mean, self.std))
+        read = self._read(features)
         return read if self.output == "linear" else self.scale_targets(read.softmax(dim=1))
 
     def scale_targets(self, abundances: Tensor) -> Tensor:
         """Bring abundances (n, n_types) to the scale of the training."""
-        return (abundances - self.target_mean) / self.target_std
+        spread = self.target_std.where(self.target_std > 0, torch.ones_like(self.target_std))
+        return (abundances - self.target_mean) / spread
 
     def abundances(self, features: Tensor) -> Tensor:
         """Return the abundances (n, n_types) of features (n, n_features): 0 or more."""
-        predicted: Tensor = self(features) * self.target_std + self.target_mean
-        return predicted.clamp(min=0)
+        read = self._read(features)
+        if self.output == "softmax":
+            return read.softmax(dim=1)
+        return (read * self.target_std + self.target_mean).clamp(min=0)
+
+    def _read(self, features: Tensor) -> Tensor:
+        read: Tensor = self.layers(standardize(features, self.mean, self.std))
+        return read
