@@ -43,7 +43,7 @@ def correlation(cells: ad.AnnData, key: str = "he_abundance") -> float:
 
 def test_learns_abundances(make_places: Callable[..., ad.AnnData]) -> None:
     cells, other = make_places(), make_places(seed=1)
-    how = {**QUICK, "max_epochs": 15, "learning_rate": 1e-2, "batch_size": 16, "n_members": 1}
+    how = {**QUICK, "max_epochs": 60, "learning_rate": 1e-2, "batch_size": 16, "n_members": 1}
     model = sd.tl.decompose(cells, group_key="section", **how)
     sd.tl.predict(other, model)
     assert correlation(cells) > 0.9
