@@ -12,7 +12,8 @@ from spatialdata import SpatialData
 
 import stdistill as sd
 
-SPOT_UM = 55
+PITCH_UM = 100
+"""Between the centres of neighbouring spots."""
 IMAGE = "mini_hires_image"
 
 
@@ -23,7 +24,7 @@ def visium(shared_data: Path) -> SpatialData:
 
     slide = spatialdata_io.visium(shared_data / "visium_mini", dataset_id="mini")
     table = slide["table"]
-    table.obsm["spatial"] = table.obsm["spatial"] * SPOT_UM / (2 * slide["mini"].radius.iloc[0])
+    table.obsm["spatial"] = table.obsm["spatial"] * PITCH_UM / pdist(table.obsm["spatial"]).min()
     rng = np.random.default_rng(0)
     shares = pd.DataFrame(rng.dirichlet(np.ones(3), 100), table.obs_names, ["B cells", "CAFs/iCAF", "NK cells "])
     table.obsm["proportions"] = shares
@@ -46,13 +47,14 @@ def test_abundances_of_spots(visium: SpatialData) -> None:
 
 
 def test_spots_lie_on_the_image_at_its_scale(visium: SpatialData) -> None:
-    """The spacing of spots is 100 µm; the image has .15 of the pixels of the one that was scanned."""
+    """Neighbours are 137 pixels of the scanned image apart, of which this one has .15 along a side."""
     pixels = sd.get.he_pixels(visium, image_key=IMAGE, coordinate_system="mini")
     assert pixels["on_image"].all()
     factors = visium["table"].obsm["spatial"] / pixels[["x", "y"]]
     np.testing.assert_allclose(factors, pixels[["mpp", "mpp"]], rtol=1e-3)
-    assert pdist(visium["table"].obsm["spatial"]).min() == pytest.approx(100, rel=0.01)
-    assert pixels["mpp"].iloc[0] == pytest.approx(SPOT_UM / 89.42751 / 0.150015, rel=1e-3)
+    assert pixels["mpp"].iloc[0] == pytest.approx(PITCH_UM / 137 / 0.150015, rel=1e-3)
+    # The file's spot diameter, 89.4 pixels, is that of 65 µm and not of the 55 µm of a spot.
+    assert 2 * visium["mini"].radius.iloc[0] * PITCH_UM / 137 == pytest.approx(65, rel=0.01)
 
 
 def test_features_and_tissue_of_spots(visium: SpatialData) -> None:
