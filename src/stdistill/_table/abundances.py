@@ -60,7 +60,7 @@ def read_abundances(adata: AnnData, key: str, argument: str = "key") -> Abundanc
         msg = f".obsm[{key!r}] has {values.shape[1]} columns and {found}. {HINT}"
         raise ValueError(msg)
     check_abundances(values, types, f".obsm[{key!r}]")
-    known: Mask = ~np.isnan(values).any(axis=1)
+    known: Mask = np.logical_not(np.isnan(values).any(axis=1))
     return Abundances(values, types, known)
 
 
