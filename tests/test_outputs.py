@@ -23,6 +23,8 @@ def slide(bundle: Path, narrow: dict[str, int]) -> SpatialData:
     sd.pp.split_strips(slide, crop_px=64, mpp=0.3)
     sd.pp.neighborhoods(slide, n_neighbors=20)
     sd.pp.embed_he(slide, encoder="texture", crop_px=64, n_augmented=1)
+    sd.pp.abundances(slide, cell_type_key="cell_type")
+    sd.pp.tissue_share(slide)
     sd.pp.embed_expression(slide, max_epochs=1)
     sd.tl.nolan(slide, k=4, max_epochs=2)
     model = sd.tl.distill(slide, k=4, max_epochs=1)
@@ -79,6 +81,8 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         ("embed_he", "coordinate_system"),
         ("embed_he", "precision"),
         ("embed_he", "stain_normalization"),
+        ("tissue_share", "coordinate_system"),
+        ("tissue_share", "rgb_threshold"),
         ("embed_expression", "layer"),
         ("embed_expression", "library_key"),
         ("embed_expression", "model"),

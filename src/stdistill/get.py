@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from stdistill._slide.plan import CROP_PX
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.abundances import read_abundances
@@ -17,7 +16,6 @@ from stdistill._table.checks import find_rows, get_centers, get_table
 from stdistill._table.he.placement import cell_pixels, he_frames, locate
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.niches import logit_prefixes, niche_names, read_logits
-from stdistill._table.records import read_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -212,6 +210,7 @@ def he_crops(
     (3, 64, 64, 3)
     """
     from stdistill._table.he.crops import read_crops
+    from stdistill._table.he.plans import crops_of
 
     table = get_table(data, table_key)
     if use_rep != schema.HE_FEATURES:
@@ -226,11 +225,7 @@ def he_crops(
             "sd.get.he_pixels tells which do."
         )
         raise ValueError(msg)
-    record = read_record(table, "embed_he", use_rep)
-    if crop_px is None:
-        crop_px = int(record.get("crop_px", CROP_PX))
-    if mpp is None and not record.get("native", True):
-        mpp = float(record["mpp"])
+    crop_px, mpp = crops_of(table, use_rep, crop_px, mpp)
     return read_crops(data, frames, get_centers(table), rows, crop_px, mpp)
 
 

@@ -96,10 +96,10 @@ def make_view(
     if alpha > 1:
         msg = f"alpha must be at most 1, found {alpha}."
         raise ValueError(msg)
-    bounds = _extent(centers) if crop_um is None else _check_crop(crop_um)
+    bounds = _extent(centers, max(CELL_UM, size_um or 0)) if crop_um is None else _check_crop(crop_um)
     cells = np.flatnonzero(((centers >= bounds[:2]) & (centers <= bounds[2:])).all(axis=1))
     if not len(cells):
-        x_min, y_min, x_max, y_max = _extent(centers)
+        x_min, y_min, x_max, y_max = _extent(centers, CELL_UM)
         msg = (
             f"crop_um={crop_um} shows no cell; the cells lie between ({x_min:.0f}, {y_min:.0f}) and "
             f"({x_max:.0f}, {y_max:.0f}) µm. It is (x_min, y_min, x_max, y_max)."
@@ -205,9 +205,9 @@ def _window(frame: HEFrame, bounds: Bounds) -> tuple[FloatArray, FloatArray]:
     return low, high
 
 
-def _extent(centers: FloatArray) -> Bounds:
+def _extent(centers: FloatArray, size_um: float) -> Bounds:
     (x_min, y_min), (x_max, y_max) = centers.min(axis=0), centers.max(axis=0)
-    pad = CELL_UM / 2  # a single cell has an extent as well
+    pad = size_um / 2  # dots at the edge are whole, and a single cell has an extent as well
     return float(x_min - pad), float(y_min - pad), float(x_max + pad), float(y_max + pad)
 
 

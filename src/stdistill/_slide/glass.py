@@ -29,7 +29,7 @@ def background_color(levels: list[SlideLevel]) -> npt.NDArray[np.uint8]:
 
 
 def small_image(levels: list[SlideLevel]) -> npt.NDArray[np.uint8]:
-    """Read a whole slide (3, height, width) of at most `OVERVIEW_PX`: its largest such level, or the last thinned out."""
+    """Read a slide (3, height, width) with a side of at most `OVERVIEW_PX`: such a level, or the last thinned out."""
     small = [level for level in levels if max(level.shape) <= OVERVIEW_PX] or levels[-1:]
     step = -(-max(small[0].shape) // OVERVIEW_PX)  # an image without a small level is not taken into memory whole
     pixels: npt.NDArray[np.uint8] = small[0].pixels[:, ::step, ::step].compute()

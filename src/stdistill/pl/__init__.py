@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from stdistill.pl._abundance import abundance
+from stdistill.pl._abundance_scores import abundance_scores
 from stdistill.pl._agreement import agreement
 from stdistill.pl._choose_k import choose_k
 from stdistill.pl._colocalization import colocalization
@@ -16,6 +18,8 @@ from stdistill.pl._split import split
 from stdistill.pl._training import training
 
 __all__ = [
+    "abundance",
+    "abundance_scores",
     "agreement",
     "choose_k",
     "colocalization",

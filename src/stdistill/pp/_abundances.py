@@ -163,7 +163,7 @@ def abundances(
         types, what = _read_types(adata, key), f".obsm[{key!r}]"
         values, source_key = _read_values(adata.obsm[key], what), key
     check_abundances(values, types, what)
-    known: Mask = ~np.isnan(values).any(axis=1)
+    known: Mask = np.logical_not(np.isnan(values).any(axis=1))
     if not known.any():
         msg = f"{what} is not known in full for any of the {len(known)} rows: each has a NaN."
         raise ValueError(msg)

@@ -13,15 +13,14 @@ import numpy.typing as npt
 
 from stdistill._features.spread import warn_of_lost_spread
 from stdistill._slide.plan import CROP_PX
-from stdistill._slide.scale import is_same_mpp
 from stdistill._slide.windows import hash_image
 from stdistill._support.checks import check_integer, check_name, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
 from stdistill._table.he.images import slide_levels
-from stdistill._table.he.placement import HEFrame, he_frames
+from stdistill._table.he.placement import he_frames
 from stdistill._table.he.placement_checks import check_placement
-from stdistill._table.he.plans import plan_slides
+from stdistill._table.he.plans import check_crop_scale, plan_slides
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.records import augmented_keys, read_record, write_record
 
@@ -184,10 +183,7 @@ def embed_he(
     table = get_table(sdata, table_key)
     frames = he_frames(sdata, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     check_placement(sdata, frames, table_key)
-    if mpp is None:
-        _check_same_scale(frames)
-    for frame in frames:
-        _check_resolution(frame, mpp)
+    check_crop_scale(frames, mpp)
     encoders = _find_encoders(encoder, store)
     from stdistill._features.compute import compute_features
     from stdistill._training.devices import torch_device
@@ -267,29 +263,6 @@ def _find_encoders(encoder: str | Encoder | Sequence[str | Encoder], store: str 
     except OSError:
         named = [encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else encoder
         return [get(one) if isinstance(one, str) else one for one in named]
-
-
-def _check_resolution(frame: HEFrame, mpp: float | None) -> None:
-    """Raise when a resolution is asked of an image whose own is not known."""
-    if mpp is not None and np.array_equal(frame.um_to_px, np.eye(3)):
-        msg = (
-            f"mpp={mpp} was asked for, but {frame.image_key!r} has no µm per pixel: its pixels are the unit of the "
-            'centres. Give the centres in .obsm["spatial"] in µm and a transformation to the image\'s pixels, or '
-            "leave mpp= out to take the image's own pixels."
-        )
-        raise ValueError(msg)
-
-
-def _check_same_scale(frames: Sequence[HEFrame]) -> None:
-    """Raise when the images' own pixels are of different sizes."""
-    sizes = {frame.image_key: frame.mpp for frame in frames}
-    if not is_same_mpp(min(sizes.values()), max(sizes.values())):
-        found = ", ".join(f"{name!r} {size:.4g}" for name, size in sizes.items())
-        msg = (
-            f"The images differ in µm per pixel ({found}): crops of their own pixels would show tissue at different "
-            "scales. Give mpp=, to which all of them are resampled."
-        )
-        raise ValueError(msg)
 
 
 def _describe_stain(reference: Any) -> str | None:

@@ -130,7 +130,7 @@ def abundance_scores(
             if not len(rows):
                 continue
             scores = score(
-                found.values[np.ix_(rows, columns)],
+                found.values[rows][:, columns],
                 truth.values[rows],
                 libraries[rows],
                 None if training_mean is None else training_mean[columns],

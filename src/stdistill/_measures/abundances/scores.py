@@ -51,7 +51,7 @@ def score(predicted: Floats, truth: Floats, libraries: Integers, training_mean: 
         When the shapes do not go together, or no row has values in both.
     """
     _check_shapes(predicted, truth, libraries, training_mean)
-    known: Mask = ~(np.isnan(predicted).any(axis=1) | np.isnan(truth).any(axis=1))
+    known: Mask = np.logical_not(np.isnan(predicted).any(axis=1) | np.isnan(truth).any(axis=1))
     n_rows, n_types = int(known.sum()), truth.shape[1]
     if n_rows == 0:
         msg = f"None of the {len(known)} rows has values in both the prediction and the truth: nothing can be scored."

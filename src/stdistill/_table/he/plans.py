@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from anndata import AnnData
+
 from stdistill._slide.affine import FloatArray
 from stdistill._slide.glass import background_color
 from stdistill._slide.looks import with_look
-from stdistill._slide.plan import Slide, crop_origins, plan_crops
+from stdistill._slide.plan import CROP_PX, Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import level_for
+from stdistill._slide.scale import is_same_mpp
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import HEFrame
+from stdistill._table.records import read_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -71,3 +76,35 @@ def plan_slides(
         origins = crop_origins(px[on_image], native_px)
         slides.append(Slide(plan_crops(level, frame.cells[on_image], origins, native_px), background))
     return slides
+
+
+def crops_of(table: AnnData, use_rep: str, crop_px: int | None, mpp: float | None) -> tuple[int, float | None]:
+    """Return side and µm per pixel of crops: those given, else those of the features, else of the image's pixels."""
+    record = read_record(table, "embed_he", use_rep)
+    if crop_px is None:
+        crop_px = int(record.get("crop_px", CROP_PX))
+    if mpp is None and not record.get("native", True):
+        mpp = float(record["mpp"])
+    return crop_px, mpp
+
+
+def check_crop_scale(frames: Sequence[HEFrame], mpp: float | None) -> None:
+    """Raise when crops would show tissue at different scales, or a scale is asked of an image that has none."""
+    if mpp is None:
+        sizes = {frame.image_key: frame.mpp for frame in frames}
+        if not is_same_mpp(min(sizes.values()), max(sizes.values())):
+            found = ", ".join(f"{name!r} {size:.4g}" for name, size in sizes.items())
+            msg = (
+                f"The images differ in µm per pixel ({found}): crops of their own pixels would show tissue at "
+                "different scales. Give mpp=, to which all of them are resampled."
+            )
+            raise ValueError(msg)
+        return
+    for frame in frames:
+        if np.array_equal(frame.um_to_px, np.eye(3)):
+            msg = (
+                f"mpp={mpp} was asked for, but {frame.image_key!r} has no µm per pixel: its pixels are the unit of the "
+                'centres. Give the centres in .obsm["spatial"] in µm and a transformation to the image\'s pixels, or '
+                "leave mpp= out to take the image's own pixels."
+            )
+            raise ValueError(msg)
