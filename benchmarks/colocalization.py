@@ -10,7 +10,8 @@
   which a few pairs are timed and all are reckoned. esda and liana are compared where they are installed; liana wants an
   older pandas than the tests have and needs an environment of its own.
 - The standard deviation of R under chance beside that of 1,000 shuffles: of both types, each on its own, which is what
-  it stands for, and of one type while the other stays, for types that are scattered and types in patches.
+  it stands for, and of one type while the other stays; and how many pairs of types that know nothing of each other have
+  p < 0.05, for types that are scattered and types in patches.
 """
 
 from __future__ import annotations
@@ -151,6 +152,14 @@ def spreads(n_spots: int, patch: float, n_shuffles: int) -> tuple[float, float]:
     return float(np.std(both) / chance), float(np.std(one) / chance)
 
 
+def significant_share(n_spots: int, patch: float, n_tables: int) -> float:
+    """Return the share of the pairs of independent types whose p is below 0.05."""
+    pairs = np.triu_indices(20, 1)
+    tables = (make_spots(n_spots, 20, patch, seed) for seed in range(n_tables))
+    p = [sd.tl.colocalization(each, key="abundance").p.to_numpy()[pairs] for each in tables]
+    return float((np.concatenate(p) < 0.05).mean())
+
+
 def timed(function: Any, *arguments: Any) -> tuple[float, Any]:
     """Return the seconds a call takes, and its result."""
     start = time.perf_counter()
@@ -173,7 +182,8 @@ def main() -> None:
         {"spots": (900, 12), "cells": (20_000, 6)} if arguments.quick else {"spots": (5000, 80), "cells": (10**6, 30)}
     )
     print(f"{'table':<20}{'rows':>10}{'types':>7}{'seconds':>9}{'grew, MB':>10}{'process, MB':>13}")
-    for kind in ("spots", "spots, first call", "cells", "cells, first call"):
+    kinds = ("spots", "cells") if arguments.quick else ("spots", "spots, first call", "cells", "cells, first call")
+    for kind in kinds:
         size = sizes[kind.split(",")[0]]
         found = run_apart(kind, *size)
         print(
@@ -206,11 +216,12 @@ def main() -> None:
         )
 
     n_shuffles = 100 if arguments.quick else 1000
-    print(f"\nspread of R in {n_shuffles} shuffles by that under chance, {n_spots} spots")
-    print(f"{'types':<20}{'both shuffled':>15}{'one shuffled':>14}")
+    print(f"\nspread of R in {n_shuffles} shuffles by that under chance, {n_spots} spots, independent types")
+    print(f"{'types':<20}{'both shuffled':>15}{'one shuffled':>14}{'p < 0.05':>10}")
     for name, patch in (("scattered", 0.0), ("patches of 1", 1.0), ("patches of 3", 3.0)):
         both, one = spreads(n_spots, patch, n_shuffles)
-        print(f"{name:<20}{both:>15.2f}{one:>14.2f}")
+        share = significant_share(n_spots, patch, n_tables=2 if arguments.quick else 10)
+        print(f"{name:<20}{both:>15.2f}{one:>14.2f}{share:>10.3f}")
 
 
 if __name__ == "__main__":
