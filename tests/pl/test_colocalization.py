@@ -9,7 +9,6 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import stdistill as sd
-from stdistill._drawing.matrix import cluster_order
 from stdistill._measures.abundances.moran import Colocalization
 
 TYPES = ["tumour", "T cells", "B cells", "macrophages", "fibroblasts", "vessels", "fat", "nerve"]
@@ -97,14 +96,6 @@ def test_few_types_and_none_with_r() -> None:
         assert sorted(labels(ax)) == sorted(TYPES[:n])
         assert not marked(ax)
     assert labels(sd.pl.colocalization(colocalization_of(np.array([[1, 0.3], [0.3, 1]]), TYPES[:2]), show=False))
-
-
-def test_order_is_by_what_lies_together() -> None:
-    likeness = pd.DataFrame([[9, -1, 0.9, -1], [-1, 9, -1, 0.8], [0.9, -1, 9, np.nan], [-1, 0.8, np.nan, 9]])
-    order = cluster_order(likeness).tolist()
-    assert {frozenset(order[:2]), frozenset(order[2:])} == {frozenset([0, 2]), frozenset([1, 3])}
-    pd.testing.assert_frame_equal(likeness, likeness.copy())
-    assert cluster_order(likeness.iloc[:2, :2]).tolist() == [0, 1]
 
 
 def test_bad_input(maps: tuple[Colocalization, Colocalization]) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -96,7 +99,7 @@ def test_a_truth_that_says_nothing() -> None:
 
 def test_bad_input() -> None:
     a = symmetric(0)
-    with pytest.raises(KeyError, match="diagonal='ones' is not a way to treat the diagonal; there is: 'computed', 'ex"):
+    with pytest.raises(ValueError, match=r"diagonal must be one of \['exclude', 'one', 'computed'\], found 'ones'"):
         sd.tl.compare_colocalization(a, a, diagonal="ones")  # type: ignore[arg-type]
     with pytest.raises(
         TypeError, match=r"b: expected what sd.tl.colocalization returns, or a frame of R, found ndarray"
@@ -110,3 +113,38 @@ def test_bad_input() -> None:
         sd.tl.compare_colocalization(a, a[["tumour", "T cells"]])
     with pytest.raises(ValueError, match=r"a has the types \['fat'\]; two at least"):
         sd.tl.compare_colocalization(symmetric(0, ["fat"]), a)
+
+
+def read_minor_types(folder: Path, name: str) -> ad.AnnData:
+    """Proportions of 22 types in the spots of a section of her2st, with centres in µm."""
+    spots = pd.read_csv(folder / "spots" / f"{name}_selection.tsv", sep="\t").query("selected == 1")
+    spots.index = pd.Index([f"{x}x{y}" for x, y in zip(spots["x"], spots["y"], strict=True)])
+    proportions = pd.read_csv(folder / "proportions" / f"{name}-minor.tsv", sep="\t", index_col=0)
+    spots = spots.loc[spots.index.intersection(proportions.index)]
+    px_per_um = np.polyfit(spots["new_x"], spots["pixel_x"], 1)[0] / 200
+    adata = ad.AnnData(np.zeros((len(spots), 1)), obs=pd.DataFrame(index=spots.index))
+    adata.obsm["spatial"] = spots[["pixel_x", "pixel_y"]].to_numpy() / px_per_um
+    adata.obsm["abundance"] = proportions.loc[spots.index].to_numpy(np.float32)
+    adata.uns["stdistill"] = {"abundances": {"types": [name.strip() for name in proportions.columns]}}
+    return adata
+
+
+def test_on_real_sections_ones_on_the_diagonal_hide_all(shared_data: Path) -> None:
+    """A map that says nothing nearly reaches that of the next section; without the diagonal it is far from it."""
+    truth, other = (
+        sd.tl.colocalization(read_minor_types(shared_data / "her2st", name), key="abundance") for name in ("C2", "C3")
+    )
+    assert truth.length_um == pytest.approx(300, rel=0.1)
+    assert truth.r.shape == (22, 22)
+    nothing = truth.r * np.nan
+    scores = {
+        (what, diagonal): sd.tl.compare_colocalization(truth, each, diagonal=diagonal).iloc[-1]
+        for what, each in (("other", other), ("nothing", nothing))
+        for diagonal in ("exclude", "one")
+    }
+    for column in ("cosine", "correlation"):
+        found = {key: row[column] for key, row in scores.items()}
+        assert found["nothing", "exclude"] == 0
+        assert found["nothing", "one"] == pytest.approx(0.93, abs=0.01)
+        assert found["other", "exclude"] == pytest.approx(0.82, abs=0.02)
+        assert found["other", "one"] == pytest.approx(0.98, abs=0.01)

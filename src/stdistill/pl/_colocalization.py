@@ -63,9 +63,9 @@ def colocalization(
 
     Notes
     -----
-    Sun, Zhu & Qiu 2025, Figure 2, where the prediction is drawn in the order of the truth too. Ours: average linkage by
-    R itself; the diagonal is grey, because R of a type with itself is no pair and would set the scale. Types without R
-    are grey.
+    Sun, Zhu & Qiu 2025, Figure A1 (b). Ours: one order for all, by average linkage of R itself; the diagonal is grey,
+    because R of a type with itself is no pair and would set the scale. Types without R are grey too. A dot means that
+    the types do not lie scattered: see *Co-localisation* in the documentation.
 
     Examples
     --------
@@ -106,9 +106,7 @@ def colocalization(
 
 
 def _maps(result: Colocalization | Sequence[Colocalization]) -> list[Colocalization]:
-    maps = (
-        [result] if isinstance(result, Colocalization) else list(result) if isinstance(result, Sequence) else [result]
-    )
+    maps = list(result) if isinstance(result, Sequence) else [result]
     for each in maps:
         if not isinstance(each, Colocalization):
             msg = f"Expected what sd.tl.colocalization returns, or several of these, found {type(each).__name__}."

@@ -50,7 +50,7 @@ def colocalization(
     """Measure which types lie together: the bivariate Moran's R of all pairs of types.
 
     R of two types is positive when places with much of the one lie near places with much of the other, and negative
-    when they avoid each other. Places count by exp(-d² / 2 `length_um`²), d being the distance between them.
+    when they avoid each other. Places count by ``exp(-d² / (2 length_um²))``, d being the distance between them.
 
     Parameters
     ----------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 
-from stdistill._measures.abundances.maps import DIAGONALS, Diagonal, compare_maps
+from stdistill._measures.abundances.maps import Diagonal, compare_maps
 from stdistill._measures.abundances.moran import Colocalization
-from stdistill._support.checks import check_key
 
 
 def compare_colocalization(
@@ -37,20 +38,18 @@ def compare_colocalization(
 
     Raises
     ------
-    KeyError
-        When `diagonal` is none of the three.
     TypeError
         When a map is something else.
     ValueError
-        When a frame names other types in its rows than in its columns, or one twice, `b` lacks a type of `a`, or there
-        are fewer than two types.
+        When `diagonal` is none of the three, a frame names other types in its rows than in its columns, or one twice,
+        `b` lacks a type of `a`, or there are fewer than two types.
 
     Notes
     -----
-    Row-wise cosine and correlation: Sun, Zhu & Qiu 2025, Table 1. ``"one"`` is how the map of Hist2Cell (Zhao et al.
-    2025) is made, which the paper follows. Its ones are the largest entries of every row, and the same in both maps:
-    with them a map that says nothing scores high. That the default leaves them out is our choice; see *Co-localisation*
-    in the documentation.
+    Row-wise cosine and correlation: Sun, Zhu & Qiu 2025, Table 1, which does not say what becomes of the diagonal. The
+    published notebook of Hist2Cell, which the paper follows, sets it to 1 (``"one"``). These ones are the largest
+    entries of every row, and the same in both maps: with them a map that says nothing scores high. That the default
+    leaves them out is our choice; see *Co-localisation* in the documentation.
 
     Examples
     --------
@@ -63,7 +62,9 @@ def compare_colocalization(
     >>> round(sd.tl.compare_colocalization(truth, 0 * truth, diagonal="one")["cosine"].iloc[-1], 2)
     np.float64(0.98)
     """
-    check_key(diagonal, DIAGONALS, "a way to treat the diagonal", argument="diagonal")
+    if diagonal not in get_args(Diagonal):
+        msg = f"diagonal must be one of {list(get_args(Diagonal))}, found {diagonal!r}."
+        raise ValueError(msg)
     truth, predicted = _frame(a, "a"), _frame(b, "b")
     types = truth.index
     missing = types.difference(predicted.index, sort=False)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stdistill._measures.abundances.maps import DIAGONALS, compare_maps
+from stdistill._measures.abundances.maps import Diagonal, compare_maps
 
 TRUTH = np.array([[0.9, 0.3, -0.4], [0.3, 0.8, 0.0], [-0.4, 0.0, 0.7]])
 
@@ -56,8 +58,8 @@ def test_ones_on_the_diagonal_make_the_comparison_blind() -> None:
     assert compare_maps(truth, -truth, "one").cosine.mean() > 0.5  # all signs wrong
 
 
-@pytest.mark.parametrize("diagonal", DIAGONALS)
-def test_a_constant_type_of_the_prediction_scores_nothing(diagonal: str) -> None:
+@pytest.mark.parametrize("diagonal", get_args(Diagonal))
+def test_a_constant_type_of_the_prediction_scores_nothing(diagonal: Diagonal) -> None:
     truth, predicted = symmetric(6, 0), symmetric(6, 0)
     predicted[2] = predicted[:, 2] = np.nan
     found = compare_maps(truth, predicted, diagonal)
@@ -68,8 +70,8 @@ def test_a_constant_type_of_the_prediction_scores_nothing(diagonal: str) -> None
     assert np.isfinite(found.correlation).all()
 
 
-@pytest.mark.parametrize("diagonal", DIAGONALS)
-def test_a_constant_type_of_the_truth_is_left_out(diagonal: str) -> None:
+@pytest.mark.parametrize("diagonal", get_args(Diagonal))
+def test_a_constant_type_of_the_truth_is_left_out(diagonal: Diagonal) -> None:
     truth, predicted = symmetric(6, 0), symmetric(6, 1)
     others = np.delete(np.arange(6), 2)
     expected = compare_maps(truth[np.ix_(others, others)], predicted[np.ix_(others, others)], diagonal)

@@ -9,7 +9,6 @@ import numpy as np
 from stdistill._support.arrays import Float64s, Mask
 
 Diagonal: TypeAlias = Literal["exclude", "one", "computed"]
-DIAGONALS = ("exclude", "one", "computed")
 ROUNDING = 1e-12
 """A row that varies by no larger a share of its length varies by rounding."""
 
