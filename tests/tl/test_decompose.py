@@ -43,11 +43,11 @@ def correlation(cells: ad.AnnData, key: str = "he_abundance") -> float:
 
 def test_learns_abundances(make_places: Callable[..., ad.AnnData]) -> None:
     cells, other = make_places(), make_places(seed=1)
-    how = {**QUICK, "max_epochs": 60, "learning_rate": 1e-2, "batch_size": 16, "n_members": 1}
+    how = {**QUICK, "max_epochs": 30, "learning_rate": 1e-2, "batch_size": 16, "n_members": 1}
     model = sd.tl.decompose(cells, group_key="section", **how)
     sd.tl.predict(other, model)
-    assert correlation(cells) > 0.9
-    assert correlation(other) > 0.9
+    assert correlation(cells) > 0.95
+    assert correlation(other) > 0.95
     assert cells.obsm["he_abundance"].dtype == np.float32
     assert (cells.obsm["he_abundance"] >= 0).all()
     assert sd.get.abundances(cells, "he_abundance").columns.tolist() == TYPES

@@ -32,6 +32,13 @@ def test_many_groups_are_joined_to_parts_of_the_same_size() -> None:
     assert any((a.held_out != b.held_out).any() for a, b in zip(folds, others, strict=True))
 
 
+def test_one_way_leaves_some_rows_to_learn_from() -> None:
+    groups = np.repeat([0, 1, 2], 10)
+    (fold,) = hold_out(np.ones(30, dtype=bool), [groups], make_tissue(30), n=1, seed=0)
+    assert sorted((len(fold.fitting), len(fold.held_out))) == [10, 20]
+    assert not set(groups[fold.held_out]) & set(groups[fold.fitting])
+
+
 def test_the_first_grouping_with_several_groups() -> None:
     patients, sections = np.zeros(40, dtype=int), np.repeat([0, 1], 20)
     folds = hold_out(np.ones(40, dtype=bool), [patients, sections], make_tissue(40), n=5, seed=0)

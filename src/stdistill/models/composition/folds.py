@@ -60,8 +60,8 @@ def hold_out(training: Mask, groupings: Sequence[Integers], tissue: Tissue, *, n
     for groups in groupings:
         present, codes = np.unique(groups[rows], return_inverse=True)
         if len(present) > 1:
-            parts = _parts(codes, n, seed)
-            return [Fold(rows[parts != part], rows[parts == part]) for part in range(parts.max() + 1)]
+            parts = _parts(codes, max(n, 2), seed)
+            return [Fold(rows[parts != part], rows[parts == part]) for part in range(parts.max() + 1)][:n]
     folds = []
     for draw in range(n):
         fitting, held_out = hold_out_blocks(*tissue[:4], training, radius_um=tissue.radius_um, seed=seed + draw)
