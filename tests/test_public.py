@@ -26,8 +26,9 @@ def test_python() -> None:
     for namespace in ("pp", "tl", "pl", "get", "io", "models", "encoders", "datasets"):
         for name in getattr(sd, namespace).__all__:
             found[f"{namespace}.{name}"] = parameters(getattr(getattr(sd, namespace), name))
-    for name in ("predict", "save", "load"):
-        found[f"models.NicheModel.{name}"] = parameters(getattr(sd.models.NicheModel, name))
+    for model in (sd.models.NicheModel, sd.models.CompositionModel):
+        for name in ("predict", "save", "load"):
+            found[f"models.{model.__name__}.{name}"] = parameters(getattr(model, name))
     assert found == STORED["python"]
 
 
