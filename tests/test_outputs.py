@@ -33,6 +33,13 @@ def slide(bundle: Path, narrow: dict[str, int]) -> SpatialData:
     sd.tl.leiden(slide, k=3)
     sd.tl.choose_k(slide, ks=(2, 3), n_runs=2, max_epochs=1, width=16, depth=1)
     sd.tl.match_niches(slide, reference_key="teacher_niche", key="he_leiden_niche")
+    small = {"max_epochs": 1, "n_members": 2, "width": 16, "depth": 2, "progress_bar": False}
+    composition = sd.tl.decompose(slide, use_neighbors=True, **small)
+    sd.tl.predict(slide, composition)
+    cells = slide["table"]
+    cells.obs["patient"] = np.where(cells.obsm["spatial"][:, 0] < np.median(cells.obsm["spatial"][:, 0]), "a", "b")
+    sd.tl.cross_validate(slide, group_key="patient", library_key="patient", **small)
+    del cells.obs["patient"]
     return slide
 
 
@@ -66,7 +73,7 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
     }
     written = {
         (step, key)
-        for step, record in _by_step(slide["table"].uns["stdistill"]).items()
+        for step, record in _by_step(slide["table"].uns["stdistill"])
         for key in record
         if key != "stdistill_version"
     }
@@ -90,6 +97,9 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         ("nolan", "library_key"),
         ("distill", "library_key"),
         ("predict", "library_key"),
+        ("decompose", "group_key"),
+        ("decompose", "library_key"),
+        ("decompose", "penalty"),  # of a ridge regression
         ("choose_k", "crop_um"),
         ("choose_k", "library_key"),
         ("verdict", "nucleus_um"),  # of nuclei that were found
@@ -109,9 +119,10 @@ def test_keys_of_the_records_of_a_spatialdata(slide: SpatialData) -> None:
     assert {one for one in written if one[1] != "stdistill_version"} == documented
 
 
-def _by_step(records: dict[str, dict]) -> dict[str, dict]:
+def _by_step(records: dict[str, dict]) -> list[tuple[str, dict]]:
     """Name the record of a step that has one for each key by the step alone."""
-    return {name.removesuffix("_he_leiden_niche"): record for name, record in records.items()}
+    keys = re.compile("_(he_leiden_niche|he_abundance|cv_mlp|cv_ridge|cv_knn|cv_mean)$")
+    return [(keys.sub("", name), record) for name, record in records.items()]
 
 
 def test_keys_of_a_table_of_nuclei(bundle: Path, tmp_path: Path) -> None:

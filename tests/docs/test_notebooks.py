@@ -38,6 +38,7 @@ def test_there_are_notebooks() -> None:
         "own_teacher",
         "evaluate",
         "without_xenium",
+        "composition",
     }
 
 
