@@ -52,7 +52,7 @@ def execute(path: Path, folder: Path) -> nbformat.NotebookNode:
 
 
 def _shrink(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Keep 128 colours of a figure, which takes a third of the room."""
+    """Keep 128 colours of a figure, which takes less room."""
     data = output.get("data", {})
     if "image/png" in data:
         image = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
