@@ -20,14 +20,13 @@ from stdistill._support.checks import check_key
 from stdistill._support.files import replacing
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.fitting.like_model import embedding_arguments, find_encoders
+from stdistill._table.fitting.like_model import check_card, embedding_arguments, find_encoders
 from stdistill._table.graph import NEIGHBORS
 from stdistill._table.he.stored import write_without_images
 from stdistill._table.records import read_record
 from stdistill.models import NicheModel
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.model import PREDICTION_BATCH
-from stdistill.tl._predict import check_card
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

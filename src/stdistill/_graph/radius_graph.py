@@ -1,26 +1,17 @@
 """All pairs of points within a radius, as sparse matrices.
 
-Points are sorted into square bins as wide as the radius, so that the neighbours of a point lie in the 3 × 3 bins
-around it. The candidates of a bin are gathered once for all its points and in the order of their numbers; the columns
-of each row then come out sorted. Pairs are counted first, so that each matrix is allocated once, at its final size.
+The candidates of a bin are gathered once for all its points and in the order of their numbers; the columns of each row
+then come out sorted. Pairs are counted first, so that each matrix is allocated once, at its final size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from stdistill._slide.affine import Float64Array
-from stdistill._support.cpus import n_cpus
+from stdistill._graph.bins import bin_points, over_bins
+from stdistill._support.arrays import Float64s, Integers
 from stdistill._support.jit import njit
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 BINS_PER_TASK = 2048
 CATCHES_ALL = 0.5
@@ -30,22 +21,7 @@ MOST_NEIGHBORS = 3000
 """A mean above this would fill the memory for a graph that is of no use."""
 
 
-@dataclass(frozen=True)
-class _Bins:
-    """The points of one group, sorted by bin; only bins that hold a point are kept."""
-
-    points: Float64Array
-    """x and y (2, m) of the points, in the order of their bins."""
-    number: IntArray
-    """Number of each of these points in the caller's order; ascending within a bin."""
-    start: IntArray
-    """First point of each bin, and m."""
-    run_start: IntArray
-    run_stop: IntArray
-    """For each bin the points of the three rows of bins around it (n_bins, 3): three runs of `points`."""
-
-
-def radius_graph(points: Float64Array, radius: float, groups: IntArray) -> tuple[csr_matrix, csr_matrix]:
+def radius_graph(points: Float64s, radius: float, groups: Integers) -> tuple[csr_matrix, csr_matrix]:
     """Connect all points of a group that lie within `radius` of each other.
 
     Parameters
@@ -68,14 +44,14 @@ def radius_graph(points: Float64Array, radius: float, groups: IntArray) -> tuple
         When the radius catches nearly all points, or makes more edges than 32-bit indices can address. It is raised
         before anything large is allocated.
     """
-    parts = [_bin(points, np.flatnonzero(groups == group), radius) for group in np.unique(groups[groups >= 0])]
+    parts = [bin_points(points, np.flatnonzero(groups == group), radius) for group in np.unique(groups[groups >= 0])]
     n = len(points)
     # Of the points in 3 × 3 bins, a share of π / 9 lies in the disc if they lie evenly: good enough to tell whether
     # counting them all is hopeless.
-    _check_size(sum(_n_candidates(bins) for bins in parts) * np.pi / 9, n, radius)
+    _check_size(sum(bins.n_candidates() for bins in parts) * np.pi / 9, n, radius)
     degree = np.zeros(n + 1, dtype=np.int64)
     for bins in parts:
-        _in_threads(_count, bins, radius**2, degree[1:])
+        over_bins(_count, bins, BINS_PER_TASK, radius**2, degree[1:])
     pointer = np.cumsum(degree)
     n_edges = int(pointer[-1])
     _check_size(n_edges, n, radius)
@@ -91,7 +67,7 @@ def radius_graph(points: Float64Array, radius: float, groups: IntArray) -> tuple
     indices = np.empty((2, n_edges), dtype=np.int32)
     values = np.empty((2, n_edges), dtype=np.float32)
     for bins in parts:
-        _in_threads(_fill, bins, radius**2, pointer, indices, values)
+        over_bins(_fill, bins, BINS_PER_TASK, radius**2, pointer, indices, values)
     connectivities, distances = (
         csr_matrix((values[which], indices[which], pointer.astype(np.int32)), shape=(n, n)) for which in (0, 1)
     )
@@ -106,44 +82,6 @@ def _check_size(n_edges: float, n: int, radius: float) -> None:
             f"{most:.2g} are made. Is the radius in the unit of the centres (µm)?"
         )
         raise ValueError(msg)
-
-
-def _n_candidates(bins: _Bins) -> int:
-    """Count the pairs of points that are near enough to be looked at."""
-    return int(((bins.run_stop - bins.run_start).sum(axis=1) * np.diff(bins.start)).sum())
-
-
-def _bin(points: Float64Array, members: IntArray, radius: float) -> _Bins:
-    inside = points[members]
-    # A trifle wider than the radius, so that rounding never puts a neighbour two bins away.
-    column, row = ((inside - inside.min(axis=0)) / (radius * (1 + 1e-6))).astype(np.int64).T
-    # Empty columns at both ends keep the neighbours of a bin at the edge from wrapping into the next row.
-    row_length = int(column.max()) + 3
-    key = row * row_length + column + 1
-    order = np.argsort(key, kind="stable")
-    key = key[order]
-    first = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
-    rows = key[first][:, None] + np.array([-1, 0, 1]) * row_length
-    return _Bins(
-        points=np.ascontiguousarray(inside[order].T),
-        number=members[order].astype(np.int32),
-        start=np.r_[first, len(key)],
-        run_start=np.searchsorted(key, rows - 1, side="left"),
-        run_stop=np.searchsorted(key, rows + 1, side="right"),
-    )
-
-
-def _in_threads(kernel: Callable[..., None], bins: _Bins, *arguments: Any) -> None:
-    """Run `kernel`, which leaves the interpreter alone, over all bins; no two bins write to the same place."""
-    n_bins = len(bins.start) - 1
-    tasks = [(first, min(first + BINS_PER_TASK, n_bins)) for first in range(0, n_bins, BINS_PER_TASK)]
-    with ThreadPoolExecutor(n_cpus()) as pool:
-        futures = [
-            pool.submit(kernel, *task, bins.points, bins.number, bins.start, bins.run_start, bins.run_stop, *arguments)
-            for task in tasks
-        ]
-        for future in futures:
-            future.result()
 
 
 @njit(nogil=True, cache=True)

@@ -125,7 +125,7 @@ def fitted_here(adata: AnnData, model_sha256: str) -> tuple[Mask | None, str | N
 
     A model that was fitted elsewhere has seen none of these cells, so far as the table can tell.
     """
-    for _, record in records_of(adata, ["distill", "nolan"]):
+    for _, record in records_of(adata, ["distill", "nolan", "decompose"]):
         key = str(record.get("key_added"))
         if record.get("model_sha256") == model_sha256 and f"{key}{schema.FITTED_SUFFIX}" in adata.obs:
             return fitted_cells(adata, key), record.get("teacher")

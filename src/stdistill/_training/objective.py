@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -19,7 +19,7 @@ from stdistill._support.arrays import Integers
 from stdistill._support.files import describe_changes
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.callbacks import VALIDATION_LOSS
-from stdistill._training.sampling import BatchRequest, TileSampler
+from stdistill._training.sampling import TILE_SIZE, BatchRequest, TileSampler
 
 VALIDATION_BATCH = 512
 WARM_UP = 0.1
@@ -46,6 +46,9 @@ class Objective(pl.LightningModule):
     validation
         Rows to stop early by.
     """
+
+    tile_size: ClassVar[int] = TILE_SIZE
+    """Neighbouring rows that enter a batch together."""
 
     def __init__(
         self,
@@ -92,6 +95,7 @@ class Objective(pl.LightningModule):
         sampler = TileSampler(
             self.fitting,
             batch_size=self.arguments["batch_size"],
+            tile_size=self.tile_size,
             seed=self.arguments["seed"],
             rank=self.trainer.global_rank,
             n_ranks=self.trainer.world_size,

@@ -40,14 +40,26 @@ class TileSampler(Sampler[BatchRequest]):
         Of the orders.
     rank, n_ranks
         Number of this process, and of all of them.
+    tile_size
+        Rows of a tile.
     """
 
-    def __init__(self, rows: Integers, *, batch_size: int, seed: int, rank: int = 0, n_ranks: int = 1) -> None:
+    def __init__(
+        self,
+        rows: Integers,
+        *,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        n_ranks: int = 1,
+        tile_size: int = TILE_SIZE,
+    ) -> None:
         self.rows = np.resize(rows, max(len(rows), n_ranks))
         self.batch_size = min(batch_size, len(self.rows) // n_ranks)
         self.seed = seed
         self.rank = rank
         self.n_ranks = n_ranks
+        self.tile_size = tile_size
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -59,7 +71,7 @@ class TileSampler(Sampler[BatchRequest]):
 
     def __iter__(self) -> Iterator[BatchRequest]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        tiles = (np.arange(len(self.rows)) + rng.integers(TILE_SIZE)) // TILE_SIZE
+        tiles = (np.arange(len(self.rows)) + rng.integers(self.tile_size)) // self.tile_size
         shuffled = self.rows[np.argsort(rng.permutation(tiles[-1] + 1)[tiles], kind="stable")]
         for step in range(len(self)):
             start = (step * self.n_ranks + self.rank) * self.batch_size

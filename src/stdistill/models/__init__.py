@@ -1,4 +1,4 @@
-"""What is trained: the niche models, saved and loaded."""
+"""What is trained: niche and composition models, saved and loaded."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stdistill.models.composition.card import CompositionCard
+    from stdistill.models.composition.model import CompositionModel
     from stdistill.models.niche.card import ModelCard
     from stdistill.models.niche.model import NicheModel
     from stdistill.models.saved import load
 
-__all__ = ["ModelCard", "NicheModel", "load"]
+__all__ = ["CompositionCard", "CompositionModel", "ModelCard", "NicheModel", "load"]
 
 _WHERE = {
+    "CompositionCard": "stdistill.models.composition.card:CompositionCard",
+    "CompositionModel": "stdistill.models.composition.model:CompositionModel",
     "ModelCard": "stdistill.models.niche.card:ModelCard",
     "NicheModel": "stdistill.models.niche.model:NicheModel",
     "load": "stdistill.models.saved:load",

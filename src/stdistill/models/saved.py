@@ -22,6 +22,7 @@ from stdistill.models import formats
 CARD, WEIGHTS, HISTORY = "card.json", "weights.safetensors", "history.csv"
 KINDS = {
     "niche": "stdistill.models.niche.model:NicheModel",
+    "composition": "stdistill.models.composition.model:CompositionModel",
     "expression": "stdistill.models.expression:ExpressionModel",
 }
 """The class of each kind of model, imported when a model of it is loaded."""

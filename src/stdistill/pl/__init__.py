@@ -6,6 +6,7 @@ from stdistill.pl._abundance import abundance
 from stdistill.pl._abundance_scores import abundance_scores
 from stdistill.pl._agreement import agreement
 from stdistill.pl._choose_k import choose_k
+from stdistill.pl._colocalization import colocalization
 from stdistill.pl._composition import composition
 from stdistill.pl._composition_jsd import composition_jsd
 from stdistill.pl._confidence import confidence
@@ -21,6 +22,7 @@ __all__ = [
     "abundance_scores",
     "agreement",
     "choose_k",
+    "colocalization",
     "composition",
     "composition_jsd",
     "confidence",

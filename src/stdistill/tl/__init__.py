@@ -5,8 +5,12 @@ from __future__ import annotations
 from stdistill.tl._abundance_scores import abundance_scores
 from stdistill.tl._agreement import agreement
 from stdistill.tl._choose_k import choose_k
+from stdistill.tl._colocalization import colocalization
+from stdistill.tl._compare_colocalization import compare_colocalization
 from stdistill.tl._composition import composition
 from stdistill.tl._composition_jsd import composition_jsd
+from stdistill.tl._cross_validate import cross_validate
+from stdistill.tl._decompose import decompose
 from stdistill.tl._distill import distill
 from stdistill.tl._evaluate import evaluate
 from stdistill.tl._leiden import leiden
@@ -20,8 +24,12 @@ __all__ = [
     "abundance_scores",
     "agreement",
     "choose_k",
+    "colocalization",
+    "compare_colocalization",
     "composition",
     "composition_jsd",
+    "cross_validate",
+    "decompose",
     "distill",
     "evaluate",
     "leiden",

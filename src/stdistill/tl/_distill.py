@@ -176,7 +176,7 @@ def distill(
     radius_um = check_teachers(tables, teacher_key, split_key)
     ensure_neighborhoods(tables, **keys, radius_um=radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
-    check_cells_apart(inputs, use_rep)
+    check_cells_apart(tables, use_rep, inputs.features, inputs.centers, training=inputs.training, test=inputs.test)
     check_teacher_radius(radius_um, inputs.radius_um, teacher_key)
 
     from stdistill.models.niche.fit_student import train_student

@@ -166,7 +166,7 @@ def nolan(
     origin = common_origin(tables, use_rep)
     ensure_neighborhoods(tables, **keys)
     inputs = niche_inputs(tables, use_rep=use_rep, **keys)
-    check_cells_apart(inputs, use_rep)
+    check_cells_apart(tables, use_rep, inputs.features, inputs.centers, training=inputs.training, test=inputs.test)
 
     from stdistill.models.niche.fit_teacher import train_teacher
 

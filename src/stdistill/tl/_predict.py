@@ -1,10 +1,11 @@
-"""Niches of a slide from H&E alone."""
+"""Niches, or abundances of cell types, of a slide from H&E alone."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from anndata import AnnData
@@ -12,8 +13,9 @@ from anndata import AnnData
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, find_split_key, get_table, is_spatialdata, share_elements
+from stdistill._table.fitting.composition import composition_inputs, write_composition
 from stdistill._table.fitting.inputs import check_features, niche_inputs
-from stdistill._table.fitting.origin import find_difference, origin_of, origin_of_card, show
+from stdistill._table.fitting.like_model import check_card, name_features
 from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
 from stdistill._table.graph import decimals_apart, is_same_radius
@@ -30,7 +32,8 @@ from stdistill.pp._neighborhoods import ensure_neighborhoods
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from stdistill.models import NicheModel
+    from stdistill.models import CompositionModel, NicheModel
+    from stdistill.models.composition.card import FeatureCard
     from stdistill.models.niche.card import ModelCard
 
 logger = logging.getLogger("stdistill")
@@ -38,10 +41,10 @@ logger = logging.getLogger("stdistill")
 
 def predict(
     data: AnnData | SpatialData,
-    model: NicheModel | str | Path,
+    model: NicheModel | CompositionModel | str | Path,
     *,
-    use_rep: str | None = None,
-    key_added: str = schema.STUDENT,
+    use_rep: str | Sequence[str] | None = None,
+    key_added: str | None = None,
     split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
     batch_size: int = 512,
@@ -49,9 +52,10 @@ def predict(
     table_key: str = schema.TABLE,
     copy: bool = False,
 ) -> AnnData | SpatialData | None:
-    """Say of every cell which niche it is in, by a trained model.
+    """Say of every cell which niche it is in, or what cell types are there, by a trained model.
 
-    Only the model's features and the neighbourhoods are needed: of a student, that is H&E alone. What is not there yet
+    Only the model's features, and the neighbourhoods that it reads, are needed: of a student or a composition model,
+    that is H&E alone. What is not there yet
     is made first, and said so in the log: of a SpatialData with an H&E the tissue and the cells in it
     (:func:`stdistill.pp.find_tissue`, :func:`stdistill.pp.detect_nuclei`) and, as the student's were, their features
     (:func:`stdistill.pp.embed_he`); and the neighbourhoods, at the model's radius.
@@ -59,14 +63,16 @@ def predict(
     Parameters
     ----------
     data
-        Table with the features that the model was trained on; or SpatialData with such a table or, for a student, with
-        an H&E, as :func:`stdistill.pp.read_slide` reads it.
+        Table with the features that the model was trained on; or SpatialData with such a table or, for a student
+        or a composition model, with an H&E, as :func:`stdistill.pp.read_slide` reads it.
     model
-        From :func:`stdistill.tl.distill` or :func:`stdistill.tl.nolan`, or the folder of a saved one.
+        From :func:`stdistill.tl.distill`, :func:`stdistill.tl.nolan` or :func:`stdistill.tl.decompose`, or the folder
+        of a saved one.
     use_rep
-        Key of ``.obsm`` of the features; by default the one that the model was trained on.
+        Key of ``.obsm`` of the features, or several, as many as the model reads; by default those that it was trained
+        on.
     key_added
-        Prefix of what is written.
+        Prefix of what is written, by default ``"student"``; of abundances their key, by default ``"he_abundance"``.
     split_key
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; cells of the buffer or of no
         group get no prediction. `None` ignores it, which the neighbourhoods must have done as well.
@@ -84,7 +90,8 @@ def predict(
 
     Returns
     -------
-    `None`, or the copy. Written to the table:
+    `None`, or the copy. Of a composition model, what :func:`stdistill.tl.decompose` writes is written to the table. Of
+    a niche model:
 
     ``.obs["{key_added}_logit_0"]`` …
         float32, k columns; NaN for cells without a prediction: those in the buffer or off the image.
@@ -149,24 +156,46 @@ def predict(
     >>> archive.obs["student_niche"].cat.categories.tolist()
     ['stroma', 'tumour']
     """
-    check_name(key_added, "key_added")
     check_integer(batch_size, "batch_size", minimum=1)
-    model = load_model(model)
-    card = model.card
-    use_rep = card.feature_key if use_rep is None else use_rep
-    data = _complete(data, card, use_rep, table_key, None if device == "auto" else device, copy=copy)
-    tables = [get_table(data, table_key)]
+    from stdistill.models import NicheModel
+
+    loaded = load_model(model)
+    is_niche = isinstance(loaded, NicheModel)
+    key_added = (schema.STUDENT if is_niche else schema.HE_ABUNDANCE) if key_added is None else key_added
+    check_name(key_added, "key_added")
+    sources: Sequence[ModelCard | FeatureCard] = [loaded.card] if isinstance(loaded, NicheModel) else loaded.card.inputs
+    reps = name_features(sources, use_rep)
+    is_teacher = isinstance(loaded, NicheModel) and loaded.card.kind != "distillation"
+    computed = [] if is_teacher else [one for one, rep in zip(sources, reps, strict=True) if one.feature_key == rep]
+    data = _complete(data, computed, table_key, None if device == "auto" else device, copy=copy)
+    table = get_table(data, table_key)
+    how = _How(key_added, split_key, library_key, batch_size, device)
+    if isinstance(loaded, NicheModel):
+        _write_niches(table, loaded, reps[0], how)
+    else:
+        _write_abundances(table, loaded, reps, how)
+    return data if copy else None
+
+
+class _How(NamedTuple):
+    """Arguments of `predict`, for either kind of model."""
+
+    key_added: str
+    split_key: str | None
+    library_key: str | None
+    batch_size: int
+    device: str
+
+
+def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) -> None:
+    """Predict and write niches."""
+    card, tables = model.card, [table]
+    key_added, split_key, library_key, batch_size, device = how
     check_features(tables, use_rep)
-    check_card(tables[0], use_rep, card)
+    check_card(table, use_rep, card)
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
-    if not is_same_radius(inputs.radius_um, card.radius_um):
-        digits = decimals_apart(inputs.radius_um, card.radius_um)
-        msg = (
-            f"The neighbourhoods have a radius of {inputs.radius_um:.{digits}f} µm, those of the model "
-            f"{card.radius_um:.{digits}f}. Make them again with sd.pp.neighborhoods(radius_um=model.radius_um)."
-        )
-        raise ValueError(msg)
+    _check_radius(inputs.radius_um, card.radius_um)
     logits = model.predict(
         inputs.features,
         inputs.indptr,
@@ -176,9 +205,8 @@ def predict(
         batch_size=batch_size,
         device=device,
     )
-    (table,) = tables
     sha256 = model.sha256
-    fitted, teacher = find_fitted(table, model, inputs, key_added, use_rep)
+    fitted, teacher = find_fitted(table, model, inputs.features, inputs.centers, key_added=key_added, use_rep=use_rep)
     found = stands_on(table, use_rep, graph=True)
     ood = None if model.usual is None else measure_ood(model.usual, inputs)
     judged = {} if ood is None or model.usual is None else summarise_ood(ood, model.usual)
@@ -212,34 +240,76 @@ def predict(
     )
     n_predicted = int(np.isfinite(logits[:, 0]).sum())
     logger.info('Wrote .obs["%s_niche"] of %d of %d cells.', key_added, n_predicted, len(logits))
-    return data if copy else None
 
 
-def load_model(model: NicheModel | str | Path) -> NicheModel:
-    """Return a model, or load that of a folder."""
+def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[str], how: _How) -> None:
+    """Predict and write abundances."""
+    card = model.card
+    key_added, split_key, library_key, batch_size, device = how
+    for rep, source in zip(reps, card.inputs, strict=True):
+        check_features([table], rep)
+        check_card(table, rep, source)
+    keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
+    if card.radius_um is not None:
+        ensure_neighborhoods([table], radius_um=card.radius_um, **keys)
+    inputs = composition_inputs([table], use_rep=reps, with_graph=card.radius_um is not None, **keys)
+    if inputs.radius_um is not None and card.radius_um is not None:
+        _check_radius(inputs.radius_um, card.radius_um)
+    places = np.flatnonzero(inputs.eligible)
+    mean, spread = model.predict(inputs.rows, places=places, batch_size=batch_size, device=device)
+    features = inputs.rows.features[0]
+    fitted, _ = find_fitted(table, model, features, inputs.centers, key_added=key_added, use_rep=reps[0])
+    write_composition(table, "predict", key_added, mean, spread, model, use_rep=reps, fitted=fitted, **keys)
+    n_predicted = int(np.isfinite(mean).all(axis=1).sum())
+    logger.info('Wrote .obsm["%s"] of %d of %d rows.', key_added, n_predicted, len(mean))
+
+
+def _check_radius(found_um: float, expected_um: float) -> None:
+    """Raise unless the neighbourhoods are as wide as the model's."""
+    if is_same_radius(found_um, expected_um):
+        return
+    digits = decimals_apart(found_um, expected_um)
+    msg = (
+        f"The neighbourhoods have a radius of {found_um:.{digits}f} µm, those of the model "
+        f"{expected_um:.{digits}f}. Make them again with sd.pp.neighborhoods(radius_um=model.radius_um)."
+    )
+    raise ValueError(msg)
+
+
+def load_model(model: NicheModel | CompositionModel | str | Path) -> NicheModel | CompositionModel:
+    """Return a niche or composition model, or load that of a folder."""
     if not isinstance(model, str | Path):
         return model
-    from stdistill.models import NicheModel
+    from stdistill.models import CompositionModel, NicheModel, load
 
-    return NicheModel.load(model)
+    loaded = load(model)
+    if not isinstance(loaded, NicheModel | CompositionModel):
+        msg = f"{model} holds a model of the kind {loaded.kind!r}: expected a niche or a composition model."
+        raise ValueError(msg)
+    return loaded
 
 
 def _complete(
-    data: AnnData | SpatialData, card: ModelCard, use_rep: str, table_key: str, device: str | None, *, copy: bool
+    data: AnnData | SpatialData,
+    sources: Sequence[ModelCard | FeatureCard],
+    table_key: str,
+    device: str | None,
+    *,
+    copy: bool,
 ) -> AnnData | SpatialData:
-    """Find the cells and compute the features that an H&E lacks; return what was given, or a copy of it."""
+    """Find the cells and compute the features of `sources` that an H&E lacks; return what was given, or a copy."""
     if not is_spatialdata(data):
         return copy_table(data, table_key) if copy else data
     has_table = table_key in data.tables
-    is_made_here = card.kind == "distillation" and use_rep == card.feature_key
-    if not is_made_here or (has_table and use_rep in data.tables[table_key].obsm):
+    missing = [one for one in sources if not has_table or one.feature_key not in data.tables[table_key].obsm]
+    if not missing:
         return copy_table(data, table_key) if copy else data
     if device not in DEVICES:
         msg = f"device must be one of {['auto', *DEVICES[1:]]} where features are yet to be computed, found {device!r}."
         raise ValueError(msg)
     from stdistill._table.fitting.like_model import embedding_arguments, find_encoders
 
-    encoders = find_encoders(card)
+    encoders = [find_encoders(source) for source in missing]
     if copy:
         data = copy_table(data, table_key) if has_table else share_elements(data)
     if not has_table:
@@ -248,38 +318,8 @@ def _complete(
             find_tissue(data)
         detect_nuclei(data, table_key=table_key, device=device)
     cells = get_table(data, table_key)
-    logger.info('There is no .obsm["%s"]: computing it as the model\'s was (sd.pp.embed_he).', use_rep)
-    embed_he(data, **embedding_arguments(card, encoders, cells), table_key=table_key, device=device)
+    for source, own in zip(missing, encoders, strict=True):
+        key = source.feature_key
+        logger.info('There is no .obsm["%s"]: computing it as the model\'s was (sd.pp.embed_he).', key)
+        embed_he(data, **embedding_arguments(source, own, cells), table_key=table_key, device=device)
     return data
-
-
-def check_card(table: AnnData, use_rep: str, card: ModelCard) -> None:
-    """Raise unless the features are computed as the model's were, as far as it is known of both how that was."""
-    n_features = table.obsm[use_rep].shape[1]
-    if n_features != card.n_features:
-        msg = f".obsm[{use_rep!r}] has {n_features} features per cell; the model was trained on {card.n_features}."
-        raise ValueError(msg)
-    found, expected = origin_of(table, use_rep), origin_of_card(card)
-    entry = find_difference(found, expected)
-    if entry is None:
-        return
-    names = (card.encoder or "").split("+")
-    remedies = {
-        "encoder": f"Compute the features with sd.pp.embed_he(encoder={names if len(names) > 1 else names[0]!r}).",
-        "encoder_revision": (
-            "Compute the features with the same file of weights: weights= of sd.encoders.get reads a copy of it. (Of "
-            "one model, .bin and .safetensors are two files.)"
-        ),
-        "crop_px": f"Compute the features with sd.pp.embed_he(crop_px={card.crop_px}).",
-        "mpp": f"Compute the features with sd.pp.embed_he(mpp={show(card.mpp)}).",
-        "stain_normalization": "Compute the features with sd.pp.embed_he(stain_normalization=...).",
-        "expression_model_sha256": (
-            "Compute the latent with the scVI model of the training, which sd.pp.embed_expression(save=...) keeps: "
-            "sd.pp.embed_expression(model=...)."
-        ),
-    }
-    msg = (
-        f".obsm[{use_rep!r}] was computed with {entry} {show(found[entry])}, the model was trained on "
-        f"{show(expected[entry])}. {remedies[entry]}"
-    )
-    raise ValueError(msg)

@@ -122,26 +122,31 @@ def verdict(
     ('usable', 'not')
     """
     check_name(key_added, "key_added")
-    model = load_model(model)
+    from stdistill.models import NicheModel
+
+    student = load_model(model)
+    if not isinstance(student, NicheModel):
+        msg = f"A verdict is on niches; the model is a {type(student).__name__}."
+        raise TypeError(msg)
     try:
-        _complete(data, model, key_added, image_key, table_key)
+        _complete(data, student, key_added, image_key, table_key)
     except NothingSeenError as error:
         found = nothing_seen(str(error))
         if is_spatialdata(data):
             write_slide_step(data, STEP, verdict=found.verdict, reasons=found.reasons)
         return found
     table = get_table(data, table_key)
-    _check_is_of(table, key_added, model)
+    _check_is_of(table, key_added, student)
     has_niche = table.obs[f"{key_added}_niche"].notna().to_numpy()
-    causes = _causes(table, key_added, model.card)
+    causes = _causes(table, key_added, student.card)
     trusted = has_niche & ~np.logical_or.reduce([np.zeros(table.n_obs, dtype=bool), *causes.values()])
     shares = {name: float(cells[has_niche].mean()) for name, cells in causes.items()} if has_niche.any() else {}
     measures = {
         "trusted_share": float(trusted[has_niche].mean()) if has_niche.any() else 0.0,
         **shares,
         **_of_features(table, key_added),
-        **_of_slide(table, model.card),
-        **_of_cells(table, model.card, has_niche),
+        **_of_slide(table, student.card),
+        **_of_cells(table, student.card, has_niche),
     }
     found = judge(measures)
     seen = set(table.obs[f"{key_added}_niche"].dropna())
@@ -150,10 +155,10 @@ def verdict(
         table,
         STEP,
         key_added=key_added,
-        model_sha256=model.sha256,
+        model_sha256=student.sha256,
         verdict=found.verdict,
         reasons=found.reasons,
-        niches_unseen=[name for name in model.card.niches if name not in seen],
+        niches_unseen=[name for name in student.card.niches if name not in seen],
         **measures,
     )
     logger.info('Wrote .obs["%s_trusted"]. Verdict: %s.', key_added, found)

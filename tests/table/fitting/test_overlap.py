@@ -28,7 +28,8 @@ def make(make_cells: Callable[..., ad.AnnData]) -> Callable[..., ad.AnnData]:
 
 
 def check(*tables: ad.AnnData) -> None:
-    check_cells_apart(niche_inputs(tables, use_rep="X_he", library_key=None, split_key="split"), "X_he")
+    inputs = niche_inputs(tables, use_rep="X_he", library_key=None, split_key="split")
+    check_cells_apart(tables, "X_he", inputs.features, inputs.centers, training=inputs.training, test=inputs.test)
 
 
 def test_cells_that_are_there_twice(make: Callable[..., ad.AnnData]) -> None:

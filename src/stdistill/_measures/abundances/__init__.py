@@ -1,1 +1,1 @@
-"""Measures of how much of each cell type is in a place."""
+"""Measures of abundances of cell types."""

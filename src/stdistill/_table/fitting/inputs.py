@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, issparse
 
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
@@ -70,7 +70,8 @@ class NicheInputs(NamedTuple):
         return np.split(values, np.cumsum([table.n_obs for table in self.tables[:-1]]))
 
 
-def _together(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def together(parts: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Put arrays one after the other; a single one is not copied."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -142,29 +143,35 @@ def niche_inputs(
     features = [np.asarray(table.obsm[use_rep]) for table in tables]
     graphs = [read_graph(table) for table in tables]
     splits = [get_split(table, split_key) for table in tables]
-    starts = np.cumsum([0] + [graph.nnz for graph in graphs])
-    rows = np.cumsum([0] + [table.n_obs for table in tables])
+    indptr, indices = join_graphs(graphs)
     inputs = NicheInputs(
         tables=list(tables),
-        features=_together(features),
-        augmented=[_together(looks) for looks in zip(*(_augmented(table, use_rep) for table in tables), strict=False)],
-        indptr=np.concatenate([[0], *(g.indptr[1:] + start for g, start in zip(graphs, starts[:-1], strict=True))]),
-        indices=graphs[0].indices
-        if len(graphs) == 1
-        else np.concatenate([g.indices + row for g, row in zip(graphs, rows[:-1], strict=True)]),
+        features=together(features),
+        augmented=[together(looks) for looks in zip(*(_augmented(table, use_rep) for table in tables), strict=False)],
+        indptr=indptr,
+        indices=indices,
         centers=np.concatenate([get_centers(table) for table in tables]),
-        libraries=_libraries(tables, library_key),
+        libraries=number_slides(tables, library_key),
         radius_um=radii[0],
-        eligible=np.concatenate([_eligible(table, split) for table, split in zip(tables, splits, strict=True)]),
-        test=np.concatenate([_test_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
+        eligible=np.concatenate([eligible_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
+        test=np.concatenate([test_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
         training=np.concatenate([training_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
     )
     for table, split, graph in zip(tables, splits, graphs, strict=True):
-        check_edges(table, graph, split, library_key, _eligible(table, split))
+        check_edges(table, graph, split, library_key, eligible_cells(table, split))
     return inputs
 
 
-def _libraries(tables: Sequence[AnnData], library_key: str | None) -> npt.NDArray[np.integer[Any]]:
+def join_graphs(graphs: Sequence[csr_matrix]) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]]]:
+    """Put the graphs of tables one after the other, as ``indptr`` and ``indices``; those of one are not copied."""
+    starts = np.cumsum([0] + [graph.nnz for graph in graphs])
+    rows = np.cumsum([0] + [graph.shape[0] for graph in graphs])
+    indptr = np.concatenate([[0], *(g.indptr[1:] + start for g, start in zip(graphs, starts[:-1], strict=True))])
+    return indptr, together([g.indices + row if row else g.indices for g, row in zip(graphs, rows[:-1], strict=True)])
+
+
+def number_slides(tables: Sequence[AnnData], library_key: str | None) -> npt.NDArray[np.integer[Any]]:
+    """Give each cell of the tables the number of its slide."""
     parts: list[npt.NDArray[np.integer[Any]]] = []
     for table in tables:
         own = library_codes(table, find_library_key(table, library_key))
@@ -172,7 +179,8 @@ def _libraries(tables: Sequence[AnnData], library_key: str | None) -> npt.NDArra
     return np.concatenate(parts)
 
 
-def _eligible(table: AnnData, split: pd.Series | None) -> npt.NDArray[np.bool_]:
+def eligible_cells(table: AnnData, split: pd.Series | None) -> npt.NDArray[np.bool_]:
+    """Tell which cells get a prediction: those in a group of the split, all without one."""
     if split is None:
         return np.ones(table.n_obs, dtype=bool)
     eligible: npt.NDArray[np.bool_] = (split.notna() & (split != schema.BUFFER)).to_numpy()
@@ -181,8 +189,8 @@ def _eligible(table: AnnData, split: pd.Series | None) -> npt.NDArray[np.bool_]:
 
 def training_cells(table: AnnData, split: pd.Series | None) -> Mask:
     """Tell which cells are to be trained on."""
-    return _eligible(table, None) if split is None else (split == schema.TRAIN).to_numpy()
+    return eligible_cells(table, None) if split is None else (split == schema.TRAIN).to_numpy()
 
 
-def _test_cells(table: AnnData, split: pd.Series | None) -> Mask:
+def test_cells(table: AnnData, split: pd.Series | None) -> Mask:
     return np.zeros(table.n_obs, dtype=bool) if split is None else (split == schema.TEST).to_numpy()

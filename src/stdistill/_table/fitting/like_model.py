@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
 
 from stdistill._slide.scale import is_same_mpp
-from stdistill._table.fitting.origin import find_difference, known_origin, origin_of_card
+from stdistill._table.fitting.origin import find_difference, known_origin, origin_of, origin_of_card, show
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill.encoders import Encoder
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
-from stdistill.models.niche.card import ModelCard
+
+if TYPE_CHECKING:
+    from stdistill.models.composition.card import FeatureCard
+    from stdistill.models.niche.card import ModelCard
 
 
-def find_encoders(card: ModelCard, name: str | None = None) -> list[Encoder]:
+def find_encoders(card: ModelCard | FeatureCard, name: str | None = None) -> list[Encoder]:
     """Return the encoders of the model's features, which are at hand and the same.
 
     Several encoders are joined by ``+`` in the card. `name` is what they are called on this machine, where it differs.
@@ -60,7 +64,7 @@ def find_encoders(card: ModelCard, name: str | None = None) -> list[Encoder]:
     return encoders
 
 
-def embedding_arguments(card: ModelCard, encoders: list[Encoder], cells: AnnData) -> dict[str, Any]:
+def embedding_arguments(card: ModelCard | FeatureCard, encoders: list[Encoder], cells: AnnData) -> dict[str, Any]:
     """Return the arguments of :func:`stdistill.pp.embed_he` that give the model's features of these cells' slide."""
     slide = read_slide_record(cells)
     return {
@@ -74,3 +78,47 @@ def embedding_arguments(card: ModelCard, encoders: list[Encoder], cells: AnnData
 def find_mpp(native: float | None, trained: float) -> float | None:
     """Return the µm per pixel to resample to; `None`, the image's own pixels, where they are as large."""
     return None if native is not None and is_same_mpp(native, trained) else trained
+
+
+def name_features(sources: Sequence[ModelCard | FeatureCard], use_rep: str | Sequence[str] | None) -> list[str]:
+    """Return the keys of the features that a model is to read, one for each of its own."""
+    own = [source.feature_key for source in sources]
+    if use_rep is None:
+        return own
+    given = [use_rep] if isinstance(use_rep, str) else list(use_rep)
+    if len(given) != len(own):
+        msg = f"The model reads {len(own)} kinds of features ({', '.join(own)}), and use_rep names {len(given)}."
+        raise ValueError(msg)
+    return given
+
+
+def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> None:
+    """Raise unless the features are computed as the model's were, as far as it is known of both how that was."""
+    n_features = table.obsm[use_rep].shape[1]
+    if n_features != card.n_features:
+        msg = f".obsm[{use_rep!r}] has {n_features} features per cell; the model was trained on {card.n_features}."
+        raise ValueError(msg)
+    found, expected = origin_of(table, use_rep), origin_of_card(card)
+    entry = find_difference(found, expected)
+    if entry is None:
+        return
+    names = (card.encoder or "").split("+")
+    remedies = {
+        "encoder": f"Compute the features with sd.pp.embed_he(encoder={names if len(names) > 1 else names[0]!r}).",
+        "encoder_revision": (
+            "Compute the features with the same file of weights: weights= of sd.encoders.get reads a copy of it. (Of "
+            "one model, .bin and .safetensors are two files.)"
+        ),
+        "crop_px": f"Compute the features with sd.pp.embed_he(crop_px={card.crop_px}).",
+        "mpp": f"Compute the features with sd.pp.embed_he(mpp={show(card.mpp)}).",
+        "stain_normalization": "Compute the features with sd.pp.embed_he(stain_normalization=...).",
+        "expression_model_sha256": (
+            "Compute the latent with the scVI model of the training, which sd.pp.embed_expression(save=...) keeps: "
+            "sd.pp.embed_expression(model=...)."
+        ),
+    }
+    msg = (
+        f".obsm[{use_rep!r}] was computed with {entry} {show(found[entry])}, the model was trained on "
+        f"{show(expected[entry])}. {remedies[entry]}"
+    )
+    raise ValueError(msg)

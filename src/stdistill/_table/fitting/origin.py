@@ -17,6 +17,7 @@ from stdistill.encoders._encoder import UNKNOWN_REVISION
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from stdistill.models.composition.card import FeatureCard
     from stdistill.models.niche.card import ModelCard
 
 Origin = dict[str, Any]
@@ -77,7 +78,7 @@ def images_of(table: AnnData, use_rep: str) -> list[str]:
     return [] if images is None else str(images).split("+")
 
 
-def origin_of_card(card: ModelCard) -> Origin:
+def origin_of_card(card: ModelCard | FeatureCard) -> Origin:
     """Return what is known of the features that a model was trained on."""
     return known_origin({entry: getattr(card, entry) for entry in RECORDED})
 

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
+from anndata import AnnData
 
+from stdistill._support.arrays import Floats, Mask
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import images_of
 from stdistill._table.marks import mark_cells
 
 
-def check_cells_apart(inputs: NicheInputs, use_rep: str) -> None:
-    """Raise when cells are trained on and held out as well; warn when two tables show one H&E, one for each."""
-    if not (inputs.training.any() and inputs.test.any()):
+def check_cells_apart(
+    tables: Sequence[AnnData], use_rep: str, features: Floats, centers: Floats, *, training: Mask, test: Mask
+) -> None:
+    """Raise when cells are trained on and held out as well; warn when two tables show one H&E, one for each.
+
+    Parameters
+    ----------
+    tables, use_rep
+        The cells' tables, and the key of their features.
+    features, centers
+        (n, d) and (n, 2) in µm, of the cells of all tables.
+    training, test
+        (n,), cells that are trained on, and that are for testing.
+    """
+    if not (training.any() and test.any()):
         return
-    marks = mark_cells(inputs.features, inputs.centers)
-    n_both = int(np.isin(marks[inputs.test], marks[inputs.training]).sum())
+    marks = mark_cells(features, centers)
+    n_both = int(np.isin(marks[test], marks[training]).sum())
     if n_both:
         msg = (
-            f"{n_both} of the {inputs.test.sum()} cells that are {schema.TEST!r} are {schema.TRAIN!r} as well: they "
+            f"{n_both} of the {test.sum()} cells that are {schema.TEST!r} are {schema.TRAIN!r} as well: they "
             "are in the tables twice, with the same features at the same place, such as in a slide and in a part or a "
             "copy of it. Give each cell once."
         )
         raise ValueError(msg)
-    divided = zip(inputs.tables, inputs.divide(inputs.training), inputs.divide(inputs.test), strict=True)
-    shown = [(set(images_of(table, use_rep)), training.any(), test.any()) for table, training, test in divided]
+    ends = np.cumsum([table.n_obs for table in tables[:-1]])
+    divided = zip(tables, np.split(training, ends), np.split(test, ends), strict=True)
+    shown = [(set(images_of(table, use_rep)), trains.any(), tests.any()) for table, trains, tests in divided]
     for (one, trains, _), (other, _, tests) in permutations(shown, 2):
         if trains and tests and one & other:
             warn(

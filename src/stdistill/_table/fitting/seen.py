@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
-from stdistill._support.arrays import Mask
+from stdistill._support.arrays import Floats, Mask
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import images_of
 from stdistill._table.marks import mark_cells
 from stdistill._table.provenance import fitted_here, fitted_unrecorded
 
 if TYPE_CHECKING:
-    from stdistill.models import NicheModel
+    from stdistill.models import CompositionModel, NicheModel
 
 
 def find_fitted(
-    table: AnnData, model: NicheModel, inputs: NicheInputs, key_added: str, use_rep: str
+    table: AnnData,
+    model: NicheModel | CompositionModel,
+    features: Floats,
+    centers: Floats,
+    *,
+    key_added: str,
+    use_rep: str,
 ) -> tuple[Mask | None, str | None]:
     """Return the cells that a model was fitted on, `None` when nobody knows, and the fingerprint of its teacher.
 
@@ -32,7 +37,7 @@ def find_fitted(
     if fitted is None:
         fitted = fitted_unrecorded(table, key_added)
     if model.seen is not None:
-        again = np.isin(mark_cells(inputs.features, inputs.centers), model.seen)
+        again = np.isin(mark_cells(features, centers), model.seen)
         fitted = again if fitted is None else fitted | again
     if fitted is not None and fitted.any():
         return fitted, teacher

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch.utils.data import Dataset
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.jit import njit
 from stdistill._training.sampling import BatchRequest
+from stdistill.models.features import known_rows
 
 CELLS_PER_BLOCK = 16
 MAX_BLOCKS = 16
@@ -253,37 +253,3 @@ def _pad(
         torch.from_numpy(mask),
         torch.from_numpy(where.astype(np.int64)),
     )
-
-
-def known_rows(features: Floats | Tensor, rows_at_once: int = 16_384) -> npt.NDArray[np.bool_]:
-    """Which rows have no NaN, read piece by piece."""
-    known = np.empty(len(features), dtype=bool)
-    for start in range(0, len(features), rows_at_once):
-        piece = _as_tensor(features[start : start + rows_at_once])
-        if piece.isinf().any():
-            msg = "The features hold infinite values: they overflowed where they were computed. Compute them again."
-            raise ValueError(msg)
-        known[start : start + rows_at_once] = (~piece.isnan().any(dim=1)).cpu().numpy()
-    return known
-
-
-def feature_statistics(
-    looks: Sequence[Floats | Tensor], cells: Integers, rows_at_once: int = 16_384
-) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (n_features,) of the features of cells with all looks, float32, piece by piece."""
-    count, mean, squares = 0, torch.zeros(looks[0].shape[1], dtype=torch.float64), torch.zeros(1)
-    for features, start in product(looks, range(0, len(cells), rows_at_once)):
-        piece = _as_tensor(features[np.sort(cells[start : start + rows_at_once])]).cpu().double()
-        # Chan et al. 1983: sums of squares about a mean, merged without cancellation.
-        shift = piece.mean(dim=0) - mean
-        total = count + len(piece)
-        within = ((piece - piece.mean(dim=0)) ** 2).sum(dim=0)
-        squares = squares + within + shift**2 * (count * len(piece) / total)
-        mean = mean + shift * (len(piece) / total)
-        count = total
-    return mean.float(), (squares / count).sqrt().float()
-
-
-def _as_tensor(rows: Floats | Tensor) -> Tensor:
-    """Rows as a tensor; of a read-only memory map a copy, which is what tensors have to be made from."""
-    return rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))

@@ -14,7 +14,8 @@ from stdistill._support.files import digest
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.fingerprint import fingerprint_run
 from stdistill._training.trainer import seeded
-from stdistill.models.niche.batches import Neighborhoods, feature_statistics
+from stdistill.models.features import feature_statistics
+from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.network import NicheNetwork
 
 logger = logging.getLogger("stdistill")

@@ -15,7 +15,8 @@ from stdistill._support.arrays import Floats, Integers
 from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
 from stdistill._training.sampling import spatial_order
-from stdistill.models.niche.batches import Neighborhoods, known_rows
+from stdistill.models.features import known_rows
+from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.saved import SavedModel

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stdistill._measures.feature_gaussian import FARTHEST, LEAST_SPREAD
+from stdistill.models.features import standardize, usable_spread
 from stdistill.models.niche.arguments import Head
 from stdistill.models.niche.batches import TokenBatch, TokenBlock
 from stdistill.models.niche.position import FrequencyEncoding
@@ -65,18 +65,13 @@ class NicheNetwork(nn.Module):
         self.head = nn.Linear(width, k) if head == "linear" else PrototypeHead(width, k)
 
     def set_standardization(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the statistics of the training cells.
-
-        A feature that is all but constant among these is divided by the spread of the others: by its own it could be
-        thousands on another slide, and drown them.
-        """
-        usual = std[std > 0].median()
+        """Take over the statistics of the training cells."""
         self.mean.copy_(mean)
-        self.std.copy_(torch.where(std > LEAST_SPREAD * usual, std, usual))
+        self.std.copy_(usable_spread(std))
 
     def standardize(self, features: Tensor) -> Tensor:
         """Bring features (n, n_features) to the mean and spread of the training cells, in float32; clip outliers."""
-        return ((features.float() - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
+        return standardize(features, self.mean, self.std)
 
     def forward(self, batch: TokenBatch) -> Tensor:
         """Niche logits (n_centers, k), in the order of ``batch.centers``."""

@@ -1,0 +1,218 @@
+"""What composition models take from tables, and what they write to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from anndata import AnnData
+from scipy.sparse import csr_matrix
+
+from stdistill._graph.spacing import median_spacing
+from stdistill._support.arrays import Float64s, Floats, Integers, Mask
+from stdistill._support.checks import check_key
+from stdistill._table import schema
+from stdistill._table.abundances import read_abundances, write_abundances
+from stdistill._table.checks import find_split_key, get_centers, get_split
+from stdistill._table.fitting.edges import check_edges
+from stdistill._table.fitting.inputs import (
+    check_features,
+    eligible_cells,
+    join_graphs,
+    number_slides,
+    test_cells,
+    together,
+    training_cells,
+)
+from stdistill._table.fitting.origin import images_of
+from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
+from stdistill._table.libraries import find_library_key
+from stdistill._table.provenance import fingerprint, stands_on, write_fitted
+
+if TYPE_CHECKING:
+    from stdistill.models.composition.folds import Tissue
+    from stdistill.models.composition.model import CompositionModel
+    from stdistill.models.composition.rows import FeatureRows
+
+logger = logging.getLogger("stdistill")
+
+SPACINGS = 2
+"""Without neighbourhoods, places no further apart than so many median distances count as neighbours (our choice)."""
+
+
+class CompositionInputs(NamedTuple):
+    """The rows of one or several tables, one after the other."""
+
+    tables: list[AnnData]
+    rows: FeatureRows
+    centers: Float64s
+    """(n, 2), µm."""
+    libraries: Integers
+    """(n,), number of each row's slide."""
+    graph: csr_matrix | None
+    radius_um: float | None
+    """Of the neighbourhoods, where they are read."""
+    eligible: Mask
+    """(n,), the rows that get a prediction if they have features."""
+    training: Mask
+    """(n,), the rows to train on if they have features and abundances."""
+    test: Mask
+
+    def divide(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        """Give each table its part of (n, …) values."""
+        return np.split(values, np.cumsum([table.n_obs for table in self.tables[:-1]]))
+
+    def tissue(self) -> Tissue:
+        """Say where the rows lie, for those who hold out blocks of it."""
+        from stdistill.models.composition.folds import Tissue
+
+        if self.graph is not None and self.radius_um is not None:
+            return Tissue(self.centers, self.libraries, self.graph.indptr, self.graph.indices, self.radius_um)
+        none = np.zeros(0, dtype=np.int32)
+        radius_um = SPACINGS * median_spacing(self.centers, self.libraries)
+        return Tissue(self.centers, self.libraries, np.zeros(len(self.centers) + 1, dtype=np.int32), none, radius_um)
+
+
+class Taught(NamedTuple):
+    """Abundances to learn."""
+
+    values: npt.NDArray[np.float32]
+    """(n, types)."""
+    types: list[str]
+    known: Mask
+    """(n,), the rows without a NaN."""
+
+
+def composition_inputs(
+    tables: Sequence[AnnData],
+    *,
+    use_rep: Sequence[str],
+    library_key: str | None,
+    split_key: str | None,
+    with_graph: bool,
+) -> CompositionInputs:
+    """Gather features of several encoders, and the graph where neighbourhoods are read."""
+    from stdistill.models.composition.rows import FeatureRows
+
+    for key in use_rep:
+        check_features(tables, key)
+    splits = [get_split(table, split_key) for table in tables]
+    pairs = list(zip(tables, splits, strict=True))
+    graph, radius_um = _joint_graph(tables, splits, library_key) if with_graph else (None, None)
+    features = [together([np.asarray(table.obsm[key]) for table in tables]) for key in use_rep]
+    rows = FeatureRows(features, graph)
+    for key, n_known in zip(use_rep, rows.n_known, strict=True):
+        if rows.known.sum() < n_known:
+            logger.info(
+                "%d rows have features .obsm[%r], and only %d those of all encoders.", n_known, key, rows.known.sum()
+            )
+    return CompositionInputs(
+        tables=list(tables),
+        rows=rows,
+        centers=np.concatenate([get_centers(table) for table in tables]),
+        libraries=number_slides(tables, library_key),
+        graph=graph,
+        radius_um=radius_um,
+        eligible=np.concatenate([eligible_cells(table, split) for table, split in pairs]),
+        training=np.concatenate([training_cells(table, split) for table, split in pairs]),
+        test=np.concatenate([test_cells(table, split) for table, split in pairs]),
+    )
+
+
+def read_taught(tables: Sequence[AnnData], target_key: str) -> Taught:
+    """Read the abundances of all tables, which must have the same types; their order is that of the first."""
+    parts = [read_abundances(table, target_key, "target_key") for table in tables]
+    types = parts[0].types
+    for part in parts[1:]:
+        if set(part.types) != set(types):
+            differ = sorted(set(part.types) ^ set(types))
+            msg = f".obsm[{target_key!r}] has other types in some tables than in others: {', '.join(differ[:8])}."
+            raise ValueError(msg)
+    values = [part.values[:, [part.types.index(name) for name in types]] for part in parts]
+    return Taught(together(values), types, together([part.known for part in parts]))
+
+
+def number_groups(tables: Sequence[AnnData], group_key: str) -> tuple[Integers, list[str]]:
+    """Give each row the number of its group, and the groups' names; one name is one group in all tables."""
+    columns = []
+    for table in tables:
+        check_key(group_key, table.obs.columns, "a column of .obs", argument="group_key")
+        column = table.obs[group_key]
+        if column.isna().any():
+            msg = f".obs[{group_key!r}] names no group for {column.isna().sum()} rows: fill it in, or remove them."
+            raise ValueError(msg)
+        columns.append(column.astype(str))
+    codes, names = pd.factorize(pd.concat(columns), sort=True)
+    return codes, list(map(str, names))
+
+
+def write_composition(
+    table: AnnData,
+    step: str,
+    key: str,
+    mean: Floats,
+    spread: Floats,
+    model: CompositionModel,
+    *,
+    use_rep: Sequence[str],
+    fitted: Mask | None,
+    split_key: str | None,
+    library_key: str | None,
+    **params: Any,
+) -> None:
+    """Write what a model says of the rows of a table: abundances, how far its members disagree, what was fitted on."""
+    card, sha256 = model.card, model.sha256
+    of_members = f"{key}{schema.SPREAD_SUFFIX}"
+    if card.n_members > 1:
+        table.obsm[of_members] = spread
+    elif of_members in table.obsm:
+        del table.obsm[of_members]
+    write_fitted(table, key, fitted, sha256)
+    stands = [stands_on(table, rep, graph=card.radius_um is not None) for rep in use_rep]
+    write_abundances(
+        table,
+        step,
+        key,
+        mean,
+        card.types,
+        method=card.method,
+        use_rep=list(use_rep),
+        target_key=card.target_key,
+        training_mean=np.asarray(card.training_mean, dtype=np.float32),
+        n_members=card.n_members,
+        radius_um=card.radius_um,
+        model_sha256=sha256,
+        fingerprint=fingerprint(np.ascontiguousarray(mean)),
+        graph=stands[0]["graph"],
+        features="+".join(str(each["features"]) for each in stands),
+        crop_um=max((each["crop_um"] for each in stands if each["crop_um"] is not None), default=None),
+        split_key=find_split_key(table, split_key),
+        library_key=find_library_key(table, library_key),
+        **params,
+    )
+
+
+def images_of_training(inputs: CompositionInputs, use_rep: Sequence[str], trained: Sequence[Mask]) -> list[str]:
+    """Return the fingerprints of the H&E images that rows were trained on, each once."""
+    tables = [table for table, rows in zip(inputs.tables, trained, strict=True) if rows.any()]
+    return list(dict.fromkeys(image for table in tables for key in use_rep for image in images_of(table, key)))
+
+
+def _joint_graph(
+    tables: Sequence[AnnData], splits: Sequence[pd.Series | None], library_key: str | None
+) -> tuple[csr_matrix, float]:
+    radii = [graph_radius(table) for table in tables]
+    if not is_same_radius(min(radii), max(radii)):
+        shown = [round(radius, decimals_apart(*radii)) for radius in radii]
+        msg = f"The neighbourhoods of the tables have the radii {shown} µm; one model needs one: radius_um=."
+        raise ValueError(msg)
+    graphs = [read_graph(table) for table in tables]
+    for table, split, graph in zip(tables, splits, graphs, strict=True):
+        check_edges(table, graph, split, library_key, eligible_cells(table, split))
+    indptr, indices = join_graphs(graphs)
+    n = len(indptr) - 1
+    return csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=(n, n)), radii[0]

@@ -1,0 +1,1 @@
+"""Abundances of cell types from H&E features."""

@@ -1,0 +1,150 @@
+"""From features and abundances to trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stdistill._support.arrays import Floats, Integers, Mask
+from stdistill._support.files import digest
+from stdistill._training.fingerprint import fingerprint_run
+from stdistill._training.trainer import fit, seeded
+from stdistill.models.composition.arguments import FittingArguments, network_arguments
+from stdistill.models.composition.folds import Fold, Tissue, hold_out
+from stdistill.models.composition.network import CompositionNetwork
+from stdistill.models.composition.regression import LossWeights, Regression
+from stdistill.models.composition.ridge import fit_ridge
+from stdistill.models.composition.rows import FeatureRows
+from stdistill.models.features import feature_statistics, standardize
+
+ROWS_SEEN = 1_000_000
+"""Rows that training sees by default, all epochs together, within `EPOCHS`, unless it stops before (our choice)."""
+EPOCHS = (5, 200)
+ONE_LAYER = {"width": 1, "depth": 1, "dropout": 0.0, "output": "linear"}
+"""The network that a linear regression is."""
+
+
+class FittedComposition(NamedTuple):
+    """Trained networks and how they came about."""
+
+    members: list[CompositionNetwork]
+    history: pd.DataFrame
+    size: dict[str, Any]
+    """Arguments of the networks."""
+    training: dict[str, Any]
+    """Numbers of rows and epochs, or the penalty."""
+
+
+def fit_composition(
+    rows: FeatureRows,
+    targets: Floats,
+    training: Mask,
+    groupings: Sequence[Integers],
+    tissue: Tissue,
+    arguments: FittingArguments,
+) -> FittedComposition:
+    """Fit the networks, or the regression, that the arguments describe.
+
+    Parameters
+    ----------
+    rows, targets
+        Features, and abundances (n, types) as float32.
+    training
+        (n,), the rows to train on; they have both.
+    groupings, tissue
+        What is held out of them, see `hold_out`.
+    arguments
+        How to fit, complete.
+    """
+    cells = np.flatnonzero(training)
+    if not np.ptp(targets[cells], axis=0).any():
+        msg = f"Each type is equally abundant in all of the {len(cells)} training rows: there is nothing to learn."
+        raise ValueError(msg)
+    folds = hold_out(training, groupings, tissue, n=arguments["n_members"], seed=arguments["seed"])
+    if arguments["method"] == "ridge":
+        return _fit_ridge(rows, targets, cells, folds)
+    if arguments["max_epochs"] is None:
+        n_epochs = int(np.clip(round(ROWS_SEEN / len(cells)), *EPOCHS))
+        arguments = {**arguments, "max_epochs": n_epochs}
+    return _fit_members(rows, targets, cells, folds, arguments)
+
+
+def _fit_members(
+    rows: FeatureRows,
+    targets: Floats,
+    cells: Integers,
+    folds: Sequence[Fold],
+    arguments: FittingArguments,
+) -> FittedComposition:
+    """Train networks, by each of the folds in turn, all on the scale of the training rows `cells`."""
+    size, patience = network_arguments(arguments), arguments["patience"]
+    weights = LossWeights(arguments["mae_weight"], arguments["pearson_weight"], arguments["pearson_axis"])
+    members, histories = [], []
+    for number in range(arguments["n_members"]):
+        fold = folds[number % len(folds)]
+        own: FittingArguments = {**arguments, "seed": arguments["seed"] + number}
+        if arguments["checkpoint_dir"] is not None:
+            own["checkpoint_dir"] = Path(arguments["checkpoint_dir"]) / f"member_{number}"
+        network = _new_network(rows, targets, cells, size, own["seed"])
+        objective = Regression(
+            network,
+            rows,
+            targets,
+            weights,
+            fitting=fold.fitting,
+            validation=fold.held_out,
+            arguments=own,
+            fingerprint=fingerprint_run(
+                own,
+                *weights,
+                patience,
+                n_training_cells=len(cells),
+                data=digest(targets[cells], network.mean.numpy(), network.std.numpy()),
+                fold=digest(fold.fitting, fold.held_out),
+                network=str(sorted(size.items())),
+            ),
+        )
+        histories.append(fit(objective, patience=patience).reset_index().assign(member=number))
+        members.append(network)
+    history = pd.concat(histories).set_index("epoch")
+    n_epochs = [len(each) for each in histories]
+    return FittedComposition(members, history, size, {"n_training_cells": len(cells), "n_epochs": n_epochs})
+
+
+def _fit_ridge(rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold]) -> FittedComposition:
+    """Fit a ridge regression, whose penalty predicts the held-out rows of the folds best."""
+    network = _new_network(rows, targets, cells, ONE_LAYER, seed=0)
+
+    def read(some: Integers) -> tuple[Any, Any]:
+        features = standardize(torch.from_numpy(rows[some]), network.mean, network.std)
+        scaled = network.scale_targets(torch.from_numpy(targets[some]))
+        return features.double().numpy(), scaled.double().numpy()
+
+    ridge = fit_ridge(read, cells, folds)
+    layer: Any = network.layers[0]
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(ridge.weights.T))
+        layer.bias.copy_(torch.from_numpy(ridge.intercept))
+    history = pd.DataFrame(index=pd.Index([], name="epoch"))
+    return FittedComposition([network], history, ONE_LAYER, {"n_training_cells": len(cells), "penalty": ridge.penalty})
+
+
+def _new_network(
+    rows: FeatureRows, targets: Floats, cells: Integers, size: dict[str, Any], seed: int
+) -> CompositionNetwork:
+    """Build a network with random weights and the scale of the training rows."""
+    mean, std = feature_statistics([rows], cells)
+    if not (std > 0).any():
+        msg = f"All {len(cells)} training rows have the same features: nothing can be told from them."
+        raise ValueError(msg)
+    with seeded(seed):
+        network = CompositionNetwork(len(mean), targets.shape[1], **size)
+    taught = targets[cells].astype(np.float64)
+    spread = np.where(np.ptp(taught, axis=0) > 0, taught.std(axis=0), 0)  # rounding makes a constant vary
+    network.set_scale(mean, std, torch.from_numpy(taught.mean(axis=0)), torch.from_numpy(spread))
+    return network

@@ -1,0 +1,89 @@
+"""Which training rows are held out, to stop training by and to choose a penalty: whole groups, never rows at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from stdistill._support.arrays import Float64s, Integers, Mask
+from stdistill._training.holdout import hold_out_blocks
+
+
+class Fold(NamedTuple):
+    """Rows to learn from, and rows that are held out."""
+
+    fitting: Integers
+    held_out: Integers
+
+
+class Tissue(NamedTuple):
+    """Where rows lie, for those who have no groups to hold out."""
+
+    centers: Float64s
+    """(n, 2), µm."""
+    libraries: Integers
+    """(n,), number of each row's slide."""
+    indptr: Integers
+    indices: Integers
+    """The graph in CSR form; without edges where there is none."""
+    radius_um: float
+    """Of the graph, or how near rows are neighbours."""
+
+
+def hold_out(training: Mask, groupings: Sequence[Integers], tissue: Tissue, *, n: int, seed: int) -> list[Fold]:
+    """Divide the training rows into some to learn from and some to stop by, in up to `n` ways.
+
+    Rows of one section are alike: some of them held out at random say how well the others are remembered. So whole
+    groups are held out, by the first of the groupings that has several; of a single group, blocks of its tissue.
+
+    Parameters
+    ----------
+    training
+        (n_rows,).
+    groupings
+        (n_rows,) numbers of groups, such as patients, and then sections.
+    tissue
+        Where the rows lie.
+    n
+        How many ways at most: there are as many as groups, where these are fewer.
+    seed
+        Of what is drawn.
+
+    Raises
+    ------
+    ValueError
+        When there is one group, with too little tissue for blocks.
+    """
+    rows = np.flatnonzero(training)
+    for groups in groupings:
+        present, codes = np.unique(groups[rows], return_inverse=True)
+        if len(present) > 1:
+            parts = _parts(codes, max(n, 2), seed)
+            return [Fold(rows[parts != part], rows[parts == part]) for part in range(parts.max() + 1)][:n]
+    folds = []
+    for draw in range(n):
+        fitting, held_out = hold_out_blocks(*tissue[:4], training, radius_um=tissue.radius_um, seed=seed + draw)
+        folds.append(Fold(np.flatnonzero(fitting), np.flatnonzero(held_out)))
+    if not all(len(part) for fold in folds for part in fold):
+        msg = (
+            f"The {len(rows)} training rows are of one slide, which is too small to hold blocks of "
+            f"{2 * tissue.radius_um:.0f} µm of it out, and training has to be stopped by rows that it does not learn "
+            "from. Give several slides, or group_key= with a column of groups to hold out."
+        )
+        raise ValueError(msg)
+    return folds
+
+
+def _parts(codes: Integers, n: int, seed: int) -> Integers:
+    """Join groups (rows,) to at most `n` parts of about the same size, larger groups first and then by chance."""
+    sizes = np.bincount(codes)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
+    totals = np.zeros(min(n, len(sizes)), dtype=np.int64)
+    part = np.empty(len(sizes), dtype=np.int64)
+    for group in order:
+        part[group] = totals.argmin()
+        totals[part[group]] += sizes[group]
+    return part[codes]

@@ -1,0 +1,78 @@
+"""The network that tells abundances from features: layers of one width, as in Sun, Zhu and Qiu 2025, section 2.2."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from stdistill.models.features import standardize, usable_spread
+
+Output = Literal["linear", "softmax"]
+
+
+class CompositionNetwork(nn.Module):
+    """Map features to abundances.
+
+    What it learns, and returns, are abundances on the scale of each type in the training; `abundances` takes them back.
+
+    Parameters
+    ----------
+    n_features, n_types
+        What goes in and what comes out.
+    width, depth
+        `depth` linear layers in all, with SiLU between them; the inner ones have `width` outputs. One layer is a
+        linear regression.
+    dropout
+        Share of inner activations set to 0 in training.
+    output
+        ``"linear"``: abundances of any size. ``"softmax"``: shares that sum to 1.
+    """
+
+    mean: Tensor
+    std: Tensor
+    target_mean: Tensor
+    target_std: Tensor
+
+    def __init__(
+        self, n_features: int, n_types: int, *, width: int, depth: int, dropout: float, output: Output
+    ) -> None:
+        super().__init__()
+        for name, size in (("mean", n_features), ("target_mean", n_types)):
+            self.register_buffer(name, torch.zeros(size))
+        for name, size in (("std", n_features), ("target_std", n_types)):
+            self.register_buffer(name, torch.ones(size))
+        layers: list[nn.Module] = []
+        for n_inputs in [n_features, *[width] * (depth - 1)][: depth - 1]:
+            layers += [nn.Linear(n_inputs, width), nn.SiLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(width if depth > 1 else n_features, n_types))
+        self.output = output
+
+    def set_scale(self, mean: Tensor, std: Tensor, target_mean: Tensor, target_std: Tensor) -> None:
+        """Take over the statistics of the training rows; a type that is constant there is predicted as that."""
+        self.mean.copy_(mean)
+        self.std.copy_(usable_spread(std))
+        self.target_mean.copy_(target_mean)
+        self.target_std.copy_(target_std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return what is predicted of features (n, n_features) on the scale of the training, (n, n_types)."""
+        read = self._read(features)
+        return read if self.output == "linear" else self.scale_targets(read.softmax(dim=1))
+
+    def scale_targets(self, abundances: Tensor) -> Tensor:
+        """Bring abundances (n, n_types) to the scale of the training."""
+        spread = self.target_std.where(self.target_std > 0, torch.ones_like(self.target_std))
+        return (abundances - self.target_mean) / spread
+
+    def abundances(self, features: Tensor) -> Tensor:
+        """Return the abundances (n, n_types) of features (n, n_features): 0 or more."""
+        read = self._read(features)
+        if self.output == "softmax":
+            return read.softmax(dim=1)
+        return (read * self.target_std + self.target_mean).clamp(min=0)
+
+    def _read(self, features: Tensor) -> Tensor:
+        read: Tensor = self.layers(standardize(features, self.mean, self.std))
+        return read

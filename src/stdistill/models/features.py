@@ -1,0 +1,73 @@
+"""Features as models see them: which rows have any, and the scale of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from stdistill._measures.feature_gaussian import FARTHEST, LEAST_SPREAD
+from stdistill._support.arrays import Floats, Integers
+
+
+class Rows(Protocol):
+    """Features (n, n_features) that are read row by row."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """n, n_features."""
+
+    def __getitem__(self, rows: Integers, /) -> Floats | Tensor:
+        """Read some rows."""
+
+
+def known_rows(features: Floats | Tensor, rows_at_once: int = 16_384) -> npt.NDArray[np.bool_]:
+    """Which rows have no NaN, read piece by piece."""
+    known = np.empty(len(features), dtype=bool)
+    for start in range(0, len(features), rows_at_once):
+        piece = _as_tensor(features[start : start + rows_at_once])
+        if piece.isinf().any():
+            msg = "The features hold infinite values: they overflowed where they were computed. Compute them again."
+            raise ValueError(msg)
+        known[start : start + rows_at_once] = (~piece.isnan().any(dim=1)).cpu().numpy()
+    return known
+
+
+def feature_statistics(looks: Sequence[Rows], cells: Integers, rows_at_once: int = 16_384) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (n_features,) of the features of cells with all looks, float32, piece by piece."""
+    count, mean, squares = 0, torch.zeros(looks[0].shape[1], dtype=torch.float64), torch.zeros(1)
+    for features, start in product(looks, range(0, len(cells), rows_at_once)):
+        piece = _as_tensor(features[np.sort(cells[start : start + rows_at_once])]).cpu().double()
+        # Chan et al. 1983: sums of squares about a mean, merged without cancellation.
+        shift = piece.mean(dim=0) - mean
+        total = count + len(piece)
+        within = ((piece - piece.mean(dim=0)) ** 2).sum(dim=0)
+        squares = squares + within + shift**2 * (count * len(piece) / total)
+        mean = mean + shift * (len(piece) / total)
+        count = total
+    return mean.float(), (squares / count).sqrt().float()
+
+
+def usable_spread(std: Tensor) -> Tensor:
+    """Return what features (n_features,) are to be divided by; some of their standard deviations are above 0.
+
+    A feature that is all but constant in the training is divided by the spread of the others: by its own it could be
+    thousands on another slide, and drown them.
+    """
+    usual = std[std > 0].median()
+    return std.where(std > LEAST_SPREAD * usual, usual)
+
+
+def standardize(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Bring features (n, n_features) to the mean and spread of the training, in float32; clip outliers."""
+    return ((features.float() - mean) / std).clamp(-FARTHEST, FARTHEST)
+
+
+def _as_tensor(rows: Floats | Tensor) -> Tensor:
+    """Rows as a tensor; of a read-only memory map a copy, which is what tensors have to be made from."""
+    return rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))

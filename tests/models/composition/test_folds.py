@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stdistill.models.composition.folds import Tissue, hold_out
+
+
+def make_tissue(n: int, side: float = 1000.0, radius: float = 40.0, seed: int = 0) -> Tissue:
+    centers = np.random.default_rng(seed).uniform(0, side, (n, 2))
+    return Tissue(centers, np.zeros(n, dtype=int), np.zeros(n + 1, dtype=int), np.zeros(0, dtype=int), radius)
+
+
+def test_each_group_is_held_out() -> None:
+    groups = np.repeat([3, 5, 9], [10, 20, 30])
+    training = np.ones(60, dtype=bool)
+    training[:4] = False
+    folds = hold_out(training, [groups], make_tissue(60), n=5, seed=0)
+    assert sorted(np.unique(groups[fold.held_out]).tolist() for fold in folds) == [[3], [5], [9]]
+    for fold in folds:
+        assert sorted([*fold.fitting, *fold.held_out]) == list(range(4, 60))
+
+
+def test_many_groups_are_joined_to_parts_of_the_same_size() -> None:
+    groups = np.repeat(np.arange(12), 10)
+    folds = hold_out(np.ones(120, dtype=bool), [groups], make_tissue(120), n=4, seed=0)
+    assert [len(fold.held_out) for fold in folds] == [30] * 4
+    assert sorted(np.concatenate([fold.held_out for fold in folds])) == list(range(120))
+    for fold in folds:
+        assert not set(groups[fold.held_out]) & set(groups[fold.fitting])
+    others = hold_out(np.ones(120, dtype=bool), [groups], make_tissue(120), n=4, seed=1)
+    assert any((a.held_out != b.held_out).any() for a, b in zip(folds, others, strict=True))
+
+
+def test_one_way_leaves_some_rows_to_learn_from() -> None:
+    groups = np.repeat([0, 1, 2], 10)
+    (fold,) = hold_out(np.ones(30, dtype=bool), [groups], make_tissue(30), n=1, seed=0)
+    assert sorted((len(fold.fitting), len(fold.held_out))) == [10, 20]
+    assert not set(groups[fold.held_out]) & set(groups[fold.fitting])
+
+
+def test_the_first_grouping_with_several_groups() -> None:
+    patients, sections = np.zeros(40, dtype=int), np.repeat([0, 1], 20)
+    folds = hold_out(np.ones(40, dtype=bool), [patients, sections], make_tissue(40), n=5, seed=0)
+    assert [sections[fold.held_out][0] for fold in folds] == [0, 1]
+
+
+def test_a_group_of_one_row() -> None:
+    folds = hold_out(np.ones(21, dtype=bool), [np.r_[0, np.ones(20, dtype=int)]], make_tissue(21), n=5, seed=0)
+    assert sorted(len(fold.held_out) for fold in folds) == [1, 20]
+
+
+def test_blocks_of_one_slide() -> None:
+    tissue, training = make_tissue(3000), np.ones(3000, dtype=bool)
+    folds = hold_out(training, [tissue.libraries], tissue, n=3, seed=0)
+    assert len(folds) == 3
+    for fold in folds:
+        assert 0.05 < len(fold.held_out) / 3000 < 0.25
+        assert not set(fold.held_out) & set(fold.fitting)
+    assert len({tuple(fold.held_out) for fold in folds}) == 3
+
+
+def test_too_little_tissue() -> None:
+    with pytest.raises(ValueError, match="10 training rows are of one slide, which is too small"):
+        hold_out(np.ones(10, dtype=bool), [], make_tissue(10, side=100.0), n=5, seed=0)

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from stdistill.models.composition.network import CompositionNetwork
+
+SIZE = {"width": 8, "depth": 3, "dropout": 0.0}
+
+
+def make(output: str = "linear", **size: object) -> CompositionNetwork:
+    torch.manual_seed(0)
+    network = CompositionNetwork(4, 3, **{**SIZE, **size}, output=output)  # type: ignore[arg-type]
+    network.set_scale(torch.arange(4.0), torch.ones(4), torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0.5, 1.0, 0.0]))
+    return network
+
+
+@pytest.mark.parametrize(("depth", "n_linear", "inner"), [(1, 1, []), (2, 2, [8]), (7, 7, [8] * 6)])
+def test_depth_counts_linear_layers(depth: int, n_linear: int, inner: list[int]) -> None:
+    linear = [layer for layer in make(depth=depth).layers if isinstance(layer, nn.Linear)]
+    assert len(linear) == n_linear
+    assert [layer.out_features for layer in linear] == [*inner, 3]
+    assert [layer.in_features for layer in linear] == [4, *inner]
+    assert sum(isinstance(layer, nn.SiLU) for layer in make(depth=depth).layers) == n_linear - 1
+
+
+def test_predictions_return_to_the_scale_of_the_targets() -> None:
+    network = make(depth=1)
+    with torch.no_grad():
+        network.layers[0].weight.zero_()  # type: ignore[union-attr,operator]
+        network.layers[0].bias.copy_(torch.tensor([2.0, -9.0, 0.0]))  # type: ignore[union-attr,operator]
+    abundances = network.abundances(torch.zeros(1, 4))
+    assert abundances.tolist() == [[2.0, 0.0, 5.0]]  # 1 + 2 · 0.5; 2 − 9 is no abundance; 5 is constant
+    assert network.scale_targets(torch.tensor([[2.0, 1.0, 5.0]])).tolist() == [[2.0, -1.0, 0.0]]
+
+
+def test_shares_sum_to_one() -> None:
+    shares = make("softmax").abundances(torch.randn(10, 4))
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(10))
+    assert (shares >= 0).all()
+
+
+def test_features_far_from_the_training_are_clipped() -> None:
+    network = make()
+    torch.testing.assert_close(network(torch.full((1, 4), 1e9)), network(torch.arange(4.0)[None] + 10))

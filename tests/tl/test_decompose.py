@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import stdistill as sd
+
+QUICK = {"max_epochs": 3, "width": 16, "depth": 2, "n_members": 2, "progress_bar": False, "batch_size": 32}
+TYPES = ["B cell", "CAFs MSC/iCAF-like", "T cell"]
+
+
+@pytest.fixture
+def make_places(make_cells: Callable[..., ad.AnnData]) -> Callable[..., ad.AnnData]:
+    """Places of two sections, whose features tell abundances all but exactly."""
+
+    def make(n: int = 200, *, seed: int = 0, noise: float = 0.05, **obs: Any) -> ad.AnnData:
+        rng = np.random.default_rng(seed)
+        cells = make_cells(n, seed=seed, section=np.repeat(["a", "b"], [n // 2, n - n // 2]), **obs)
+        truth = rng.gamma(2, 1, (n, len(TYPES)))
+        mixed = truth @ np.random.default_rng(9).normal(size=(len(TYPES), 6)) + noise * rng.normal(size=(n, 6))
+        cells.obsm["X_he"] = mixed.astype("float32")
+        cells.obsm["X_other"] = rng.normal(size=(n, 4)).astype("float16")
+        cells.obsm["given"] = pd.DataFrame(truth, columns=TYPES, index=cells.obs_names)
+        sd.pp.abundances(cells, obsm_key="given")
+        return cells
+
+    return make
+
+
+def correlation(cells: ad.AnnData, key: str = "he_abundance") -> float:
+    found, truth = cells.obsm[key], cells.obsm["abundance"]
+    return float(np.mean([np.corrcoef(found[:, i], truth[:, i])[0, 1] for i in range(truth.shape[1])]))
+
+
+def test_learns_abundances(make_places: Callable[..., ad.AnnData]) -> None:
+    cells, other = make_places(), make_places(seed=1)
+    how = {**QUICK, "max_epochs": 30, "learning_rate": 1e-2, "batch_size": 16, "n_members": 1}
+    model = sd.tl.decompose(cells, group_key="section", **how)
+    sd.tl.predict(other, model)
+    assert correlation(cells) > 0.95
+    assert correlation(other) > 0.95
+    assert cells.obsm["he_abundance"].dtype == np.float32
+    assert (cells.obsm["he_abundance"] >= 0).all()
+    assert sd.get.abundances(cells, "he_abundance").columns.tolist() == TYPES
+    assert cells.obs["he_abundance_fitted"].all()
+    assert not other.obs["he_abundance_fitted"].any()
+
+
+def test_ridge(make_places: Callable[..., ad.AnnData]) -> None:
+    cells, other = make_places(), make_places(seed=1)
+    model = sd.tl.decompose(cells, method="ridge", group_key="section")
+    sd.tl.predict(other, model)
+    assert correlation(other) > 0.99
+    assert "he_abundance_std" not in cells.obsm
+    record = cells.uns["stdistill"]["decompose"]
+    assert record["penalty"] == model.card.training["penalty"]
+    assert_allclose(record["training_mean"], cells.obsm["abundance"].mean(axis=0), rtol=1e-5)
+
+
+def test_members_are_averaged(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    model = sd.tl.decompose(cells, group_key="section", **QUICK)
+    from stdistill.models.composition.rows import FeatureRows
+
+    rows = FeatureRows([cells.obsm["X_he"]])
+    alone = replace(model.card, n_members=1)
+    members = [sd.models.CompositionModel([one], alone, model.history) for one in model.members]  # type: ignore[list-item]
+    each = np.stack([member.predict(rows)[0] for member in members])
+    assert_allclose(cells.obsm["he_abundance"], each.mean(axis=0), rtol=1e-5, atol=1e-6)
+    assert_allclose(cells.obsm["he_abundance_std"], each.std(axis=0), rtol=1e-4, atol=1e-5)
+    sd.tl.decompose(cells, group_key="section", **{**QUICK, "n_members": 1})
+    assert "he_abundance_std" not in cells.obsm
+
+
+def test_several_encoders_and_the_neighbourhood(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    sd.pp.neighborhoods(cells, radius_um=150, library_key="section")
+    reps = ["X_he", "X_other"]
+    model = sd.tl.decompose(cells, use_rep=reps, use_neighbors=True, library_key="section", **QUICK)
+    assert model.card.n_features == 2 * (6 + 4)
+    assert [one.feature_key for one in model.card.inputs] == reps
+    assert model.card.radius_um == 150
+    before = cells.obsm["he_abundance"].copy()
+    sd.tl.predict(cells, model, library_key="section")
+    assert_array_equal(cells.obsm["he_abundance"], before)
+    sd.pp.neighborhoods(cells, radius_um=100, library_key="section")
+    with pytest.raises(ValueError, match=r"radius of 100\.00 µm, those of the model 150\.00"):
+        sd.tl.predict(cells, model)
+
+
+def test_rows_without_features_of_one_encoder(
+    make_places: Callable[..., ad.AnnData], caplog: pytest.LogCaptureFixture
+) -> None:
+    cells = make_places()
+    cells.obsm["X_other"][:10] = np.nan
+    with caplog.at_level(logging.INFO, logger="stdistill"):
+        model = sd.tl.decompose(cells, use_rep=["X_he", "X_other"], group_key="section", **QUICK)
+    assert "200 rows have features .obsm['X_he'], and only 190 those of all encoders" in caplog.text
+    assert np.isnan(cells.obsm["he_abundance"]).all(axis=1).tolist() == [True] * 10 + [False] * 190
+    assert model.card.training["n_training_cells"] == 190
+    assert cells.obs["he_abundance_fitted"].sum() == 190
+
+
+def test_rows_without_abundances_are_predicted_all_the_same(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    cells.obsm["abundance"][:10] = np.nan
+    sd.tl.decompose(cells, method="ridge", group_key="section")
+    assert np.isfinite(cells.obsm["he_abundance"]).all()
+    assert cells.obs["he_abundance_fitted"].sum() == 190
+
+
+def test_test_rows_are_not_learned_from(make_places: Callable[..., ad.AnnData]) -> None:
+    split = pd.Categorical(["train"] * 80 + ["test"] * 20 + ["train"] * 80 + ["buffer"] * 20)
+    cells = make_places(split=split)
+    sd.tl.decompose(cells, method="ridge", group_key="section")
+    first = cells.obsm["he_abundance"].copy()
+    cells.obsm["abundance"][cells.obs["split"] != "train"] *= 100
+    sd.tl.decompose(cells, method="ridge", group_key="section")
+    assert_array_equal(cells.obsm["he_abundance"], first)
+    assert np.isnan(first).any(axis=1).tolist() == (split == "buffer").tolist()
+    assert cells.obs["he_abundance_fitted"].tolist() == (split == "train").tolist()
+    scores = sd.tl.abundance_scores(cells, keys="he_abundance").query("type == 'all'").set_index("cells")
+    assert scores["n_rows"].to_dict() == {"fitted": 160, "unseen": 20}
+
+
+def test_same_bits_and_saved(make_places: Callable[..., ad.AnnData], tmp_path: Path) -> None:
+    cells, again, other = make_places(), make_places(), make_places(seed=1)
+    model = sd.tl.decompose(cells, group_key="section", checkpoint_dir=tmp_path / "run", **QUICK)
+    sd.tl.decompose(again, group_key="section", **QUICK)
+    assert_array_equal(again.obsm["he_abundance"], cells.obsm["he_abundance"])
+    model.save(tmp_path / "model")
+    copy = other.copy()
+    sd.tl.predict(other, model)
+    sd.tl.predict(copy, tmp_path / "model")
+    assert_array_equal(other.obsm["he_abundance"], copy.obsm["he_abundance"])
+    assert_array_equal(other.obsm["he_abundance_std"], copy.obsm["he_abundance_std"])
+    loaded = sd.models.load(tmp_path / "model")
+    assert loaded.sha256 == model.sha256 == str(cells.uns["stdistill"]["decompose"]["model_sha256"])
+    assert repr(loaded) == "CompositionModel(mlp, 3 types, X_he with 6 features)"
+
+
+def test_goes_on_from_checkpoints(make_places: Callable[..., ad.AnnData], tmp_path: Path) -> None:
+    """What was trained is not trained again, and a member that is missing is."""
+    cells, again = make_places(), make_places()
+    sd.tl.decompose(cells, group_key="section", checkpoint_dir=tmp_path, **QUICK)
+    kept = (tmp_path / "member_0" / "resume.ckpt").stat().st_mtime_ns
+    (tmp_path / "member_1" / "resume.ckpt").unlink()
+    sd.tl.decompose(again, group_key="section", checkpoint_dir=tmp_path, **QUICK)
+    assert (tmp_path / "member_0" / "resume.ckpt").stat().st_mtime_ns == kept
+    assert_array_equal(again.obsm["he_abundance"], cells.obsm["he_abundance"])
+    with pytest.raises(ValueError, match="checkpoint is of another run"):
+        sd.tl.decompose(again, group_key="section", checkpoint_dir=tmp_path, **{**QUICK, "mae_weight": 0.1})
+
+
+def test_a_list_of_slides(make_places: Callable[..., ad.AnnData]) -> None:
+    one, other = make_places(seed=0), make_places(seed=1)
+    other.obsm["given"] = other.obsm["given"][TYPES[::-1]]
+    sd.pp.abundances(other, obsm_key="given")
+    model = sd.tl.decompose([one, other], method="ridge")
+    assert model.card.types == TYPES
+    assert sd.get.abundances(other, "he_abundance").columns.tolist() == TYPES
+    assert np.corrcoef(other.obsm["he_abundance"][:, 0], other.obsm["abundance"][:, 2])[0, 1] > 0.99
+
+
+def test_shares(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    with pytest.raises(ValueError, match=r"200 rows of \.obsm\['abundance'\] do not sum to 1"):
+        sd.tl.decompose(cells, output="softmax", **QUICK)
+    cells.obsm["abundance"] /= cells.obsm["abundance"].sum(axis=1, keepdims=True)
+    sd.tl.decompose(cells, output="softmax", group_key="section", **QUICK)
+    assert_allclose(cells.obsm["he_abundance"].sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_type_that_is_nowhere(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    cells.obsm["abundance"][:, 1] = 0
+    for method in ("mlp", "ridge"):
+        sd.tl.decompose(cells, method=method, group_key="section", **QUICK)
+        assert (cells.obsm["he_abundance"][:, 1] == 0).all()
+    cells.obsm["abundance"][:] = 1
+    with pytest.raises(ValueError, match="equally abundant in all of the 200 training rows"):
+        sd.tl.decompose(cells, **QUICK)
+
+
+@pytest.mark.parametrize(("value", "word"), [(-1, "negative"), (np.inf, "infinite")])
+def test_wrong_targets(make_places: Callable[..., ad.AnnData], value: float, word: str) -> None:
+    cells = make_places()
+    cells.obsm["abundance"][3, 1] = value
+    with pytest.raises(ValueError, match=f"1 {word} values, such as .* of 'CAFs MSC/iCAF-like' in row 3"):
+        sd.tl.decompose(cells, **QUICK)
+    assert "he_abundance" not in cells.obsm
+
+
+def test_nothing_to_train_on(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    cells.obsm["abundance"][:] = np.nan
+    with pytest.raises(ValueError, match="200 are training rows, of which 200 have features and 0 abundances"):
+        sd.tl.decompose(cells, **QUICK)
+
+
+def test_types_that_differ(make_places: Callable[..., ad.AnnData]) -> None:
+    one, other = make_places(), make_places(seed=1)
+    other.obsm["given"] = other.obsm["given"].rename(columns={"B cell": "plasma"})
+    sd.pp.abundances(other, obsm_key="given")
+    with pytest.raises(ValueError, match="other types in some tables than in others: B cell, plasma"):
+        sd.tl.decompose([one, other], **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"method": "forest"}, r"method must be one of \['mlp', 'ridge'\]"),
+        ({"output": "relu"}, "output must be one of"),
+        ({"pearson_axis": "row"}, "pearson_axis must be one of"),
+        ({"mae_weight": -1}, "mae_weight must be a finite number"),
+        ({"dropout": 1.0}, "dropout must be less than 1"),
+        ({"n_members": 0}, "n_members must be at least 1"),
+        ({"method": "ridge", "output": "softmax"}, "goes with method='mlp'"),
+    ],
+)
+def test_arguments_out_of_range(make_places: Callable[..., ad.AnnData], wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sd.tl.decompose(make_places(), **wrong)
+
+
+def test_groups_with_missing_names(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places(patient=[None] * 5 + ["p"] * 195)
+    with pytest.raises(ValueError, match=r"\.obs\['patient'\] names no group for 5 rows"):
+        sd.tl.decompose(cells, group_key="patient", **QUICK)
+    with pytest.raises(KeyError, match="group_key='donor' is not a column"):
+        sd.tl.decompose(cells, group_key="donor", **QUICK)
+
+
+def test_a_model_of_other_features_is_refused(make_places: Callable[..., ad.AnnData]) -> None:
+    from stdistill._table.records import write_record
+
+    cells, other = make_places(), make_places(seed=1)
+    facts = {"encoder": "uni2-h", "mpp": 0.5, "crop_px": 224, "key_added": "X_he"}
+    write_record(cells, "embed_he", **facts)
+    model = sd.tl.decompose(cells, method="ridge", group_key="section")
+    for entry, value in (("encoder", "virchow"), ("mpp", 0.25), ("crop_px", 112), ("stain_normalization", "macenko")):
+        write_record(other, "embed_he", **{**facts, entry: value})
+        with pytest.raises(ValueError, match=f"was computed with {entry}"):
+            sd.tl.predict(other, model)
+    with pytest.raises(ValueError, match="reads 1 kinds of features"):
+        sd.tl.predict(other, model, use_rep=["X_he", "X_other"])
+    with pytest.raises(ValueError, match="has 4 features per cell; the model was trained on 6"):
+        sd.tl.predict(other, model, use_rep="X_other")
+    assert "he_abundance" not in other.obsm
+
+
+def test_a_model_knows_its_rows(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    model = sd.tl.decompose(cells, method="ridge", group_key="section")
+    part = make_places()[::-1][:50].copy()
+    sd.tl.predict(part, model)
+    assert part.obs["he_abundance_fitted"].all()
+
+
+def test_results_survive_disk(make_places: Callable[..., ad.AnnData], tmp_path: Path) -> None:
+    cells = make_places()
+    sd.tl.decompose(cells, group_key="section", **QUICK)
+    del cells.obsm["given"]
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    cells.write_zarr(tmp_path / "cells.zarr")
+    for read in (ad.read_h5ad(tmp_path / "cells.h5ad"), ad.read_zarr(tmp_path / "cells.zarr")):
+        pd.testing.assert_frame_equal(
+            sd.get.abundances(read, "he_abundance"), sd.get.abundances(cells, "he_abundance"), check_index_type=False
+        )
