@@ -125,6 +125,17 @@ def test_over_the_he_where_there_is_one(bundle: Path, check_image: Callable) -> 
     assert [len(ax.images) for ax in axes] == [1, 1]
 
 
+def test_spots_over_the_he_have_white_rims(make_slide: Callable) -> None:
+    places = np.stack(np.meshgrid(np.arange(4.0), np.arange(3.0)), axis=-1).reshape(-1, 2) * 100 + 50
+    slide = make_slide(places, he_to_global=np.diag([10.0, 10, 1]), shape=(170, 200))
+    write_abundances(slide["table"], "abundances", "abundance", np.ones((12, 1)), ["T"])
+    ax = sd.pl.abundance(slide, show=False)
+    assert len(ax.images) == 3
+    np.testing.assert_array_equal(pixel(ax, (150 + 30, 150)), (255, 255, 255, 255))
+    assert pixel(ax, (150 + 35, 150))[3] == 0
+    assert len(sd.pl.abundance(slide, image_key=None, show=False).images) == 1
+
+
 def test_what_cannot_be_drawn(spots: ad.AnnData) -> None:
     with pytest.raises(KeyError, match=r"types='B' is not a type of \.obsm\['abundance'\]; there is: 'CAFs/iCAF'"):
         sd.pl.abundance(spots, types=["Cancer", "B"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy as np
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.view import TITLE_IN, Bounds, View, draw_cells, draw_view, make_view
+from stdistill._graph.spacing import SPOTS_UM, median_spacing
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.abundances import HINT, Abundances, read_abundances
@@ -23,18 +25,16 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from spatialdata import SpatialData
 
-    from stdistill._support.arrays import Floats
+    from stdistill._support.arrays import Float64s, Floats
 
 N_TYPES = 4
 """Of the most abundant types, when none are named."""
 COLORBAR_IN = 0.9
 """Room for the colour bar, in inches."""
-SPARSE_UM = 30.0
-"""Places whose nearest neighbours are further away than this (median) are spots, and not cells."""
 SPOT_SHARE = 0.55
 """Diameter of a spot over the distance to the next, as of Visium."""
-N_SAMPLED = 10_000
-"""So many places tell how far apart they are."""
+RIM = 1.2
+"""Diameter of the white rim of a spot over its own."""
 TOP_QUANTILE = 0.99
 """A few places with very much of a type do not darken all others."""
 
@@ -120,13 +120,14 @@ def abundance(
     colormap = find_colormap(cmap)
     if image_key == schema.HE_IMAGE and not (is_spatialdata(data) and image_key in data.images):
         image_key = None
+    spot_um = _spot_um(get_centers(adata))
     view = make_view(
         data,
         table_key=table_key,
         image_key=image_key,
         coordinate_system=coordinate_system,
         crop_um=crop_um,
-        size_um=_spot_um(get_centers(adata)) if size_um is None else size_um,
+        size_um=spot_um if size_um is None else size_um,
         alpha=alpha,
     )
     titles = make_titles(title, [*chosen, *[""] * len(chosen) * (len(found) - 1)])
@@ -138,7 +139,10 @@ def abundance(
         panels = axes[column :: len(chosen)]
         scale = _scale(maps, colormap)
         for panel, values, text in zip(panels, maps, titles[column :: len(chosen)], strict=True):
-            _draw(panel, view, values, scale, text)
+            if spot_um is not None and view.background is not None:
+                _draw_rims(panel, view)
+            draw_cells(panel, view, scale.to_rgba(values), layers=np.nan_to_num(values, nan=-1))
+            draw_view(panel, view, text)
         extend = "max" if max(np.nanmax(values, initial=0) for values in maps) > scale.norm.vmax else "neither"
         panels[0].figure.colorbar(scale, ax=panels, shrink=0.6 / len(panels) ** 0.5, extend=extend)
     if len(found) > 1:
@@ -192,15 +196,12 @@ def _find_types(found: Mapping[str, Abundances], types: str | Sequence[str] | No
     return chosen
 
 
-def _spot_um(centers: Floats) -> float | None:
-    """Return the diameter of spots, by how far they are apart; `None` where places are as near as cells."""
-    from scipy.spatial import KDTree
-
-    if len(centers) < 2:
+def _spot_um(centers: Float64s) -> float | None:
+    """Return the diameter of spots, by how far they are apart; `None` where places are as near as cells, or one."""
+    if not np.ptp(centers, axis=0).any():
         return None
-    sampled = centers[:: -(-len(centers) // N_SAMPLED)]
-    apart = float(np.median(KDTree(centers).query(sampled, k=2)[0][:, 1]))
-    return SPOT_SHARE * apart if apart > SPARSE_UM else None
+    apart = median_spacing(centers, np.zeros(len(centers), dtype=np.int64))
+    return SPOT_SHARE * apart if apart > SPOTS_UM else None
 
 
 def _scale(maps: Sequence[Floats], colormap: Colormap) -> ScalarMappable:
@@ -214,7 +215,7 @@ def _scale(maps: Sequence[Floats], colormap: Colormap) -> ScalarMappable:
     return ScalarMappable(Normalize(0, top or 1), colormap)
 
 
-def _draw(ax: Axes, view: View, values: Floats, scale: ScalarMappable, title: str) -> None:
-    """Draw a map; what is larger lies over what is smaller, and what is not known under all."""
-    draw_cells(ax, view, scale.to_rgba(values), layers=np.nan_to_num(values, nan=-1))
-    draw_view(ax, view, title)
+def _draw_rims(ax: Axes, view: View) -> None:
+    """Draw white rims, without which dark spots are lost on dark tissue."""
+    white = np.ones((len(view.cells), 4))
+    draw_cells(ax, replace(view, size_um=RIM * view.size_um), white, layers=np.zeros(len(white)))

@@ -194,10 +194,9 @@ def _count(neighborhoods: _Neighborhoods, labels: Labels) -> npt.NDArray[np.floa
     graph = neighborhoods.graph
     if (graph.data != 1).any():  # weights of neighbours, which are counted all the same
         graph = csr_matrix(((graph.data != 0).astype(np.float32), graph.indices, graph.indptr), shape=graph.shape)
-    typed = np.flatnonzero(labels.known)
-    ones = np.ones(len(typed), dtype=np.float32)
-    one_hot = csr_matrix((ones, (typed, labels.codes[typed])), shape=(len(labels.codes), len(labels.names)))
-    counts: npt.NDArray[np.float32] = (graph @ one_hot + one_hot).toarray().astype(np.float32, copy=False)
+    one_hot = (labels.codes[:, None] == np.arange(len(labels.names))).astype(np.float32)
+    counts: npt.NDArray[np.float32] = np.asarray(graph @ one_hot, dtype=np.float32)
+    counts += one_hot
     counts[~neighborhoods.known | (counts.sum(axis=1) == 0)] = np.nan
     return counts
 
