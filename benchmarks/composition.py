@@ -14,8 +14,8 @@ Everything is at its default, without ("own") and with the mean features of the 
 spot ("around"). CC is the mean over types and then sections of Pearson's correlation, L1 the mean absolute error. Maps
 compare, section by section, the bivariate Moran's R of all pairs of types in the prediction with that in the truth:
 mean over types of the cosine and of the correlation of their rows, without the diagonal. The spread is the standard
-deviation over seeds. `--quick` takes three sections of C, every other spot, two epochs, one seed and the first
-question: it shows that the script works.
+deviation over seeds. `--quick` takes three sections of C, every other spot, one small network, one epoch, one
+seed and the first question: it shows that the script works.
 """
 
 from __future__ import annotations
@@ -97,7 +97,12 @@ def main() -> None:
     names, every, seeds = SECTIONS, 1, arguments.seeds
     how: dict[str, Any] = {}
     if arguments.quick:
-        names, every, seeds, how = SECTIONS[:3], 2, seeds[:1], {"max_epochs": 2, "n_members": 2}
+        names, every, seeds, how = (
+            SECTIONS[:3],
+            2,
+            seeds[:1],
+            {"max_epochs": 1, "n_members": 1, "width": 64, "depth": 2},
+        )
     patient = [read(arguments.data, name, every) for name in names]
     print(f"{', '.join(names)}: {[one['table'].n_obs for one in patient]} spots, seeds {seeds}", flush=True)
     rows = list(ask(patient, "within", seeds, **how))

@@ -46,6 +46,7 @@ def test_every_step_of_a_table() -> None:
     steps = {
         "split_strips": lambda cells: sd.pp.split_strips(cells, crop_px=40, mpp=0.5),
         "neighborhoods": lambda cells: sd.pp.neighborhoods(cells, n_neighbors=15),
+        "abundances": lambda cells: sd.pp.abundances(cells, cell_type_key="region"),
         "embed_expression": lambda cells: sd.pp.embed_expression(cells, max_epochs=1),
         "nolan": lambda cells: sd.tl.nolan(cells, k=2, **FAST),
         "distill": lambda cells: student.append(sd.tl.distill(cells, k=2, **FAST)),
@@ -87,6 +88,7 @@ def test_every_step_of_a_slide(bundle: Path) -> None:
         lambda data: sd.pp.quality(data),
         lambda data: sd.pp.split_strips(data, crop_px=40),
         lambda data: sd.pp.embed_he(data, encoder="texture", crop_px=40),
+        lambda data: sd.pp.tissue_share(data),
     ):
         step(slide)
         step(copy)

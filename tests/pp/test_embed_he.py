@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import dask.array as da
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from filelock import FileLock
@@ -256,6 +258,27 @@ def test_the_record_repeats_it(make_slide: Callable[..., SpatialData]) -> None:
     assert record["encoder"] == "texture"
     assert record["licence"] == "BSD-3-Clause"
     assert (record["crop_px"], record["mpp"], record["device"]) == (64, 0.3, "cpu")
+
+
+def test_concatenated_tables_tell_features_apart(make_slide: Callable[..., SpatialData]) -> None:
+    """Records are dropped there: what is learned from all cells must know it by their columns."""
+    tables = []
+    changes: list[dict[str, Any]] = [{}, {}, {"crop_px": 40}, {"mpp": 0.5}]
+    for change in changes:
+        slide = make_slide()
+        colours = sd.encoders.from_module(
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), mean=(0,) * 3, std=(1,) * 3
+        )
+        sd.pp.embed_he(slide, encoder=colours, **{"crop_px": 16, **change})
+        tables.append(slide["table"])
+    same, other, scaled = (ad.concat([tables[0], table], index_unique="-", label="slide") for table in tables[1:])
+    how: dict[str, Any] = {"teacher_key": "half", "max_epochs": 1, "library_key": "slide", "progress_bar": False}
+    for together, message in ((other, "is of 2 models in this table"), (scaled, "0.2125 to 0.5 µm per pixel")):
+        together.obs["half"] = pd.Categorical(np.arange(together.n_obs) % 2)
+        with pytest.raises(ValueError, match=message):
+            sd.tl.distill(together, **how)
+    same.obs["half"] = pd.Categorical(np.arange(same.n_obs) % 2)
+    sd.tl.distill(same, **how)
 
 
 def test_copy(make_slide: Callable[..., SpatialData]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import spatialdata
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel
 from spatialdata.transformations import get_transformation
@@ -85,6 +86,15 @@ def test_is_what_the_crops_show(bundle: Path) -> None:
     density = np.log(white / np.maximum(crops, 1))
     expected = 1 - (density < 0.15).all(axis=-1).mean(axis=(1, 2))
     np.testing.assert_allclose(slide["table"].obs.loc[cells, "he_tissue_share"], expected, atol=1e-6)
+
+
+def test_each_image_has_a_white_point_of_its_own(half: Callable) -> None:
+    both = spatialdata.concatenate({"a": half(250), "b": half(210)}, concatenate_tables=True)
+    sd.pp.tissue_share(both, crop_px=40, image_key={"cells-a": "he-a", "cells-b": "he-b"})
+    np.testing.assert_allclose(both["table"].obs["he_tissue_share"], [1, 0.75, 0.5, 0, np.nan] * 2)
+    record = both["table"].uns["stdistill"]["tissue_share"]
+    assert record["white_points"].tolist() == [[250] * 3, [210] * 3]
+    assert record["image_key"] == "he-a, he-b"
 
 
 def test_a_copy_leaves_the_slide(half: Callable) -> None:

@@ -276,3 +276,38 @@ def test_results_survive_disk(make_places: Callable[..., ad.AnnData], tmp_path: 
         pd.testing.assert_frame_equal(
             sd.get.abundances(read, "he_abundance"), sd.get.abundances(cells, "he_abundance"), check_index_type=False
         )
+
+
+def test_from_an_h_and_e_alone(bundle: Path, tmp_path: Path) -> None:
+    """Nuclei, features and neighbourhoods of a slide without transcripts are made as the model's were."""
+    paired = sd.pp.read_xenium(bundle)
+    sd.pp.embed_he(paired, encoder="texture", crop_px=64, key_added="X_texture")
+    sd.pp.neighborhoods(paired, radius_um=60)
+    sd.pp.abundances(paired, cell_type_key="cell_type")
+    model = sd.tl.decompose(paired, use_rep="X_texture", method="ridge", use_neighbors=True, n_members=2)
+    model.save(tmp_path / "model")
+    alone = sd.pp.read_slide(bundle / "simulated_he_image.ome.tif")
+    sd.tl.predict(alone, tmp_path / "model")
+    told = sd.get.abundances(alone, "he_abundance")
+    assert told.columns.tolist() == sd.get.abundances(paired).columns.tolist()
+    assert told.notna().to_numpy().mean() > 0.95
+    record = alone["table"].uns["stdistill"]
+    assert record["embed_he_X_texture"]["crop_px"] == 64
+    assert alone["table"].uns["spatial_neighbors"]["params"]["radius"] == 60
+    # As many cells are told around the nuclei as there are around cells.
+    assert told.sum(axis=1).median() == pytest.approx(sd.get.abundances(paired).sum(axis=1).median(), rel=0.3)
+
+
+def test_one_type(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    cells.obsm["one"] = cells.obsm["given"][["T cell"]]
+    sd.pp.abundances(cells, obsm_key="one")
+    for method in ("mlp", "ridge"):
+        sd.tl.decompose(cells, method=method, group_key="section", **QUICK)
+        assert cells.obsm["he_abundance"].shape == (200, 1)
+
+
+def test_a_group_of_one_row(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places(patient=["lonely"] + ["p"] * 100 + ["q"] * 99)
+    sd.tl.decompose(cells, group_key="patient", **{**QUICK, "n_members": 3})
+    assert np.isfinite(cells.obsm["he_abundance"]).all()

@@ -13,6 +13,7 @@ COMMANDS = (
     "demo",
     "run",
     "evaluate",
+    "decompose",
     "predict",
     "slide",
     "nuclei",

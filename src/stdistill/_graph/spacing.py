@@ -8,6 +8,9 @@ from scipy.spatial import cKDTree
 from stdistill._support.arrays import Float64s, Integers
 from stdistill._support.cpus import n_cpus
 
+SPOTS_UM = 30.0
+"""Rows with a larger median spacing are spots: Visium's are 100 µm apart, cells some 10 µm, Visium HD's bins 8 µm."""
+
 
 def median_spacing(centers: Float64s, libraries: Integers) -> float:
     """Return the median distance of a place to the nearest other one on its slide, in the unit of `centers`.

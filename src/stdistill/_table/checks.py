@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._slide.scale import is_same_mpp
 from stdistill._support.arrays import Rows
 from stdistill._support.checks import check_finite, check_key
 from stdistill._table import schema
@@ -86,6 +87,21 @@ def check_one_model(adata: AnnData, key: str) -> None:
             "as after tables were concatenated: they have names in common, and nothing else. Apply one model to all of "
             "the cells, fit one to all, or choose the cells of one: "
             f"adata[adata.obs[{column!r}] == {found[0]!r}].copy()."
+        )
+        raise ValueError(msg)
+
+
+def check_one_mpp(adata: AnnData, key: str) -> None:
+    """Raise when H&E features were computed at several scales, as in tables that were concatenated."""
+    column = f"{key}{schema.MPP_SUFFIX}"
+    if column not in adata.obs or not adata.obs[column].notna().any():
+        return
+    low, high = float(adata.obs[column].min()), float(adata.obs[column].max())
+    if not is_same_mpp(low, high):
+        msg = (
+            f"The features .obsm[{key!r}] were computed at {low:.4g} to {high:.4g} µm per pixel (.obs[{column!r}]), as "
+            "after tables were concatenated: cells look otherwise at another scale. Compute them anew, all with one "
+            "sd.pp.embed_he(mpp=...)."
         )
         raise ValueError(msg)
 

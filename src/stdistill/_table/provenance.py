@@ -54,6 +54,15 @@ def write_fitted(adata: AnnData, key: str, cells: Mask | None, model: str | None
             del adata.obs[column]
 
 
+def write_kind(adata: AnnData, key: str, kind: str, mpp: float) -> None:
+    """Write by which encoder, crops and stain the features under a key were computed, and at how many µm per pixel.
+
+    Both are columns, which stay with the cells where tables of other features meet and their records are dropped.
+    """
+    adata.obs[f"{key}{schema.MODEL_SUFFIX}"] = pd.Categorical([kind]).repeat(adata.n_obs)
+    adata.obs[f"{key}{schema.MPP_SUFFIX}"] = np.full(adata.n_obs, mpp, dtype=np.float32)
+
+
 def fitted_cells(adata: AnnData, key: str) -> Mask:
     """Tell which cells the result under a key was fitted on, as far as it is known."""
     column = f"{key}{schema.FITTED_SUFFIX}"

@@ -54,6 +54,9 @@ FITTED_SUFFIX = "_fitted"
 MODEL_SUFFIX = "_model"
 """Ending of the column of ``.obs`` that says which model a result is of: ``.obs["teacher_model"]``…"""
 
+MPP_SUFFIX = "_mpp"
+"""Ending of the column of ``.obs`` of the µm per pixel that H&E features were computed at: ``.obs["X_he_mpp"]``."""
+
 ADDED_BY: dict[str, str | None] = {
     "split_strips": SPLIT,
     "embed_he": HE_FEATURES,

@@ -12,6 +12,7 @@ import numpy as np
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.view import TITLE_IN, Bounds, View, draw_cells, draw_view, make_view
+from stdistill._graph.spacing import SPOTS_UM, median_spacing
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.abundances import HINT, Abundances, read_abundances
@@ -24,20 +25,16 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap
     from spatialdata import SpatialData
 
-    from stdistill._support.arrays import Floats
+    from stdistill._support.arrays import Float64s, Floats
 
 N_TYPES = 4
 """Of the most abundant types, when none are named."""
 COLORBAR_IN = 0.9
 """Room for the colour bar, in inches."""
-SPARSE_UM = 30.0
-"""Places whose nearest neighbours are further away than this (median) are spots, and not cells."""
 SPOT_SHARE = 0.55
 """Diameter of a spot over the distance to the next, as of Visium."""
 RIM = 1.2
 """Diameter of the white rim of a spot over its own."""
-N_SAMPLED = 10_000
-"""So many places tell how far apart they are."""
 TOP_QUANTILE = 0.99
 """A few places with very much of a type do not darken all others."""
 
@@ -199,15 +196,12 @@ def _find_types(found: Mapping[str, Abundances], types: str | Sequence[str] | No
     return chosen
 
 
-def _spot_um(centers: Floats) -> float | None:
-    """Return the diameter of spots, by how far they are apart; `None` where places are as near as cells."""
-    from scipy.spatial import KDTree
-
-    if len(centers) < 2:
+def _spot_um(centers: Float64s) -> float | None:
+    """Return the diameter of spots, by how far they are apart; `None` where places are as near as cells, or one."""
+    if not np.ptp(centers, axis=0).any():
         return None
-    sampled = centers[:: -(-len(centers) // N_SAMPLED)]
-    apart = float(np.median(KDTree(centers).query(sampled, k=2)[0][:, 1]))
-    return SPOT_SHARE * apart if apart > SPARSE_UM else None
+    apart = median_spacing(centers, np.zeros(len(centers), dtype=np.int64))
+    return SPOT_SHARE * apart if apart > SPOTS_UM else None
 
 
 def _scale(maps: Sequence[Floats], colormap: Colormap) -> ScalarMappable:

@@ -24,6 +24,8 @@ ROW_IN = 0.24
 """Height of the row of a type, in inches."""
 SPREAD = 0.5
 """Of the dots of a type, as a share of its row."""
+OF_CROSS_VALIDATION = {"method": "key", "group": "cells"}
+"""What these columns are called in the frame of groups that were left out."""
 
 
 def abundance_scores(
@@ -43,7 +45,8 @@ def abundance_scores(
     Parameters
     ----------
     scores
-        What :func:`stdistill.tl.abundance_scores` returned.
+        What :func:`stdistill.tl.abundance_scores` returned, or :func:`stdistill.tl.cross_validate`, whose methods are
+        drawn as keys, and whose groups have a panel each.
     palette
         Colours of the keys, in their order or by name.
     title, ax, save, show
@@ -84,6 +87,8 @@ def abundance_scores(
     >>> ax.get_xlabel()
     'CC'
     """
+    if isinstance(scores, pd.DataFrame):
+        scores = scores.rename(columns=OF_CROSS_VALIDATION)
     check_frame(scores, ("key", "cells", "type", "cc", "n_undefined"), "sd.tl.abundance_scores")
     keys = list(dict.fromkeys(scores["key"]))
     colors = dict(zip(keys, palette_colors(palette, keys), strict=True))

@@ -22,6 +22,7 @@ from stdistill._table.he.placement import he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import check_crop_scale, plan_slides
 from stdistill._table.marks import fingerprint_rows
+from stdistill._table.provenance import fingerprint, write_kind
 from stdistill._table.records import augmented_keys, read_record, write_record
 
 if TYPE_CHECKING:
@@ -119,6 +120,9 @@ def embed_he(
         (n, d) float16; NaN for cells off the image.
     ``.obsm["{key_added}_augmented_1"]`` …
         The same of each augmented slide.
+    ``.obs["{key_added}_model"]``, ``.obs["{key_added}_mpp"]``
+        Fingerprint of encoder, weights, crops and stain, and µm per pixel: by these, tables that are concatenated still
+        tell features apart that are not alike.
     ``.uns["stdistill"]["embed_he"]``
         Encoder with revision and licence, µm per pixel, and the parameters.
 
@@ -218,16 +222,20 @@ def embed_he(
     features = computed[key_added]
     images = [hash_image(slide_levels(sdata.images[frame.image_key], frame.image_key)[0]) for frame in frames]
     n_embedded = sum(len(slide.plan.order) for slide in slides)
+    names, stain = "+".join(one.name for one in encoders), _describe_stain(stain_normalization)
+    scale = float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp
+    kind = fingerprint(names, str(used.get("revision")), str(crop_px), str(stain))
+    write_kind(table, key_added, kind, scale)
     write_record(
         table,
         "embed_he",
-        encoder="+".join(one.name for one in encoders),
+        encoder=names,
         licence=" + ".join(dict.fromkeys(one.licence for one in encoders)),
         crop_px=crop_px,
-        mpp=float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp,
+        mpp=scale,
         native=mpp is None,
         precision=precision,
-        stain_normalization=_describe_stain(stain_normalization),
+        stain_normalization=stain,
         image_key=", ".join(dict.fromkeys(frame.image_key for frame in frames)),
         coordinate_system=coordinate_system,
         crop_um=max(frame.native_crop_px(crop_px, mpp) * frame.mpp for frame in frames),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stdistill._graph.rbf import rbf_radius, rbf_sums
-from stdistill._graph.spacing import median_spacing
+from stdistill._graph.spacing import SPOTS_UM, median_spacing
 from stdistill._measures.abundances.moran import (
     Colocalization,
     bivariate_moran,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
-SPOTS_UM = 30.0
-"""Rows with a larger median spacing are spots: Visium's are 100 µm apart, cells some 10 µm, Visium HD's bins 8 µm."""
 SPACINGS = 1.5
 """Length of the weights of spots, in spacings."""
 CELLS_UM = 50.0

@@ -17,7 +17,7 @@ from stdistill._support.arrays import Rows
 from stdistill._support.checks import check_integer, check_key, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import check_one_model, copy_table, find_split_key, get_table
+from stdistill._table.checks import check_one_model, check_one_mpp, copy_table, find_split_key, get_table
 from stdistill._table.labels import NICHE_SUFFIX, read_split, split_group
 from stdistill._table.niches import clear_niches, default_colors
 from stdistill._table.provenance import add_inherited, check_features_unseen, fingerprint, stands_on, write_fitted
@@ -206,6 +206,7 @@ def _features(adata: AnnData, use_rep: str) -> npt.NDArray[Any]:
     hint = "Compute H&E features with sd.pp.embed_he." if use_rep == schema.HE_FEATURES else None
     check_key(use_rep, adata.obsm.keys(), "a key of .obsm", argument="use_rep", hint=hint)
     check_one_model(adata, use_rep)
+    check_one_mpp(adata, use_rep)
     features = np.asarray(adata.obsm[use_rep])
     if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
         msg = (

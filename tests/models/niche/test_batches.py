@@ -15,8 +15,6 @@ from stdistill.models.niche.batches import (
     Neighborhoods,
     TokenBatch,
     Tokens,
-    feature_statistics,
-    known_rows,
 )
 
 
@@ -142,28 +140,6 @@ def test_to_a_device(make_neighborhoods: Callable[..., Neighborhoods]) -> None:
     moved = batch.to("meta")
     assert {moved.features.device.type, moved.centers.device.type, moved.blocks[0].mask.device.type} == {"meta"}
     assert len(moved.blocks) == len(batch.blocks)
-
-
-def test_known_rows_read_piece_by_piece() -> None:
-    features = np.zeros((10, 3), dtype=np.float16)
-    features[[2, 9], [0, 2]] = np.nan
-    expected = [row not in (2, 9) for row in range(10)]
-    assert known_rows(features, rows_at_once=4).tolist() == expected
-    assert known_rows(torch.from_numpy(features)).tolist() == expected
-    features[5, 1] = np.inf
-    with pytest.raises(ValueError, match="infinite values"):
-        known_rows(features)
-
-
-def test_feature_statistics() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(100, 0.1, size=(1000, 4)).astype(np.float32)
-    features[:, 3] = 7
-    cells = rng.permutation(1000)[:700]
-    mean, std = feature_statistics([features], cells, rows_at_once=64)
-    np.testing.assert_allclose(mean, features[cells].astype(np.float64).mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(std, features[cells].astype(np.float64).std(axis=0), rtol=1e-4)
-    assert std[3] == 0
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from stdistill._measures.feature_gaussian import FARTHEST
 from stdistill.models.niche.batches import Neighborhoods
-from stdistill.models.niche.network import FARTHEST, NicheNetwork
+from stdistill.models.niche.network import NicheNetwork
 
 
 def test_standardization_by_hand(make_network: Callable[..., NicheNetwork]) -> None:

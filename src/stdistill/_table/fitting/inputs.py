@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix, issparse
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_one_model, get_centers, get_split, get_table
+from stdistill._table.checks import check_one_model, check_one_mpp, get_centers, get_split, get_table
 from stdistill._table.fitting.edges import check_edges
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
 from stdistill._table.libraries import find_library_key, library_codes
@@ -105,6 +105,7 @@ def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
             msg = f".obsm[{use_rep!r}] holds {features.dtype}; expected floating point numbers."
             raise TypeError(msg)
         check_one_model(table, use_rep)
+        check_one_mpp(table, use_rep)
         dimensions.append(features.shape[1])
     if len(set(dimensions)) > 1 or dimensions[0] == 0:
         msg = f".obsm[{use_rep!r}] has {dimensions} features in the tables; expected one dimension, the same in all."
