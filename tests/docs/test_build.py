@@ -60,8 +60,10 @@ def test_every_public_name_is_in_the_reference(site: Path, pages: dict[Path, Pag
 
 
 def test_methods_of_models_are_in_the_reference(site: Path, pages: dict[Path, Page]) -> None:
-    page = pages[site / "reference" / "generated" / "stdistill.models.NicheModel.html"]
-    assert page.targets >= {f"stdistill.models.NicheModel.{name}" for name in ("save", "load", "predict", "radius_um")}
+    methods = {"NicheModel": ("save", "load", "predict", "radius_um"), "CompositionModel": ("save", "load", "predict")}
+    for model, names in methods.items():
+        page = pages[site / "reference" / "generated" / f"stdistill.models.{model}.html"]
+        assert page.targets >= {f"stdistill.models.{model}.{name}" for name in names}
 
 
 def test_every_encoder_and_command_is_in_the_reference(site: Path) -> None:
