@@ -55,10 +55,9 @@ def predict(
     """Say of every cell which niche it is in, or what cell types are there, by a trained model.
 
     Only the model's features, and the neighbourhoods that it reads, are needed: of a student or a composition model,
-    that is H&E alone. What is not there yet
-    is made first, and said so in the log: of a SpatialData with an H&E the tissue and the cells in it
-    (:func:`stdistill.pp.find_tissue`, :func:`stdistill.pp.detect_nuclei`) and, as the student's were, their features
-    (:func:`stdistill.pp.embed_he`); and the neighbourhoods, at the model's radius.
+    that is H&E alone. What is not there yet is made first, and said so in the log: of a SpatialData with an H&E the
+    tissue and the cells in it (:func:`stdistill.pp.find_tissue`, :func:`stdistill.pp.detect_nuclei`) and, as the
+    model's were, their features (:func:`stdistill.pp.embed_he`); and the neighbourhoods, at the model's radius.
 
     Parameters
     ----------

@@ -130,7 +130,11 @@ def read_taught(tables: Sequence[AnnData], target_key: str) -> Taught:
     for part in parts[1:]:
         if set(part.types) != set(types):
             differ = sorted(set(part.types) ^ set(types))
-            msg = f".obsm[{target_key!r}] has other types in some tables than in others: {', '.join(differ[:8])}."
+            msg = (
+                f".obsm[{target_key!r}] has other types in some tables than in others: {', '.join(differ[:8])}. Give "
+                "all the same before sd.pp.abundances: adata.obs[key] = adata.obs[key].cat.set_categories(types), or "
+                "frame.reindex(columns=types, fill_value=0)."
+            )
             raise ValueError(msg)
     values = [part.values[:, [part.types.index(name) for name in types]] for part in parts]
     return Taught(together(values), types, together([part.known for part in parts]))
@@ -188,7 +192,7 @@ def write_composition(
         model_sha256=sha256,
         fingerprint=fingerprint(np.ascontiguousarray(mean)),
         graph=stands[0]["graph"],
-        features="+".join(str(each["features"]) for each in stands),
+        features="+".join(each["features"] for each in stands) if all(each["features"] for each in stands) else None,
         crop_um=max((each["crop_um"] for each in stands if each["crop_um"] is not None), default=None),
         split_key=find_split_key(table, split_key),
         library_key=find_library_key(table, library_key),
