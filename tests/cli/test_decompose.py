@@ -28,7 +28,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth = rng.dirichlet([2, 1, 1], 240)
     names = [f"spot-{i}" for i in range(240)]
     spots = ad.AnnData(np.zeros((240, 1), dtype=np.float32), obs=pd.DataFrame(index=names))
-    spots.obs["patient"] = np.repeat(["a", "b", "c"], 80)
+    spots.obs["patient"] = np.repeat(["a", "b", "c"], [80, 80, 80])
     spots.obsm["spatial"] = rng.uniform(0, 3000, (240, 2))
     spots.obsm["X_he"] = np.c_[truth, rng.normal(size=(240, 3))].astype("float32")
     spots.obsm["X_more"] = rng.normal(size=(240, 2)).astype("float32")
@@ -42,6 +42,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_table_with_groups(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = [table, "--target", "stereoscope", "--features", "X_he", "--features", "X_more", "--group", "patient"]
+    options += ["--library", "patient"]
     options += ["--epochs", "1", "--out", out]
     first = run(*options)
     assert first.exit_code == 0, first.output
@@ -49,7 +50,6 @@ def test_a_table_with_groups(table: Path, tmp_path: Path) -> None:
         "abundance.png",
         "abundance_scores.png",
         "cells.h5ad",
-        "checkpoints",
         "colocalization.png",
         "cross_validation.csv",
         "he_abundance",
@@ -73,6 +73,7 @@ def test_a_table_with_groups(table: Path, tmp_path: Path) -> None:
     again = run(*options)
     assert again.exit_code == 0, again.output
     assert ended(out) == steps
+    assert "cv_mlp" in cells.obsm
     assert again.output.splitlines()[-8:] == first.output.splitlines()[-8:]
     other = run(*options[:-4], "--epochs", "2", "--out", out)
     assert other.exit_code == 1

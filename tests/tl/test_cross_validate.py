@@ -91,3 +91,14 @@ def test_slides_of_one_patient(patients: ad.AnnData) -> None:
     scores = sd.tl.cross_validate(slides, group_key="donor", method="ridge")
     assert scores["group"].unique().tolist() == ["p", "q", "all"]
     assert_allclose(slides[0].obsm["cv_mean"][0], slides[2].obsm["abundance"].mean(axis=0), rtol=1e-5)
+
+
+def test_a_slide_that_is_there_twice(patients: ad.AnnData) -> None:
+    one = patients[patients.obs["patient"] == "a"].copy()
+    other = one.copy()
+    other.obs["patient"] = "z"
+    with pytest.raises(ValueError, match="80 rows are in several groups"):
+        sd.tl.cross_validate([one, other], group_key="patient", method="ridge")
+    patients.obs["patient"] = patients.obs["patient"].astype(str).replace("a", "all")
+    with pytest.raises(ValueError, match="is called 'all'"):
+        sd.tl.cross_validate(patients, group_key="patient", library_key="patient", method="ridge")

@@ -311,3 +311,59 @@ def test_a_group_of_one_row(make_places: Callable[..., ad.AnnData]) -> None:
     cells = make_places(patient=["lonely"] + ["p"] * 100 + ["q"] * 99)
     sd.tl.decompose(cells, group_key="patient", **{**QUICK, "n_members": 3})
     assert np.isfinite(cells.obsm["he_abundance"]).all()
+
+
+def test_a_checkpoint_of_other_features_is_refused(make_places: Callable[..., ad.AnnData], tmp_path: Path) -> None:
+    """Mean and spread are the same where rows change places."""
+    cells = make_places()
+    sd.tl.decompose(cells, group_key="section", checkpoint_dir=tmp_path, **QUICK)
+    cells.obsm["X_he"] = cells.obsm["X_he"][::-1].copy()
+    with pytest.raises(ValueError, match=r"checkpoint is of another run \(features"):
+        sd.tl.decompose(cells, group_key="section", checkpoint_dir=tmp_path, **QUICK)
+
+
+def test_nothing_else_is_overwritten(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places(student_niche=pd.Categorical(["a"] * 200))
+    for key, message in (
+        ("abundance", "is what the model is fitted to"),
+        ("X_he", "is what the model is fitted to"),
+        ("student", "the table has niches of that name"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sd.tl.decompose(cells, key_added=key, method="ridge", group_key="section")
+    model = sd.tl.decompose(cells, method="ridge", group_key="section")
+    with pytest.raises(ValueError, match="the table has niches of that name"):
+        sd.tl.predict(cells, model, key_added="student")
+
+
+def test_what_stood_there_goes(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    sd.tl.decompose(cells, group_key="section", **QUICK)
+    sd.pp.abundances(cells, obsm_key="given", key_added="he_abundance")
+    assert "he_abundance_std" not in cells.obsm
+    assert not {"he_abundance_fitted", "he_abundance_model"} & set(cells.obs)
+
+
+def test_features_are_named_once_and_in_order(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    for use_rep in ([], ["X_he", "X_he"]):
+        with pytest.raises(ValueError, match="of one encoder, or of several, each once"):
+            sd.tl.decompose(cells, use_rep=use_rep, **QUICK)
+    cells.obsm["X_third"] = cells.obsm["X_other"].copy()
+    model = sd.tl.decompose(cells, use_rep=["X_other", "X_third"], method="ridge", group_key="section")
+    with pytest.raises(ValueError, match="in the order in which the model reads them: X_other, X_third"):
+        sd.tl.predict(cells, model, use_rep=["X_third", "X_other"])
+
+
+def test_numbers_of_patients_are_names(make_places: Callable[..., ad.AnnData]) -> None:
+    from stdistill._table.fitting.composition import number_groups
+
+    tables = [make_places(patient=np.repeat([1, 2], 100)), make_places(patient=np.repeat([1.0, 2.0], 100))]
+    codes, names = number_groups(tables, "patient")
+    assert names == ["1", "2"]
+    assert codes.tolist() == np.tile(np.repeat([0, 1], 100), 2).tolist()
+
+
+def test_slides_in_one_frame_are_warned_of(make_places: Callable[..., ad.AnnData]) -> None:
+    with pytest.warns(UserWarning, match=r"They are taken for one: name the slides with library_key="):
+        sd.tl.decompose(make_places(), method="ridge", group_key="section")

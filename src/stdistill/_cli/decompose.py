@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     help="Key of .obsm of the features of a table; may be given several times.",
 )
 @click.option("--group", help="Column of .obs of a table, such as patient: each group is also left out, and told.")
+@click.option("--library", help="Column of .obs of a table of several slides that names them.")
 @click.option("--method", type=click.Choice(["mlp", "ridge"]), default="mlp", show_default=True)
 @click.option("--neighbors", is_flag=True, help="Also read the mean features of the neighbourhood.")
 @click.option("--epochs", type=EPOCHS, help="Of each network, at most.  [default: by the number of rows, 5 to 200]")
@@ -58,6 +59,7 @@ def command(
     encoders: tuple[str, ...],
     features: tuple[str, ...],
     group: str | None,
+    library: str | None,
     method: Method,
     neighbors: bool,
     epochs: int | None,
@@ -79,8 +81,8 @@ def command(
     is_bundle = data.is_dir()
     given = {"--he-image": he_image, "--he-alignment": he_alignment, "--cell-types": cell_types}
     wrong = [name for name, value in given.items() if value is not None and not is_bundle]
-    if wrong or (group is not None and is_bundle):
-        name, goes_with = ("--group", "a table") if is_bundle else (wrong[0], "a bundle")
+    if wrong or (is_bundle and (group or library)):
+        name, goes_with = ("--group" if group else "--library", "a table") if is_bundle else (wrong[0], "a bundle")
         msg = f"{name} goes with {goes_with}; {data} is {'a bundle' if is_bundle else 'a table'}."
         raise click.UsageError(msg)
     from stdistill._flows.decompose import Asked, decompose_slide, read_bundle, read_table
@@ -90,21 +92,29 @@ def command(
 
     target = target or (schema.CELL_TYPE if is_bundle else schema.ABUNDANCE)
     machine = Machine(device, devices)
-    parameters = {"target": target, "group": group, "method": method, "neighbors": neighbors, "epochs": epochs}
+    parameters = {"target": target, "group": group, "library": library, "method": method, "neighbors": neighbors}
+    read = {"encoders": encoders} if is_bundle else {"features": features}
     run = Run(
         out,
         command="decompose",
-        parameters={**parameters, "seed": seed, **({"encoders": encoders} if is_bundle else {"features": features})},
+        parameters={
+            **parameters,
+            "epochs": epochs,
+            "seed": seed,
+            **({"encoders": encoders} if is_bundle else {"features": features}),
+        },
         asked={"data": data, **given, **machine._asdict()},
     )
     with run:
         if is_bundle:
             source = Source(data, he_image, he_alignment, cell_types)
             slide, keys = read_bundle(run, source, encoders, machine)
-            scores = decompose_slide(run, slide, Asked(target, keys, group, method, neighbors, epochs, seed), machine)
+            scores = decompose_slide(
+                run, slide, Asked(target, keys, None, None, method, neighbors, epochs, seed), machine
+            )
         else:
             table = read_table(data, features)
-            asked = Asked(target, features, group, method, neighbors, epochs, seed)
+            asked = Asked(target, features, group, library, method, neighbors, epochs, seed)
             scores = decompose_slide(run, table, asked, machine)
     shown = scores.query("type == 'all'").drop(columns="type").to_string(index=False, float_format="%.3f")
     click.echo(f"\n{shown}\n\nWrote cells.h5ad, the models and figures to {out}.")

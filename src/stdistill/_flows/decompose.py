@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anndata as ad
 import pandas as pd
@@ -13,7 +13,7 @@ from anndata import AnnData
 from spatialdata import SpatialData
 
 from stdistill import pl, pp, tl
-from stdistill._runs.folder import CHECKPOINTS, Run
+from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Source, read_slide, split
 from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._support.checks import check_key
@@ -21,13 +21,17 @@ from stdistill._support.files import replacing
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.graph import NEIGHBORS, has_graph
+from stdistill._table.provenance import fitted_cells
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
 from stdistill.models.composition.arguments import Method
+from stdistill.tl._cross_validate import ALL_GROUPS
 
 RIDGE = "ridge_abundance"
 """``.obsm``: what ridge regression says, beside the networks."""
 CROSS_VALIDATION = "cross_validation.csv"
+LEFT_OUT = "cv"
+"""Prefix of the keys of what is told of groups that were left out."""
 
 
 class Asked(NamedTuple):
@@ -37,6 +41,8 @@ class Asked(NamedTuple):
     features: Sequence[str]
     """Keys of ``.obsm``."""
     group: str | None
+    library: str | None
+    """Column of ``.obs`` of the slides, of a table of several."""
     method: Method
     use_neighbors: bool
     max_epochs: int | None
@@ -77,18 +83,28 @@ def decompose_slide(run: Run, data: AnnData | SpatialData, asked: Asked, machine
     With a group these are those of the groups that were left out, else those of the rows that were not fitted on.
     """
     cells = get_table(data, schema.TABLE)
-    if not has_graph(cells):
-        run.step(NEIGHBORS, lambda: pp.neighborhoods(cells))
+    if not has_graph(cells) and (asked.use_neighbors or asked.target not in cells.obsm):
+        run.step(NEIGHBORS, lambda: pp.neighborhoods(cells, library_key=asked.library))
     key = run.step(schema.ABUNDANCE, lambda: _find_target(cells, asked.target))
     run.check_input({**describe_slide(cells, counts=False), **describe_inputs(cells, [*asked.features, key])})
-    left_out = None if asked.group is None else _leave_out(run, cells, key, asked.group, asked, machine)
+    left_out = None if asked.group is None else _leave_out(run, cells, key, asked, machine)
     if asked.method != "ridge":
         _fit(run, cells, schema.HE_ABUNDANCE, key, asked, machine)
     _fit(run, cells, RIDGE, key, asked._replace(method="ridge"), machine)
     fitted = [added for added in (schema.HE_ABUNDANCE, RIDGE) if added in cells.obsm]
-    scores = tl.abundance_scores(cells, keys=fitted, reference_key=key) if left_out is None else left_out
+    scores = left_out
+    if scores is None:
+        scores = tl.abundance_scores(cells, keys=fitted, reference_key=key, library_key=asked.library)
     if run.folder is not None:
-        _write(data, run.folder, scores, key, fitted)
+        with replacing(run.folder / "scores.csv") as new:
+            scores.to_csv(new, index=False)
+        if left_out is None:
+            _draw(_unseen(cells, fitted[0]), run.folder, scores, [key, *fitted], asked)
+        else:
+            maps = [f"{LEFT_OUT}_{method}" for method in dict.fromkeys([asked.method, "ridge"])]
+            _draw(cells, run.folder, scores[scores["group"] == ALL_GROUPS], [key, *maps], asked)
+        with replacing(run.folder / "cells.h5ad") as new:
+            cells.write_h5ad(new)
     return scores
 
 
@@ -105,33 +121,39 @@ def _find_target(cells: AnnData, target: str) -> str:
     return schema.ABUNDANCE
 
 
-def _leave_out(run: Run, cells: AnnData, key: str, group: str, asked: Asked, machine: Machine) -> pd.DataFrame:
-    """Cross-validate, on a table of its own: the maps of the left-out groups are not kept."""
-    rows = AnnData(obs=cells.obs.copy(), obsm=dict(cells.obsm), obsp=dict(cells.obsp), uns=dict(cells.uns))
+def _arguments(key: str, asked: Asked, machine: Machine) -> dict[str, Any]:
+    """Return what is fitted, and how, in the words of :func:`stdistill.tl.decompose`."""
+    return {
+        "target_key": key,
+        "use_rep": asked.features,
+        "group_key": asked.group,
+        "library_key": asked.library,
+        "method": asked.method,
+        "use_neighbors": asked.use_neighbors,
+        "max_epochs": asked.max_epochs,
+        "seed": asked.seed,
+        "accelerator": machine.accelerator,
+        "devices": machine.devices,
+    }
+
+
+def _leave_out(run: Run, cells: AnnData, key: str, asked: Asked, machine: Machine) -> pd.DataFrame:
+    """Cross-validate, and keep scores and maps."""
+    kept: list[pd.DataFrame] = []
     path = None if run.kept is None else run.kept / CROSS_VALIDATION
 
-    def make() -> pd.DataFrame:
-        scores: pd.DataFrame = tl.cross_validate(
-            rows,
-            group_key=group,
-            target_key=key,
-            use_rep=asked.features,
-            method=asked.method,
-            use_neighbors=asked.use_neighbors,
-            max_epochs=asked.max_epochs,
-            seed=asked.seed,
-            accelerator=machine.accelerator,
-            checkpoint_dir=None if run.kept is None else run.kept / CHECKPOINTS / "cross_validation",
-        )
+    def validate(checkpoint_dir: Path | None) -> None:
+        how = _arguments(key, asked, machine)
+        kept.append(tl.cross_validate(cells, key_added=LEFT_OUT, checkpoint_dir=checkpoint_dir, **how))
         if run.folder is not None:
             with replacing(run.folder / CROSS_VALIDATION) as new:
-                scores.to_csv(new, index=False)
-        return scores
+                kept[0].to_csv(new, index=False)
 
-    def load() -> pd.DataFrame:
-        return pd.read_csv(str(path))
-
-    return run.step("cross_validation", make, load if path is not None and path.is_file() else None)
+    run.write_step(cells, LEFT_OUT, validate, makes=path)
+    if kept:
+        return kept[0]
+    names = {"method": str, "group": str, "type": str}
+    return pd.read_csv(str(path), dtype=names, keep_default_na=False, na_values=[""])
 
 
 def _fit(run: Run, cells: AnnData, added: str, key: str, asked: Asked, machine: Machine) -> None:
@@ -139,36 +161,29 @@ def _fit(run: Run, cells: AnnData, added: str, key: str, asked: Asked, machine: 
     folder = None if run.folder is None else run.folder / added
 
     def fit_and_save(checkpoint_dir: Path | None) -> None:
-        model = tl.decompose(
-            cells,
-            target_key=key,
-            use_rep=asked.features,
-            key_added=added,
-            group_key=asked.group,
-            method=asked.method,
-            use_neighbors=asked.use_neighbors,
-            max_epochs=asked.max_epochs,
-            seed=asked.seed,
-            accelerator=machine.accelerator,
-            devices=machine.devices,
-            checkpoint_dir=checkpoint_dir,
-        )
+        how = _arguments(key, asked, machine)
+        model = tl.decompose(cells, key_added=added, checkpoint_dir=checkpoint_dir, **how)
         if folder is not None:
             model.save(folder, overwrite=True)
 
     run.write_step(cells, added, fit_and_save, makes=folder)
 
 
-def _write(data: AnnData | SpatialData, folder: Path, scores: pd.DataFrame, key: str, fitted: Sequence[str]) -> None:
-    """Write the table, the scores and the figures."""
-    cells = get_table(data, schema.TABLE)
-    with replacing(folder / "scores.csv") as new:
-        scores.to_csv(new, index=False)
+def _unseen(cells: AnnData, key: str) -> AnnData:
+    """Choose the rows that were not fitted on, where there are some: the others flatter."""
+    unseen = ~fitted_cells(cells, key)
+    return cells[unseen] if unseen.any() else cells
+
+
+def _draw(cells: AnnData, folder: Path, scores: pd.DataFrame, keys: Sequence[str], asked: Asked) -> None:
+    """Draw the truth, which is the first of the keys, and what was predicted; of several slides one is mapped."""
+    one = cells
+    if asked.library is not None:
+        one = cells[cells.obs[asked.library] == cells.obs[asked.library].iloc[0]]
     with replacing(folder / "abundance.png") as new:
-        pl.abundance(data, keys=[key, *fitted], save=new)
+        pl.abundance(one, keys=keys, save=new)
     with replacing(folder / "abundance_scores.png") as new:
-        pl.abundance_scores(scores.query("group == 'all'") if "group" in scores else scores, save=new)
+        pl.abundance_scores(scores, save=new)
+    maps = [tl.colocalization(cells, key=key, library_key=asked.library) for key in keys[:2]]
     with replacing(folder / "colocalization.png") as new:
-        pl.colocalization([tl.colocalization(cells, key=one) for one in (key, fitted[0])], save=new)
-    with replacing(folder / "cells.h5ad") as new:
-        cells.write_h5ad(new)
+        pl.colocalization(maps, save=new)

@@ -15,7 +15,7 @@ from scipy.sparse import csr_matrix
 
 from stdistill._table import schema
 from stdistill._table.checks import get_split
-from stdistill._table.graph import graph_radius
+from stdistill._table.graph import graph_radius, has_graph
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.provenance import fingerprint
 
@@ -28,7 +28,7 @@ def save_results(adata: AnnData, key_added: str, path: Path) -> None:
     records = {
         step: record
         for step, record in adata.uns.get(schema.RECORD, {}).items()
-        if record.get("key_added") == key_added
+        if str(record.get("key_added")) in (key_added, *_of(key_added, adata.obsm))
     }
     ad.AnnData(
         obs=adata.obs[_of(key_added, adata.obs.columns)],
@@ -76,7 +76,7 @@ def describe_inputs(
     features = {key: adata.obsm[key] for key in keys}
     return {
         "split": fingerprint("\n".join(map(str, [] if split is None else split))),
-        "radius_um": graph_radius(adata),
+        **({"radius_um": graph_radius(adata)} if has_graph(adata) else {}),
         **{key: fingerprint(repr(x.shape), np.asarray(x[rows])) for key, x in features.items()},
     }
 

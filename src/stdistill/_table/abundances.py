@@ -14,8 +14,12 @@ from scipy.sparse import issparse
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
+from stdistill._table.labels import NICHE_SUFFIX
+from stdistill._table.provenance import write_fitted
 from stdistill._table.records import find_record, write_record
 
+ALL_TYPES = "all"
+"""What scores of all types together are called."""
 HINT = "Write them with sd.pp.abundances."
 
 
@@ -77,8 +81,47 @@ def check_abundances(values: npt.NDArray[np.floating[Any]], types: Sequence[str]
 
 
 def write_abundances(
-    adata: AnnData, step: str, key: str, values: npt.NDArray[np.floating[Any]], types: Sequence[str], **params: Any
+    adata: AnnData,
+    step: str,
+    key: str,
+    values: npt.NDArray[np.floating[Any]],
+    types: Sequence[str],
+    *,
+    spread: npt.NDArray[np.floating[Any]] | None = None,
+    fitted: Mask | None = None,
+    model: str | None = None,
+    **params: Any,
 ) -> None:
-    """Write (n, types) abundances and the record of the step that made them."""
+    """Write (n, types) abundances and the record of the step that made them; what stood there before goes.
+
+    Parameters
+    ----------
+    adata, step, key
+        The table, what made them, and where they go.
+    values, types
+        The abundances, and the name of each column.
+    spread
+        (n, types), how far the members of a model disagree.
+    fitted, model
+        (n,), rows that the model was fitted on, and its fingerprint.
+    params
+        Of the step.
+    """
     adata.obsm[key] = values.astype(np.float32)
+    of_members = f"{key}{schema.SPREAD_SUFFIX}"
+    adata.obsm.pop(of_members, None)
+    if spread is not None:
+        adata.obsm[of_members] = spread
+    write_fitted(adata, key, fitted, model)
     write_record(adata, step, key_added=key, types=list(types), **params)
+
+
+def check_free(adata: AnnData, key: str, argument: str = "key_added") -> None:
+    """Raise when something else than abundances stands under a key that they are to be written to."""
+    others = [step for step in (*schema.FEATURE_STEPS, *schema.NICHE_STEPS) if step not in schema.ABUNDANCE_STEPS]
+    step, _ = find_record(adata, others, key)
+    is_niche = f"{key}{NICHE_SUFFIX}" in adata.obs
+    if step is not None or is_niche:
+        what = "niches" if is_niche else "features"
+        msg = f"{argument}={key!r} is taken: the table has {what} of that name. Name another key."
+        raise ValueError(msg)

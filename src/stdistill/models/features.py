@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stdistill._measures.feature_gaussian import FARTHEST, LEAST_SPREAD
 from stdistill._support.arrays import Floats, Integers
+from stdistill._support.files import digest
 
 
 class Rows(Protocol):
@@ -51,6 +52,12 @@ def feature_statistics(looks: Sequence[Rows], cells: Integers, rows_at_once: int
         mean = mean + shift * (len(piece) / total)
         count = total
     return mean.float(), (squares / count).sqrt().float()
+
+
+def digest_rows(features: Rows, rows: Integers, rows_at_once: int = 16_384) -> str:
+    """Tell rows of features, in their order, from others; read piece by piece."""
+    pieces = (_as_tensor(features[rows[start : start + rows_at_once]]) for start in range(0, len(rows), rows_at_once))
+    return digest(*(digest(piece.cpu().numpy()) for piece in pieces))
 
 
 def usable_spread(std: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import Palette, palette_colors
 from stdistill._drawing.legend import draw_legend
 from stdistill._drawing.matrix import check_frame
+from stdistill._table.abundances import ALL_TYPES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ALL_TYPES = "all"
 PANEL_IN = 6.5
 """Width of a panel with the names of types and the legend, in inches."""
 ROW_IN = 0.24

@@ -18,7 +18,7 @@ from stdistill._measures.labels import Labels
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key, check_name, check_positive
 from stdistill._table import schema
-from stdistill._table.abundances import check_abundances, write_abundances
+from stdistill._table.abundances import ALL_TYPES, check_abundances, write_abundances
 from stdistill._table.checks import copy_table, get_centers, get_split, get_table
 from stdistill._table.graph import NEIGHBORS, graph_radius, graph_split_key, has_graph, read_graph
 from stdistill._table.labels import CELL_TYPE_HINT, read_labels
@@ -176,8 +176,9 @@ def abundances(
 
 def _find_neighborhoods(adata: AnnData, radius_um: float | None) -> _Neighborhoods:
     """Return the neighbourhoods in the table, or, of another radius, such as they would be."""
-    split = get_split(adata, graph_split_key(adata) if has_graph(adata) else schema.SPLIT)
+    made_with = graph_split_key(adata) if has_graph(adata) else None
     if radius_um is None or radius_um == adata.uns.get(NEIGHBORS, {}).get("params", {}).get("radius"):
+        split = get_split(adata, made_with)
         graph, radius_um = read_graph(adata), graph_radius(adata)
         return _Neighborhoods(graph, connected_groups(np.zeros(adata.n_obs, dtype=np.int64), split) >= 0, radius_um)
     centers = get_centers(adata)
@@ -185,6 +186,7 @@ def _find_neighborhoods(adata: AnnData, radius_um: float | None) -> _Neighborhoo
     if library_key is None:
         advice = "Their cells are counted together. Name the slides in a column for sd.pp.neighborhoods(library_key=)."
         warn_of_overlap(adata, centers, advice)
+    split = get_split(adata, schema.SPLIT if made_with is None else made_with)
     groups = connected_groups(library_codes(adata, library_key), split)
     return _Neighborhoods(radius_graph(centers, radius_um, groups)[0], groups >= 0, float(radius_um))
 
@@ -245,17 +247,21 @@ def _read_values(stored: Any, what: str) -> npt.NDArray[np.float32]:
 
 
 def _holds_numbers(dtype: Any) -> bool:
-    return bool(pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype))
+    return bool(
+        pd.api.types.is_numeric_dtype(dtype)
+        and not pd.api.types.is_bool_dtype(dtype)
+        and not pd.api.types.is_complex_dtype(dtype)
+    )
 
 
 def _clean(names: Sequence[str], what: str) -> list[str]:
     """Take blanks off the names of types, each of which must be left, and differ from the others."""
     types = [name.strip() for name in names]
-    wrong = sorted({name for name in types if types.count(name) > 1 or not name})
+    wrong = sorted({name for name in types if types.count(name) > 1 or not name or name == ALL_TYPES})
     if wrong or not types:
         msg = (
             f"{what} names its types {list(names)}: {wrong or 'none'} after blanks were taken off. Give each type a "
-            "name of its own."
+            f"name of its own, which is not {ALL_TYPES!r}: scores call all types that."
         )
         raise ValueError(msg)
     return types

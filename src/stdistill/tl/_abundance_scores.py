@@ -13,10 +13,10 @@ from anndata import AnnData
 from stdistill._measures.abundances.scores import score
 from stdistill._support.arrays import Floats, Mask
 from stdistill._table import schema
-from stdistill._table.abundances import Abundances, read_abundances
-from stdistill._table.checks import check_one_model, get_table
+from stdistill._table.abundances import ALL_TYPES, Abundances, read_abundances
+from stdistill._table.checks import check_one_model, get_centers, get_table
 from stdistill._table.labels import ALL_CELLS
-from stdistill._table.libraries import find_library_key, library_codes
+from stdistill._table.libraries import find_library_key, library_codes, warn_of_overlap
 from stdistill._table.provenance import fitted_cells
 from stdistill._table.records import find_record
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
-ALL_TYPES = "all"
 FITTED, UNSEEN = "fitted", "unseen"
 
 
@@ -114,7 +113,10 @@ def abundance_scores(
         msg = "keys is empty: name the abundances in .obsm to score."
         raise ValueError(msg)
     truth = read_abundances(adata, reference_key, "reference_key")
-    libraries = library_codes(adata, find_library_key(adata, library_key))
+    library_key = find_library_key(adata, library_key)
+    libraries = library_codes(adata, library_key)
+    if library_key is None and schema.SPATIAL in adata.obsm:
+        warn_of_overlap(adata, get_centers(adata), "Correlations go over all of them: name the slides, library_key=.")
     frames = []
     for key in chosen:
         check_one_model(adata, key)

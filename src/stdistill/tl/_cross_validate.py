@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -16,10 +17,10 @@ from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.checks import check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.abundances import write_abundances
+from stdistill._table.abundances import ALL_TYPES, write_abundances
 from stdistill._table.fitting.composition import CompositionInputs, Taught, number_groups
 from stdistill._table.fitting.inputs import get_tables
-from stdistill._table.provenance import write_fitted
+from stdistill._table.marks import mark_cells
 from stdistill._training.arguments import TrainingArguments
 from stdistill.models.composition.arguments import (
     COMPOSITION_DEFAULTS,
@@ -27,15 +28,17 @@ from stdistill.models.composition.arguments import (
     FittingArguments,
     check_fitting,
 )
-from stdistill.tl._decompose import prepare
+from stdistill.tl._decompose import check_keys, name_reps, prepare
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
+    from stdistill.models.composition.folds import Tissue
+
 logger = logging.getLogger("stdistill")
 
-ALL = "all"
+ALL_GROUPS = "all"
 
 
 @takes(CompositionArguments, TrainingArguments, defaults=COMPOSITION_DEFAULTS)
@@ -129,11 +132,14 @@ def cross_validate(
     """
     check_fitting(arguments)
     check_name(key_added, "key_added")
-    reps = [use_rep] if isinstance(use_rep, str) else list(use_rep)
+    reps = name_reps(use_rep)
     tables = get_tables(data, table_key)
+    methods = list(dict.fromkeys([arguments["method"], "ridge", "knn", "mean"]))
+    check_keys(tables, [f"{key_added}_{method}" for method in methods], target_key, reps)
     inputs, taught, _ = prepare(tables, target_key, reps, arguments, split_key=None, library_key=library_key)
     groups, names = number_groups(tables, group_key)
     _check_groups(inputs, taught, groups, names, group_key)
+    tissue = partial(inputs.tissue, reps, target_key)
     predicted: dict[str, Floats] = {}
     scores: list[pd.DataFrame] = []
     for number, name in enumerate(names):
@@ -143,7 +149,7 @@ def cross_validate(
         places = np.flatnonzero(left_out & inputs.rows.known)
         own = _in_folder(arguments, f"group_{number}")
         training_mean = taught.values[training].mean(axis=0)
-        for method, values in _predict_left_out(inputs, taught, groups, training, places, own):
+        for method, values in _predict_left_out(inputs, taught, groups, training, places, tissue, own):
             predicted.setdefault(method, np.full(taught.values.shape, np.nan, dtype=np.float32))[places] = values
             found = score(
                 predicted[method][left_out], taught.values[left_out], inputs.libraries[left_out], training_mean
@@ -152,13 +158,13 @@ def cross_validate(
     for method, all_values in predicted.items():
         key = f"{key_added}_{method}"
         for table, part in zip(tables, inputs.divide(all_values), strict=True):
-            write_fitted(table, key, np.zeros(table.n_obs, dtype=bool))
             write_abundances(
                 table,
                 "cross_validate",
                 key,
                 part,
                 taught.types,
+                fitted=np.zeros(table.n_obs, dtype=bool),
                 method=method,
                 group_key=group_key,
                 target_key=target_key,
@@ -174,6 +180,7 @@ def _predict_left_out(
     groups: Integers,
     training: Mask,
     places: Integers,
+    tissue: Callable[[], Tissue],
     arguments: FittingArguments,
 ) -> Iterator[tuple[str, Floats]]:
     """Fit each method to the training rows, and yield its name and what it says of `places`."""
@@ -182,7 +189,7 @@ def _predict_left_out(
     from stdistill.models.composition.folds import hold_out
     from stdistill.models.composition.model import predict_members
 
-    groupings, tissue = [groups, inputs.libraries], inputs.tissue()
+    groupings = [groups, inputs.libraries]
     cells = np.flatnonzero(training)
     for method in dict.fromkeys([arguments["method"], "ridge"]):
         how: FittingArguments = {**arguments, "method": method}
@@ -204,6 +211,17 @@ def _check_groups(
     if not n_scored.all():
         empty = [name for name, n in zip(names, n_scored, strict=True) if n == 0]
         msg = f"Groups of .obs[{group_key!r}] have no row with both features and abundances: {', '.join(empty[:5])}."
+        raise ValueError(msg)
+    if ALL_GROUPS in names:
+        msg = f"A group of .obs[{group_key!r}] is called {ALL_GROUPS!r}, as the mean over the groups is: rename it."
+        raise ValueError(msg)
+    marks = pd.Series(mark_cells(inputs.rows.features[0], inputs.centers)[inputs.rows.known])
+    n_both = int((pd.Series(groups[inputs.rows.known]).groupby(marks.to_numpy()).nunique() > 1).sum())
+    if n_both:
+        msg = (
+            f"{n_both} rows are in several groups of .obs[{group_key!r}], with the same features at the same place, "
+            "such as of a slide that is there twice: what is left out would be learned from. Give each row once."
+        )
         raise ValueError(msg)
     graph = inputs.graph
     if graph is not None and (np.repeat(groups, np.diff(graph.indptr)) != groups[graph.indices]).any():
@@ -230,7 +248,7 @@ def _in_folder(arguments: FittingArguments, name: str) -> FittingArguments:
 def _frame(scores: Scores, types: Sequence[str]) -> pd.DataFrame:
     """One row for all types, and one for each."""
     all_types = {
-        "type": ALL,
+        "type": ALL_TYPES,
         "cc": scores.cc,
         "l1": scores.l1,
         "skill": scores.skill,
@@ -243,6 +261,6 @@ def _frame(scores: Scores, types: Sequence[str]) -> pd.DataFrame:
 def _with_means(rows: pd.DataFrame) -> pd.DataFrame:
     """Add the mean over groups, as the group "all"."""
     measures: dict[str, Any] = {"cc": "mean", "l1": "mean", "skill": "mean", "n_rows": "sum", "n_undefined": "sum"}
-    means = rows.groupby(["method", "type"], sort=False).agg(measures).reset_index().assign(group=ALL)
+    means = rows.groupby(["method", "type"], sort=False).agg(measures).reset_index().assign(group=ALL_GROUPS)
     together = pd.concat([rows, means], ignore_index=True)
     return together[["method", "group", "type", *measures]]

@@ -12,6 +12,8 @@ import numpy as np
 from stdistill._support.arguments import takes
 from stdistill._support.checks import check_name
 from stdistill._table import schema
+from stdistill._table.abundances import check_free
+from stdistill._table.checks import get_centers
 from stdistill._table.fitting.composition import (
     CompositionInputs,
     Taught,
@@ -24,6 +26,7 @@ from stdistill._table.fitting.composition import (
 from stdistill._table.fitting.inputs import check_split, get_tables
 from stdistill._table.fitting.origin import Origin, common_origin
 from stdistill._table.fitting.overlap import check_cells_apart
+from stdistill._table.libraries import find_library_key, warn_of_overlap
 from stdistill._table.marks import mark_cells
 from stdistill._table.provenance import add_inherited, check_features_unseen
 from stdistill._training.arguments import TrainingArguments
@@ -153,8 +156,9 @@ def decompose(
     """
     check_fitting(arguments)
     check_name(key_added, "key_added")
-    reps = [use_rep] if isinstance(use_rep, str) else list(use_rep)
+    reps = name_reps(use_rep)
     tables = get_tables(data, table_key)
+    check_keys(tables, [key_added], target_key, reps)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     inputs, taught, origins = prepare(tables, target_key, reps, arguments, **keys)
     training = inputs.training & inputs.rows.known & taught.known
@@ -168,7 +172,9 @@ def decompose(
     groupings = [inputs.libraries] if group_key is None else [number_groups(tables, group_key)[0], inputs.libraries]
     from stdistill.models.composition.fit import fit_composition
 
-    fitted = fit_composition(inputs.rows, taught.values, training, groupings, inputs.tissue(), arguments)
+    fitted = fit_composition(
+        inputs.rows, taught.values, training, groupings, lambda: inputs.tissue(reps, target_key), arguments
+    )
     trained = [
         np.logical_or.reduce([add_inherited(table, rows, rep) for rep in reps])
         for table, rows in zip(tables, inputs.divide(training), strict=True)
@@ -195,6 +201,25 @@ def decompose(
     return model
 
 
+def name_reps(use_rep: str | Sequence[str]) -> list[str]:
+    """Return the keys of the features, each once."""
+    reps = [use_rep] if isinstance(use_rep, str) else list(use_rep)
+    if not reps or len(set(reps)) < len(reps):
+        msg = f"use_rep={use_rep!r} must name the features of one encoder, or of several, each once."
+        raise ValueError(msg)
+    return reps
+
+
+def check_keys(tables: Sequence[AnnData], keys: Sequence[str], target_key: str, reps: Sequence[str]) -> None:
+    """Raise when a result would take the place of what it is learned from, or of something else."""
+    for key in keys:
+        if key in (target_key, *reps):
+            msg = f"key_added={key!r} is what the model is fitted to: name another key."
+            raise ValueError(msg)
+        for table in tables:
+            check_free(table, key)
+
+
 def prepare(
     tables: Sequence[AnnData],
     target_key: str,
@@ -212,6 +237,9 @@ def prepare(
     with_graph = arguments["use_neighbors"]
     if with_graph:
         ensure_neighborhoods(tables, split_key=split_key, library_key=library_key)
+    for table in tables:
+        if schema.SPATIAL in table.obsm and find_library_key(table, library_key) is None:
+            warn_of_overlap(table, get_centers(table), "They are taken for one: name the slides with library_key=.")
     inputs = composition_inputs(
         tables, use_rep=reps, split_key=split_key, library_key=library_key, with_graph=with_graph
     )
@@ -245,7 +273,8 @@ def build_model(
         for rep, part, origin in zip(reps, inputs.rows.features, origins, strict=True)
     ]
     method = arguments["method"]
-    kept = {name: value for name, value in arguments.items() if name in RECORDED and method == "mlp"}
+    recorded = RECORDED if method == "mlp" else ("seed",)
+    kept = {name: value for name, value in arguments.items() if name in recorded}
     card = CompositionCard(
         method=method,
         types=taught.types,

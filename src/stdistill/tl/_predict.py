@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
+from stdistill._table.abundances import check_free
 from stdistill._table.checks import copy_table, find_split_key, get_table, is_spatialdata, share_elements
 from stdistill._table.fitting.composition import composition_inputs, write_composition
 from stdistill._table.fitting.inputs import check_features, niche_inputs
@@ -170,10 +171,19 @@ def predict(
     table = get_table(data, table_key)
     how = _How(key_added, split_key, library_key, batch_size, device)
     if isinstance(loaded, NicheModel):
+        _check_no_abundances(table, key_added)
         _write_niches(table, loaded, reps[0], how)
     else:
+        check_free(table, key_added)
         _write_abundances(table, loaded, reps, how)
     return data if copy else None
+
+
+def _check_no_abundances(table: AnnData, key: str) -> None:
+    """Raise when abundances stand under a key that niches are to be written to, whose record would go."""
+    if key in table.obsm:
+        msg = f"key_added={key!r} is taken: .obsm holds something of that name. Name another key for the niches."
+        raise ValueError(msg)
 
 
 class _How(NamedTuple):

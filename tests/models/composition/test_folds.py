@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from stdistill.models.composition.folds import Tissue, hold_out
 
 
-def make_tissue(n: int, side: float = 1000.0, radius: float = 40.0, seed: int = 0) -> Tissue:
+def make_tissue(n: int, side: float = 1000.0, radius: float = 40.0, seed: int = 0) -> Callable[[], Tissue]:
     centers = np.random.default_rng(seed).uniform(0, side, (n, 2))
-    return Tissue(centers, np.zeros(n, dtype=int), np.zeros(n + 1, dtype=int), np.zeros(0, dtype=int), radius)
+    return lambda: Tissue(centers, np.zeros(n, dtype=int), np.zeros(n + 1, dtype=int), np.zeros(0, dtype=int), radius)
 
 
 def test_each_group_is_held_out() -> None:
@@ -32,11 +34,14 @@ def test_many_groups_are_joined_to_parts_of_the_same_size() -> None:
     assert any((a.held_out != b.held_out).any() for a, b in zip(folds, others, strict=True))
 
 
-def test_one_way_leaves_some_rows_to_learn_from() -> None:
-    groups = np.repeat([0, 1, 2], 10)
-    (fold,) = hold_out(np.ones(30, dtype=bool), [groups], make_tissue(30), n=1, seed=0)
-    assert sorted((len(fold.fitting), len(fold.held_out))) == [10, 20]
-    assert not set(groups[fold.held_out]) & set(groups[fold.fitting])
+@pytest.mark.parametrize("n", [1, 5])
+def test_never_more_is_held_out_than_is_learned_from(n: int) -> None:
+    for sizes, expected in (([10, 10, 10], {20}), ([200, 10], {200}), ([4, 90, 4], {94})):
+        groups = np.repeat(np.arange(len(sizes)), sizes)
+        folds = hold_out(np.ones(len(groups), dtype=bool), [groups], make_tissue(len(groups)), n=n, seed=0)
+        assert {len(fold.fitting) for fold in folds} == expected
+        for fold in folds:
+            assert not set(groups[fold.held_out]) & set(groups[fold.fitting])
 
 
 def test_the_first_grouping_with_several_groups() -> None:
@@ -46,17 +51,21 @@ def test_the_first_grouping_with_several_groups() -> None:
 
 
 def test_a_group_of_one_row() -> None:
-    folds = hold_out(np.ones(21, dtype=bool), [np.r_[0, np.ones(20, dtype=int)]], make_tissue(21), n=5, seed=0)
-    assert sorted(len(fold.held_out) for fold in folds) == [1, 20]
+    (fold,) = hold_out(np.ones(21, dtype=bool), [np.r_[0, np.ones(20, dtype=int)]], make_tissue(21), n=5, seed=0)
+    assert fold.held_out.tolist() == [0]
 
 
 def test_blocks_of_one_slide() -> None:
+    """Nothing is learned from what shows the same tissue as the blocks that are held out."""
     tissue, training = make_tissue(3000), np.ones(3000, dtype=bool)
-    folds = hold_out(training, [tissue.libraries], tissue, n=3, seed=0)
+    centers = tissue().centers
+    folds = hold_out(training, [tissue().libraries], tissue, n=3, seed=0)
     assert len(folds) == 3
     for fold in folds:
         assert 0.05 < len(fold.held_out) / 3000 < 0.25
-        assert not set(fold.held_out) & set(fold.fitting)
+        apart = np.abs(centers[fold.fitting][:, None] - centers[fold.held_out][None]).max(axis=2)
+        assert apart.min() >= 40
+        assert len(fold.fitting) > 1000
     assert len({tuple(fold.held_out) for fold in folds}) == 3
 
 

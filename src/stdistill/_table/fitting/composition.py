@@ -31,7 +31,8 @@ from stdistill._table.fitting.inputs import (
 from stdistill._table.fitting.origin import images_of
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
 from stdistill._table.libraries import find_library_key
-from stdistill._table.provenance import fingerprint, stands_on, write_fitted
+from stdistill._table.provenance import fingerprint, stands_on
+from stdistill._table.records import find_record
 
 if TYPE_CHECKING:
     from stdistill.models.composition.folds import Tissue
@@ -66,14 +67,22 @@ class CompositionInputs(NamedTuple):
         """Give each table its part of (n, …) values."""
         return np.split(values, np.cumsum([table.n_obs for table in self.tables[:-1]]))
 
-    def tissue(self) -> Tissue:
-        """Say where the rows lie, for those who hold out blocks of it."""
+    def tissue(self, use_rep: Sequence[str], target_key: str) -> Tissue:
+        """Say where the rows lie, for those who hold out blocks of it.
+
+        Rows show the same tissue where their crops overlap, where one is in the neighbourhood whose features or whose
+        cells the other has, and, as spots, where they are next to each other.
+        """
         from stdistill.models.composition.folds import Tissue
 
-        if self.graph is not None and self.radius_um is not None:
-            return Tissue(self.centers, self.libraries, self.graph.indptr, self.graph.indices, self.radius_um)
+        reaches = [SPACINGS * median_spacing(self.centers, self.libraries), self.radius_um]
+        for table in self.tables:
+            reaches += [find_record(table, schema.FEATURE_STEPS, rep)[1].get("crop_um") for rep in use_rep]
+            reaches.append(find_record(table, schema.ABUNDANCE_STEPS, target_key)[1].get("radius_um"))
+        radius_um = max(float(reach) for reach in reaches if reach is not None)
+        if self.graph is not None:
+            return Tissue(self.centers, self.libraries, self.graph.indptr, self.graph.indices, radius_um)
         none = np.zeros(0, dtype=np.int32)
-        radius_um = SPACINGS * median_spacing(self.centers, self.libraries)
         return Tissue(self.centers, self.libraries, np.zeros(len(self.centers) + 1, dtype=np.int32), none, radius_um)
 
 
@@ -149,9 +158,15 @@ def number_groups(tables: Sequence[AnnData], group_key: str) -> tuple[Integers, 
         if column.isna().any():
             msg = f".obs[{group_key!r}] names no group for {column.isna().sum()} rows: fill it in, or remove them."
             raise ValueError(msg)
-        columns.append(column.astype(str))
+        columns.append(column.map(_name).astype(str))
     codes, names = pd.factorize(pd.concat(columns), sort=True)
     return codes, list(map(str, names))
+
+
+def _name(group: Any) -> str:
+    """Name a group: 1, 1.0 and "1 " are one, as tables from several files have them."""
+    is_whole = isinstance(group, float | np.floating) and float(group).is_integer()
+    return str(int(group) if is_whole else group).strip()
 
 
 def write_composition(
@@ -170,12 +185,6 @@ def write_composition(
 ) -> None:
     """Write what a model says of the rows of a table: abundances, how far its members disagree, what was fitted on."""
     card, sha256 = model.card, model.sha256
-    of_members = f"{key}{schema.SPREAD_SUFFIX}"
-    if card.n_members > 1:
-        table.obsm[of_members] = spread
-    elif of_members in table.obsm:
-        del table.obsm[of_members]
-    write_fitted(table, key, fitted, sha256)
     stands = [stands_on(table, rep, graph=card.radius_um is not None) for rep in use_rep]
     write_abundances(
         table,
@@ -183,6 +192,9 @@ def write_composition(
         key,
         mean,
         card.types,
+        spread=spread if card.n_members > 1 else None,
+        fitted=fitted,
+        model=sha256,
         method=card.method,
         use_rep=list(use_rep),
         target_key=card.target_key,

@@ -89,6 +89,9 @@ def name_features(sources: Sequence[ModelCard | FeatureCard], use_rep: str | Seq
     if len(given) != len(own):
         msg = f"The model reads {len(own)} kinds of features ({', '.join(own)}), and use_rep names {len(given)}."
         raise ValueError(msg)
+    if given != own and sorted(given) == sorted(own):
+        msg = f"use_rep must name the features in the order in which the model reads them: {', '.join(own)}."
+        raise ValueError(msg)
     return given
 
 

@@ -88,9 +88,13 @@ def check_fitting(arguments: FittingArguments) -> None:
         check_integer(values[name], name, minimum=1)
     for name in ("mae_weight", "pearson_weight", "dropout"):
         value = values[name]
-        if not isinstance(value, int | float | np.integer | np.floating) or not 0 <= value < np.inf:
+        is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < np.inf:
             msg = f"{name} must be a finite number, 0 or more, found {value!r}."
             raise ValueError(msg)
+    if not isinstance(arguments["use_neighbors"], bool | np.bool_):
+        msg = f"use_neighbors must be True or False, found {arguments['use_neighbors']!r}."
+        raise TypeError(msg)
     if arguments["dropout"] >= 1:
         msg = f"dropout must be less than 1, found {arguments['dropout']!r}."
         raise ValueError(msg)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill.models.composition.folds import Fold
@@ -50,17 +50,16 @@ def predict_nearest(
         values: Floats = standardize(torch.from_numpy(rows[some]), mean, spread).numpy()
         return values
 
-    def learn(some: Integers, k: int) -> KNeighborsRegressor:
-        return KNeighborsRegressor(min(k, len(some))).fit(read(some), targets[some])
-
     def draw(some: Integers) -> Integers:
         return some if len(some) <= MOST_ROWS else np.sort(rng.choice(some, MOST_ROWS, replace=False))
 
     errors = np.zeros(len(N_NEIGHBORS))
     for fold in folds:
         fitting, held_out = draw(fold.fitting), draw(fold.held_out)
-        asked, truth = read(held_out), targets[held_out]
-        errors += [float(((learn(fitting, k).predict(asked) - truth) ** 2).mean()) for k in N_NEIGHBORS]
-    model = learn(draw(cells), N_NEIGHBORS[int(errors.argmin())])
+        search = NearestNeighbors(n_neighbors=min(max(N_NEIGHBORS), len(fitting))).fit(read(fitting))
+        near = targets[fitting][search.kneighbors(read(held_out), return_distance=False)]
+        errors += [float(((near[:, :k].mean(axis=1) - targets[held_out]) ** 2).mean()) for k in N_NEIGHBORS]
+    some = draw(cells)
+    model = KNeighborsRegressor(min(N_NEIGHBORS[int(errors.argmin())], len(some))).fit(read(some), targets[some])
     parts = [model.predict(read(places[i : i + ROWS_AT_ONCE])) for i in range(0, len(places), ROWS_AT_ONCE)]
     return np.concatenate(parts).astype(np.float32)

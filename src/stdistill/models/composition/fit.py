@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.files import digest
@@ -20,7 +21,7 @@ from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.regression import LossWeights, Regression
 from stdistill.models.composition.ridge import fit_ridge
 from stdistill.models.composition.rows import FeatureRows
-from stdistill.models.features import feature_statistics, standardize
+from stdistill.models.features import digest_rows, feature_statistics, standardize
 
 ROWS_SEEN = 1_000_000
 """Rows that training sees by default, all epochs together, within `EPOCHS`, unless it stops before (our choice)."""
@@ -45,7 +46,7 @@ def fit_composition(
     targets: Floats,
     training: Mask,
     groupings: Sequence[Integers],
-    tissue: Tissue,
+    tissue: Callable[[], Tissue],
     arguments: FittingArguments,
 ) -> FittedComposition:
     """Fit the networks, or the regression, that the arguments describe.
@@ -66,12 +67,13 @@ def fit_composition(
         msg = f"Each type is equally abundant in all of the {len(cells)} training rows: there is nothing to learn."
         raise ValueError(msg)
     folds = hold_out(training, groupings, tissue, n=arguments["n_members"], seed=arguments["seed"])
+    scale = _find_scale(rows, targets, cells)
     if arguments["method"] == "ridge":
-        return _fit_ridge(rows, targets, cells, folds)
+        return _fit_ridge(rows, targets, cells, folds, scale)
     if arguments["max_epochs"] is None:
         n_epochs = int(np.clip(round(ROWS_SEEN / len(cells)), *EPOCHS))
         arguments = {**arguments, "max_epochs": n_epochs}
-    return _fit_members(rows, targets, cells, folds, arguments)
+    return _fit_members(rows, targets, cells, folds, scale, arguments)
 
 
 def _fit_members(
@@ -79,18 +81,21 @@ def _fit_members(
     targets: Floats,
     cells: Integers,
     folds: Sequence[Fold],
+    scale: _Scale,
     arguments: FittingArguments,
 ) -> FittedComposition:
-    """Train networks, by each of the folds in turn, all on the scale of the training rows `cells`."""
+    """Train networks, by each of the folds in turn."""
     size, patience = network_arguments(arguments), arguments["patience"]
     weights = LossWeights(arguments["mae_weight"], arguments["pearson_weight"], arguments["pearson_axis"])
+    # Only a checkpoint has to know its features from others.
+    seen = None if arguments["checkpoint_dir"] is None else digest_rows(rows, cells)
     members, histories = [], []
     for number in range(arguments["n_members"]):
         fold = folds[number % len(folds)]
         own: FittingArguments = {**arguments, "seed": arguments["seed"] + number}
         if arguments["checkpoint_dir"] is not None:
             own["checkpoint_dir"] = Path(arguments["checkpoint_dir"]) / f"member_{number}"
-        network = _new_network(rows, targets, cells, size, own["seed"])
+        network = _new_network(scale, size, own["seed"])
         objective = Regression(
             network,
             rows,
@@ -104,7 +109,8 @@ def _fit_members(
                 *weights,
                 patience,
                 n_training_cells=len(cells),
-                data=digest(targets[cells], network.mean.numpy(), network.std.numpy()),
+                data=digest(targets[cells]),
+                features=seen,
                 fold=digest(fold.fitting, fold.held_out),
                 network=str(sorted(size.items())),
             ),
@@ -116,9 +122,11 @@ def _fit_members(
     return FittedComposition(members, history, size, {"n_training_cells": len(cells), "n_epochs": n_epochs})
 
 
-def _fit_ridge(rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold]) -> FittedComposition:
+def _fit_ridge(
+    rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale
+) -> FittedComposition:
     """Fit a ridge regression, whose penalty predicts the held-out rows of the folds best."""
-    network = _new_network(rows, targets, cells, ONE_LAYER, seed=0)
+    network = _new_network(scale, ONE_LAYER, seed=0)
 
     def read(some: Integers) -> tuple[Any, Any]:
         features = standardize(torch.from_numpy(rows[some]), network.mean, network.std)
@@ -134,17 +142,28 @@ def _fit_ridge(rows: FeatureRows, targets: Floats, cells: Integers, folds: Seque
     return FittedComposition([network], history, ONE_LAYER, {"n_training_cells": len(cells), "penalty": ridge.penalty})
 
 
-def _new_network(
-    rows: FeatureRows, targets: Floats, cells: Integers, size: dict[str, Any], seed: int
-) -> CompositionNetwork:
-    """Build a network with random weights and the scale of the training rows."""
+class _Scale(NamedTuple):
+    """Mean and spread of features and of abundances in the training rows, as `CompositionNetwork.set_scale` takes."""
+
+    mean: Tensor
+    std: Tensor
+    target_mean: Tensor
+    target_std: Tensor
+
+
+def _find_scale(rows: FeatureRows, targets: Floats, cells: Integers) -> _Scale:
     mean, std = feature_statistics([rows], cells)
     if not (std > 0).any():
         msg = f"All {len(cells)} training rows have the same features: nothing can be told from them."
         raise ValueError(msg)
-    with seeded(seed):
-        network = CompositionNetwork(len(mean), targets.shape[1], **size)
     taught = targets[cells].astype(np.float64)
     spread = np.where(np.ptp(taught, axis=0) > 0, taught.std(axis=0), 0)  # rounding makes a constant vary
-    network.set_scale(mean, std, torch.from_numpy(taught.mean(axis=0)), torch.from_numpy(spread))
+    return _Scale(mean, std, torch.from_numpy(taught.mean(axis=0)), torch.from_numpy(spread))
+
+
+def _new_network(scale: _Scale, size: dict[str, Any], seed: int) -> CompositionNetwork:
+    """Build a network with random weights and the scale of the training rows."""
+    with seeded(seed):
+        network = CompositionNetwork(len(scale.mean), len(scale.target_mean), **size)
+    network.set_scale(*scale)
     return network

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from stdistill._support.arrays import Float64s, Integers, Mask
 from stdistill._training.holdout import hold_out_blocks
@@ -29,10 +30,16 @@ class Tissue(NamedTuple):
     indices: Integers
     """The graph in CSR form; without edges where there is none."""
     radius_um: float
-    """Of the graph, or how near rows are neighbours."""
+    """Of the graph, or within which rows show the same tissue."""
 
 
-def hold_out(training: Mask, groupings: Sequence[Integers], tissue: Tissue, *, n: int, seed: int) -> list[Fold]:
+FEWEST_PARTS = 5
+"""Groups are joined to no fewer parts than this: what is held out is small beside what is learned from."""
+
+
+def hold_out(
+    training: Mask, groupings: Sequence[Integers], tissue: Callable[[], Tissue], *, n: int, seed: int
+) -> list[Fold]:
     """Divide the training rows into some to learn from and some to stop by, in up to `n` ways.
 
     Rows of one section are alike: some of them held out at random say how well the others are remembered. So whole
@@ -45,7 +52,7 @@ def hold_out(training: Mask, groupings: Sequence[Integers], tissue: Tissue, *, n
     groupings
         (n_rows,) numbers of groups, such as patients, and then sections.
     tissue
-        Where the rows lie.
+        Says where the rows lie.
     n
         How many ways at most: there are as many as groups, where these are fewer.
     seed
@@ -60,20 +67,34 @@ def hold_out(training: Mask, groupings: Sequence[Integers], tissue: Tissue, *, n
     for groups in groupings:
         present, codes = np.unique(groups[rows], return_inverse=True)
         if len(present) > 1:
-            parts = _parts(codes, max(n, 2), seed)
-            return [Fold(rows[parts != part], rows[parts == part]) for part in range(parts.max() + 1)][:n]
-    folds = []
-    for draw in range(n):
-        fitting, held_out = hold_out_blocks(*tissue[:4], training, radius_um=tissue.radius_um, seed=seed + draw)
-        folds.append(Fold(np.flatnonzero(fitting), np.flatnonzero(held_out)))
+            parts = _parts(codes, max(n, FEWEST_PARTS), seed)
+            folds = [Fold(rows[parts != part], rows[parts == part]) for part in range(parts.max() + 1)]
+            folds = [fold for fold in folds if len(fold.held_out) <= len(fold.fitting)]
+            if folds:
+                return folds[:n]
+    place = tissue()
+    folds = [_blocks(training, place, seed + draw) for draw in range(n)]
     if not all(len(part) for fold in folds for part in fold):
         msg = (
             f"The {len(rows)} training rows are of one slide, which is too small to hold blocks of "
-            f"{2 * tissue.radius_um:.0f} µm of it out, and training has to be stopped by rows that it does not learn "
+            f"{2 * place.radius_um:.0f} µm of it out, and training has to be stopped by rows that it does not learn "
             "from. Give several slides, or group_key= with a column of groups to hold out."
         )
         raise ValueError(msg)
     return folds
+
+
+def _blocks(training: Mask, tissue: Tissue, seed: int) -> Fold:
+    """Hold out blocks, and leave out what shows the same tissue as these."""
+    fitting, held_out = hold_out_blocks(*tissue[:4], training, radius_um=tissue.radius_um, seed=seed)
+    rows, held = np.flatnonzero(fitting), np.flatnonzero(held_out)
+    near = np.zeros(len(rows), dtype=bool)
+    for library in np.unique(tissue.libraries[held]):
+        mine = tissue.libraries[rows] == library
+        blocks = cKDTree(tissue.centers[held[tissue.libraries[held] == library]])
+        reach = tissue.radius_um
+        near[mine] = blocks.query(tissue.centers[rows[mine]], p=np.inf, distance_upper_bound=reach)[0] < reach
+    return Fold(rows[~near], held)
 
 
 def _parts(codes: Integers, n: int, seed: int) -> Integers:

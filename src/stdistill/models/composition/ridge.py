@@ -46,12 +46,15 @@ def fit_ridge(read: Read, rows: Integers, folds: Sequence[tuple[Integers, Intege
     """
     n_features = read(rows[:1])[0].shape[1]
     errors = np.zeros(len(PENALTIES))
-    for fitting, held_out in folds:
-        judges = _factor(read, held_out)
-        fits = _solve(_factor(read, fitting), n_features, PENALTIES)
-        errors += [_squared_error(ridge, judges) / len(held_out) for ridge in fits]
+    parts = [_factor(read, held_out) for _, held_out in folds]
+    is_divided = len(folds) > 1 and all(len(one) + len(other) == len(rows) for one, other in folds)
+    is_divided &= sum(len(held_out) for _, held_out in folds) == len(rows)
+    for number, (fitting, held_out) in enumerate(folds):
+        others = parts[:number] + parts[number + 1 :]  # which are all other rows where the folds divide these
+        fits = _solve(_merge(others) if is_divided else _factor(read, fitting), n_features, PENALTIES)
+        errors += [_squared_error(ridge, parts[number]) / len(held_out) for ridge in fits]
     best = PENALTIES[[int(errors.argmin())]]
-    return next(_solve(_factor(read, rows), n_features, best))
+    return next(_solve(_merge(parts) if is_divided else _factor(read, rows), n_features, best))
 
 
 def _factor(read: Read, rows: Integers) -> Float64s:
@@ -60,12 +63,16 @@ def _factor(read: Read, rows: Integers) -> Float64s:
     for start in range(0, len(rows), ROWS_AT_ONCE):
         features, targets = read(rows[start : start + ROWS_AT_ONCE])
         block = np.hstack([np.ones((len(features), 1)), features, targets])
-        stacked = block if factor is None else np.vstack([factor, block])
-        factor = np.asarray(np.linalg.qr(stacked, mode="r"))
+        factor = _merge([block] if factor is None else [factor, block])
     if factor is None:
         msg = "There are no rows to fit a regression to."
         raise ValueError(msg)
     return factor
+
+
+def _merge(factors: Sequence[Float64s]) -> Float64s:
+    """Return the factor of the rows of several."""
+    return np.asarray(np.linalg.qr(np.vstack(factors), mode="r"))
 
 
 def _solve(factor: Float64s, n_features: int, penalties: Float64s) -> Iterator[Ridge]:

@@ -14,7 +14,7 @@ from stdistill._support.files import digest
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.fingerprint import fingerprint_run
 from stdistill._training.trainer import seeded
-from stdistill.models.features import feature_statistics
+from stdistill.models.features import digest_rows, feature_statistics
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.network import NicheNetwork
 
@@ -89,9 +89,13 @@ def fingerprint_niches(
         Of the objective.
     """
     graph = digest(neighborhoods.indptr, neighborhoods.indices)
+    # Only a checkpoint has to know its features from others.
+    keeps = arguments["checkpoint_dir"] is not None
+    rows = np.arange(len(neighborhoods.centers))
     return fingerprint_run(
         arguments,
         *settings,
+        features=digest(*(digest_rows(look, rows) for look in neighborhoods.looks)) if keeps else None,
         n_training_cells=len(values),
         data=digest(values, network.mean.numpy(), network.std.numpy()),
         neighborhoods=str((neighborhoods.radius_um, neighborhoods.max_tokens, graph)),
