@@ -92,26 +92,20 @@ def command(
 
     target = target or (schema.CELL_TYPE if is_bundle else schema.ABUNDANCE)
     machine = Machine(device, devices)
-    parameters = {"target": target, "group": group, "library": library, "method": method, "neighbors": neighbors}
     read = {"encoders": encoders} if is_bundle else {"features": features}
+    how = {"target": target, "group": group, "library": library, "method": method, "neighbors": neighbors}
     run = Run(
         out,
         command="decompose",
-        parameters={
-            **parameters,
-            "epochs": epochs,
-            "seed": seed,
-            **({"encoders": encoders} if is_bundle else {"features": features}),
-        },
+        parameters={**how, **read, "epochs": epochs, "seed": seed},
         asked={"data": data, **given, **machine._asdict()},
     )
     with run:
         if is_bundle:
             source = Source(data, he_image, he_alignment, cell_types)
             slide, keys = read_bundle(run, source, encoders, machine)
-            scores = decompose_slide(
-                run, slide, Asked(target, keys, None, None, method, neighbors, epochs, seed), machine
-            )
+            asked = Asked(target, keys, None, None, method, neighbors, epochs, seed)
+            scores = decompose_slide(run, slide, asked, machine)
         else:
             table = read_table(data, features)
             asked = Asked(target, features, group, library, method, neighbors, epochs, seed)

@@ -14,7 +14,7 @@ def make_tissue(n: int, side: float = 1000.0, radius: float = 40.0, seed: int = 
 
 
 def test_each_group_is_held_out() -> None:
-    groups = np.repeat([3, 5, 9], [10, 20, 30])
+    groups = np.repeat([3, 5, 9], [24, 18, 18])
     training = np.ones(60, dtype=bool)
     training[:4] = False
     folds = hold_out(training, [groups], make_tissue(60), n=5, seed=0)
@@ -24,13 +24,13 @@ def test_each_group_is_held_out() -> None:
 
 
 def test_many_groups_are_joined_to_parts_of_the_same_size() -> None:
-    groups = np.repeat(np.arange(12), 10)
-    folds = hold_out(np.ones(120, dtype=bool), [groups], make_tissue(120), n=4, seed=0)
-    assert [len(fold.held_out) for fold in folds] == [30] * 4
+    groups = np.repeat(np.arange(10), 12)
+    folds = hold_out(np.ones(120, dtype=bool), [groups], make_tissue(120), n=5, seed=0)
+    assert [len(fold.held_out) for fold in folds] == [24] * 5
     assert sorted(np.concatenate([fold.held_out for fold in folds])) == list(range(120))
     for fold in folds:
         assert not set(groups[fold.held_out]) & set(groups[fold.fitting])
-    others = hold_out(np.ones(120, dtype=bool), [groups], make_tissue(120), n=4, seed=1)
+    others = hold_out(np.ones(120, dtype=bool), [groups], make_tissue(120), n=5, seed=1)
     assert any((a.held_out != b.held_out).any() for a, b in zip(folds, others, strict=True))
 
 
