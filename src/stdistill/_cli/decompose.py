@@ -44,7 +44,13 @@ if TYPE_CHECKING:
 )
 @click.option("--group", help="Column of .obs of a table, such as patient: each group is also left out, and told.")
 @click.option("--library", help="Column of .obs of a table of several slides that names them.")
-@click.option("--method", type=click.Choice(["mlp", "ridge"]), default="mlp", show_default=True)
+@click.option(
+    "--method",
+    type=click.Choice(["mlp", "ridge"]),
+    default="mlp",
+    show_default=True,
+    help="What is fitted beside ridge.",
+)
 @click.option("--neighbors", is_flag=True, help="Also read the mean features of the neighbourhood.")
 @click.option("--epochs", type=EPOCHS, help="Of each network, at most.  [default: by the number of rows, 5 to 200]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted.")
