@@ -367,3 +367,16 @@ def test_numbers_of_patients_are_names(make_places: Callable[..., ad.AnnData]) -
 def test_slides_in_one_frame_are_warned_of(make_places: Callable[..., ad.AnnData]) -> None:
     with pytest.warns(UserWarning, match=r"They are taken for one: name the slides with library_key="):
         sd.tl.decompose(make_places(), method="ridge", group_key="section")
+
+
+def test_counts_across_the_split_are_refused(make_cells: Callable[..., ad.AnnData]) -> None:
+    cells = make_cells(400, cell_type=pd.Categorical(np.tile(["T", "B"], 200)))
+    cells.obsm["X_he"] = np.random.default_rng(0).normal(size=(400, 3)).astype("float32")
+    sd.pp.neighborhoods(cells, radius_um=100)
+    sd.pp.abundances(cells, cell_type_key="cell_type")
+    cells.obs["split"] = pd.Categorical(np.where(cells.obsm["spatial"][:, 0] < 700, "train", "test"))
+    with pytest.raises(ValueError, match="counts cells without regard to the split"):
+        sd.tl.decompose(cells, method="ridge")
+    sd.pp.neighborhoods(cells, radius_um=100)
+    sd.pp.abundances(cells, cell_type_key="cell_type")
+    sd.tl.decompose(cells, method="ridge")

@@ -19,7 +19,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key, check_name, check_positive
 from stdistill._table import schema
 from stdistill._table.abundances import ALL_TYPES, check_abundances, write_abundances
-from stdistill._table.checks import copy_table, get_centers, get_split, get_table
+from stdistill._table.checks import copy_table, find_split_key, get_centers, get_split, get_table
 from stdistill._table.graph import NEIGHBORS, graph_radius, graph_split_key, has_graph, read_graph
 from stdistill._table.labels import CELL_TYPE_HINT, read_labels
 from stdistill._table.libraries import connected_groups, find_library_key, library_codes, warn_of_overlap
@@ -43,6 +43,8 @@ class _Neighborhoods(NamedTuple):
     known: Mask
     """(n,), the cells that are in a group; those in a buffer have no neighbours, and have not been asked for any."""
     radius_um: float
+    split_key: str | None
+    """Column of the split that keeps neighbours apart."""
 
 
 def abundances(
@@ -96,7 +98,7 @@ def abundances(
         missing in the source.
     ``.uns["stdistill"]["abundances"]``
         ``types``, the names of the columns; ``source`` (``"cell_type"``, ``"cell2location"`` or ``"obsm"``) and
-        ``source_key``; of counts the ``radius_um``.
+        ``source_key``; of counts the ``radius_um``, and the ``split_key`` that kept neighbours apart.
 
     Raises
     ------
@@ -151,12 +153,13 @@ def abundances(
     if copy:
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
-    counted_within = None
+    counted: dict[str, Any] = {}
     if source == "cell_type":
         labels = read_labels(adata, source_key, "cell_type_key", CELL_TYPE_HINT)
         types, what = _clean(labels.names, f".obs[{source_key!r}]"), f"Counts of .obs[{source_key!r}]"
         neighborhoods = _find_neighborhoods(adata, radius_um)
-        values, counted_within = _count(neighborhoods, labels), neighborhoods.radius_um
+        values = _count(neighborhoods, labels)
+        counted = {"radius_um": neighborhoods.radius_um, "split_key": neighborhoods.split_key}
     else:
         key = source_key if source == "obsm" else _find_cell2location(adata, source_key)
         check_key(key, adata.obsm.keys(), "in .obsm", argument=f"{source}_key")
@@ -167,28 +170,26 @@ def abundances(
     if not known.any():
         msg = f"{what} is not known in full for any of the {len(known)} rows: each has a NaN."
         raise ValueError(msg)
-    write_abundances(
-        adata, STEP, key_added, values, types, source=source, source_key=source_key, radius_um=counted_within
-    )
+    write_abundances(adata, STEP, key_added, values, types, source=source, source_key=source_key, **counted)
     logger.info('Wrote .obsm["%s"]: %d types, known in %d of %d rows.', key_added, len(types), known.sum(), len(known))
     return data if copy else None
 
 
 def _find_neighborhoods(adata: AnnData, radius_um: float | None) -> _Neighborhoods:
     """Return the neighbourhoods in the table, or, of another radius, such as they would be."""
-    made_with = graph_split_key(adata) if has_graph(adata) else None
+    split_key = find_split_key(adata, graph_split_key(adata) if has_graph(adata) else schema.SPLIT)
+    split = get_split(adata, split_key)
     if radius_um is None or radius_um == adata.uns.get(NEIGHBORS, {}).get("params", {}).get("radius"):
-        split = get_split(adata, made_with)
         graph, radius_um = read_graph(adata), graph_radius(adata)
-        return _Neighborhoods(graph, connected_groups(np.zeros(adata.n_obs, dtype=np.int64), split) >= 0, radius_um)
+        known = connected_groups(np.zeros(adata.n_obs, dtype=np.int64), split) >= 0
+        return _Neighborhoods(graph, known, radius_um, split_key)
     centers = get_centers(adata)
     library_key = find_library_key(adata, None)
     if library_key is None:
         advice = "Their cells are counted together. Name the slides in a column for sd.pp.neighborhoods(library_key=)."
         warn_of_overlap(adata, centers, advice)
-    split = get_split(adata, schema.SPLIT if made_with is None else made_with)
     groups = connected_groups(library_codes(adata, library_key), split)
-    return _Neighborhoods(radius_graph(centers, radius_um, groups)[0], groups >= 0, float(radius_um))
+    return _Neighborhoods(radius_graph(centers, radius_um, groups)[0], groups >= 0, float(radius_um), split_key)
 
 
 def _count(neighborhoods: _Neighborhoods, labels: Labels) -> npt.NDArray[np.float32]:

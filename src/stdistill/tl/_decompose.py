@@ -13,7 +13,7 @@ from stdistill._support.arguments import takes
 from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.abundances import check_free
-from stdistill._table.checks import get_centers
+from stdistill._table.checks import find_split_key, get_centers
 from stdistill._table.fitting.composition import (
     CompositionInputs,
     Taught,
@@ -29,6 +29,7 @@ from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.libraries import find_library_key, warn_of_overlap
 from stdistill._table.marks import mark_cells
 from stdistill._table.provenance import add_inherited, check_features_unseen
+from stdistill._table.records import find_record
 from stdistill._training.arguments import TrainingArguments
 from stdistill.models.composition.arguments import (
     COMPOSITION_DEFAULTS,
@@ -240,6 +241,8 @@ def prepare(
     for table in tables:
         if schema.SPATIAL in table.obsm and find_library_key(table, library_key) is None:
             warn_of_overlap(table, get_centers(table), "They are taken for one: name the slides with library_key=.")
+    for table in tables:
+        _check_counts(table, target_key, split_key)
     inputs = composition_inputs(
         tables, use_rep=reps, split_key=split_key, library_key=library_key, with_graph=with_graph
     )
@@ -290,6 +293,19 @@ def build_model(
     )
     marks = mark_cells(inputs.rows.features[0], inputs.centers)
     return CompositionModel(fitted.members, card, fitted.history, np.unique(marks[np.concatenate(trained)]))
+
+
+def _check_counts(table: AnnData, target_key: str, split_key: str | None) -> None:
+    """Raise when cells were counted across the split that is used: training cells with test cells around them."""
+    _, record = find_record(table, schema.ABUNDANCE_STEPS, target_key)
+    used = find_split_key(table, split_key)
+    if record.get("source") == "cell_type" and used is not None and record.get("split_key") != used:
+        msg = (
+            f".obsm[{target_key!r}] counts cells without regard to the split in .obs[{used!r}]: test cells count for "
+            "training cells near them. Run sd.pp.neighborhoods and sd.pp.abundances again, or give split_key=None, "
+            "which holds no cell out."
+        )
+        raise ValueError(msg)
 
 
 def _check_shares(taught: Taught, target_key: str) -> None:

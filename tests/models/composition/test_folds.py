@@ -10,7 +10,9 @@ from stdistill.models.composition.folds import Tissue, hold_out
 
 def make_tissue(n: int, side: float = 1000.0, radius: float = 40.0, seed: int = 0) -> Callable[[], Tissue]:
     centers = np.random.default_rng(seed).uniform(0, side, (n, 2))
-    return lambda: Tissue(centers, np.zeros(n, dtype=int), np.zeros(n + 1, dtype=int), np.zeros(0, dtype=int), radius)
+    return lambda: Tissue(
+        centers, np.zeros(n, dtype=int), np.zeros(n + 1, dtype=int), np.zeros(0, dtype=int), radius, radius / 4
+    )
 
 
 def test_each_group_is_held_out() -> None:
@@ -69,6 +71,12 @@ def test_blocks_of_one_slide() -> None:
     assert len({tuple(fold.held_out) for fold in folds}) == 3
 
 
+def test_a_slide_that_is_too_small_for_blocks_apart() -> None:
+    with pytest.warns(UserWarning, match="too small to hold out blocks with nothing around them within 40 µm"):
+        folds = hold_out(np.ones(500, dtype=bool), [], make_tissue(500, side=200.0), n=2, seed=0)
+    assert all(len(part) for fold in folds for part in fold)
+
+
 def test_too_little_tissue() -> None:
     with pytest.raises(ValueError, match="10 training rows are of one slide, which is too small"):
-        hold_out(np.ones(10, dtype=bool), [], make_tissue(10, side=100.0), n=5, seed=0)
+        hold_out(np.ones(10, dtype=bool), [], make_tissue(10, side=10.0), n=5, seed=0)

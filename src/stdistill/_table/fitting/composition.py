@@ -75,15 +75,17 @@ class CompositionInputs(NamedTuple):
         """
         from stdistill.models.composition.folds import Tissue
 
-        reaches = [SPACINGS * median_spacing(self.centers, self.libraries), self.radius_um]
+        spacing_um = SPACINGS * median_spacing(self.centers, self.libraries)
+        reaches = [spacing_um, self.radius_um]
         for table in self.tables:
             reaches += [find_record(table, schema.FEATURE_STEPS, rep)[1].get("crop_um") for rep in use_rep]
             reaches.append(find_record(table, schema.ABUNDANCE_STEPS, target_key)[1].get("radius_um"))
         radius_um = max(float(reach) for reach in reaches if reach is not None)
         if self.graph is not None:
-            return Tissue(self.centers, self.libraries, self.graph.indptr, self.graph.indices, radius_um)
-        none = np.zeros(0, dtype=np.int32)
-        return Tissue(self.centers, self.libraries, np.zeros(len(self.centers) + 1, dtype=np.int32), none, radius_um)
+            edges = self.graph.indptr, self.graph.indices
+        else:
+            edges = np.zeros(len(self.centers) + 1, dtype=np.int32), np.zeros(0, dtype=np.int32)
+        return Tissue(self.centers, self.libraries, *edges, radius_um, spacing_um)
 
 
 class Taught(NamedTuple):

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from stdistill._support.arrays import Float64s, Integers, Mask
+from stdistill._support.warn import warn
 from stdistill._training.holdout import hold_out_blocks
 
 
@@ -30,11 +31,15 @@ class Tissue(NamedTuple):
     indices: Integers
     """The graph in CSR form; without edges where there is none."""
     radius_um: float
-    """Of the graph, or within which rows show the same tissue."""
+    """Within which rows show the same tissue."""
+    spacing_um: float
+    """Within which they are next to each other: what a slide has to make do with that is too small for more."""
 
 
 FEWEST_PARTS = 5
 """Groups are joined to no fewer parts than this: what is held out is small beside what is learned from."""
+MOST_HELD_OUT = 2
+"""A large group is not held out to learn from a small one: at most so many times the rows of that (our choice)."""
 
 
 def hold_out(
@@ -69,31 +74,39 @@ def hold_out(
         if len(present) > 1:
             parts = _parts(codes, max(n, FEWEST_PARTS), seed)
             folds = [Fold(rows[parts != part], rows[parts == part]) for part in range(parts.max() + 1)]
-            folds = [fold for fold in folds if len(fold.held_out) <= len(fold.fitting)]
+            folds = [fold for fold in folds if len(fold.held_out) <= MOST_HELD_OUT * len(fold.fitting)]
             if folds:
                 return folds[:n]
     place = tissue()
-    folds = [_blocks(training, place, seed + draw) for draw in range(n)]
-    if not all(len(part) for fold in folds for part in fold):
+    for reach_um in (place.radius_um, place.spacing_um):
+        folds = [_blocks(training, place, reach_um, seed + draw) for draw in range(n)]
+        if all(len(part) for fold in folds for part in fold):
+            break
+    else:
         msg = (
             f"The {len(rows)} training rows are of one slide, which is too small to hold blocks of "
-            f"{2 * place.radius_um:.0f} µm of it out, and training has to be stopped by rows that it does not learn "
+            f"{2 * place.spacing_um:.0f} µm of it out, and training has to be stopped by rows that it does not learn "
             "from. Give several slides, or group_key= with a column of groups to hold out."
         )
         raise ValueError(msg)
+    if reach_um < place.radius_um:
+        warn(
+            f"The slide is too small to hold out blocks with nothing around them within {place.radius_um:.0f} µm, as "
+            "far as crops and neighbourhoods reach. What stops training, or chooses a penalty, shows tissue that is "
+            "learned from. Several slides are better."
+        )
     return folds
 
 
-def _blocks(training: Mask, tissue: Tissue, seed: int) -> Fold:
-    """Hold out blocks, and leave out what shows the same tissue as these."""
-    fitting, held_out = hold_out_blocks(*tissue[:4], training, radius_um=tissue.radius_um, seed=seed)
+def _blocks(training: Mask, tissue: Tissue, reach_um: float, seed: int) -> Fold:
+    """Hold out blocks, and leave out what is within reach of these."""
+    fitting, held_out = hold_out_blocks(*tissue[:4], training, radius_um=reach_um, seed=seed)
     rows, held = np.flatnonzero(fitting), np.flatnonzero(held_out)
     near = np.zeros(len(rows), dtype=bool)
     for library in np.unique(tissue.libraries[held]):
         mine = tissue.libraries[rows] == library
         blocks = cKDTree(tissue.centers[held[tissue.libraries[held] == library]])
-        reach = tissue.radius_um
-        near[mine] = blocks.query(tissue.centers[rows[mine]], p=np.inf, distance_upper_bound=reach)[0] < reach
+        near[mine] = blocks.query(tissue.centers[rows[mine]], p=np.inf, distance_upper_bound=reach_um)[0] < reach_um
     return Fold(rows[~near], held)
 
 
