@@ -37,7 +37,7 @@ def test_many_groups_are_joined_to_parts_of_the_same_size() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 5])
-def test_never_more_is_held_out_than_is_learned_from(n: int) -> None:
+def test_a_large_group_is_not_held_out_to_learn_from_a_small_one(n: int) -> None:
     for sizes, expected in (([10, 10, 10], {20}), ([200, 10], {200}), ([4, 90, 4], {94})):
         groups = np.repeat(np.arange(len(sizes)), sizes)
         folds = hold_out(np.ones(len(groups), dtype=bool), [groups], make_tissue(len(groups)), n=n, seed=0)

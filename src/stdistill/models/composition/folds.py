@@ -48,7 +48,8 @@ def hold_out(
     """Divide the training rows into some to learn from and some to stop by, in up to `n` ways.
 
     Rows of one section are alike: some of them held out at random say how well the others are remembered. So whole
-    groups are held out, by the first of the groupings that has several; of a single group, blocks of its tissue.
+    groups are held out, by the first of the groupings that has several; of a single group, blocks of its tissue, and
+    nothing is learned from rows within reach of these.
 
     Parameters
     ----------
