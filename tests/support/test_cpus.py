@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from stdistill._graph import radius, radius_graph
+from stdistill._graph import bins, radius, radius_graph
 from stdistill._slide import windows
 from stdistill._slide.plan import plan_crops
 from stdistill._slide.pyramid import SlideLevel
@@ -47,7 +47,7 @@ def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
             numbers.append(workers)
             return super().query_ball_point(*arguments, workers=workers, **options)
 
-    monkeypatch.setattr(radius_graph, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(bins, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(windows, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(radius, "cKDTree", Tree)
     return numbers

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.optimize import approx_fprime
 
-from stdistill.models.composition.loss import AXES, PearsonAxis, composition_loss, pearson
+from stdistill.models.composition.arguments import PearsonAxis
+from stdistill.models.composition.loss import composition_loss, pearson
+
+AXES = get_args(PearsonAxis)
 
 WEIGHTS = {"mae_weight": 0.3, "pearson_weight": 0.7}
 

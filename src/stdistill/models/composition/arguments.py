@@ -8,10 +8,10 @@ import numpy as np
 
 from stdistill._support.checks import check_integer
 from stdistill._training.arguments import DEFAULTS, TrainingArguments, check_training
-from stdistill.models.composition.loss import AXES, PearsonAxis
-from stdistill.models.composition.network import Output
 
 Method = Literal["mlp", "ridge"]
+Output = Literal["linear", "softmax"]
+PearsonAxis = Literal["flat", "type", "spot"]
 
 
 class CompositionArguments(TypedDict, total=False):
@@ -78,7 +78,7 @@ COMPOSITION_DEFAULTS: FittingArguments = {
 def check_fitting(arguments: FittingArguments) -> None:
     """Raise when an argument is out of range."""
     check_training(arguments)
-    choices = (("method", get_args(Method)), ("output", get_args(Output)), ("pearson_axis", AXES))
+    choices = (("method", get_args(Method)), ("output", get_args(Output)), ("pearson_axis", get_args(PearsonAxis)))
     values: dict[str, Any] = dict(arguments)
     for name, allowed in choices:
         if values[name] not in allowed:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 
-PearsonAxis = Literal["flat", "type", "spot"]
-AXES = get_args(PearsonAxis)
+from stdistill.models.composition.arguments import PearsonAxis
+
 SMALLEST = 1e-8
 """ε of the paper, which states no value: what is constant correlates with nothing, and passes no gradient on."""
 

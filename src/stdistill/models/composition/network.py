@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
+from stdistill.models.composition.arguments import Output
 from stdistill.models.features import standardize, usable_spread
-
-Output = Literal["linear", "softmax"]
 
 
 class CompositionNetwork(nn.Module):

@@ -12,7 +12,8 @@ from stdistill._support.arrays import Floats, Integers
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.objective import Objective
 from stdistill._training.sampling import BatchRequest
-from stdistill.models.composition.loss import PearsonAxis, composition_loss
+from stdistill.models.composition.arguments import PearsonAxis
+from stdistill.models.composition.loss import composition_loss
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.rows import FeatureRows
 
