@@ -42,7 +42,7 @@ def test_pictures_of_the_glass_are_no_scenes(
             continue
         image = open_slide(path)
         assert (image.shape, image.scene) == ((512, 512), "tissue")
-    assert not recwarn.list
+    assert not [each for each in recwarn.list if issubclass(each.category, UserWarning)]  # of other kinds may come late
 
 
 @pytest.mark.parametrize("byteorder", ["<", ">"])
