@@ -18,8 +18,6 @@ from stdistill._table.labels import NICHE_SUFFIX
 from stdistill._table.provenance import write_fitted
 from stdistill._table.records import find_record, write_record
 
-ALL_TYPES = "all"
-"""What scores of all types together are called."""
 HINT = "Write them with sd.pp.abundances."
 
 
@@ -116,12 +114,12 @@ def write_abundances(
     write_record(adata, step, key_added=key, types=list(types), **params)
 
 
-def check_free(adata: AnnData, key: str, argument: str = "key_added") -> None:
-    """Raise when something else than abundances stands under a key that they are to be written to."""
+def check_free(adata: AnnData, key: str) -> None:
+    """Raise when something else than abundances stands under a `key_added` that they are to be written to."""
     others = [step for step in (*schema.FEATURE_STEPS, *schema.NICHE_STEPS) if step not in schema.ABUNDANCE_STEPS]
     step, _ = find_record(adata, others, key)
     is_niche = f"{key}{NICHE_SUFFIX}" in adata.obs
     if step is not None or is_niche:
         what = "niches" if is_niche else "features"
-        msg = f"{argument}={key!r} is taken: the table has {what} of that name. Name another key."
+        msg = f"key_added={key!r} is taken: the table has {what} of that name. Name another key."
         raise ValueError(msg)

@@ -13,7 +13,7 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import Palette, palette_colors
 from stdistill._drawing.legend import draw_legend
 from stdistill._drawing.matrix import check_frame
-from stdistill._table.abundances import ALL_TYPES
+from stdistill._measures.abundances.scores import ALL_TYPES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,11 +14,12 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
 from stdistill._graph.radius_graph import radius_graph
+from stdistill._measures.abundances.scores import ALL_TYPES
 from stdistill._measures.labels import Labels
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key, check_name, check_positive
 from stdistill._table import schema
-from stdistill._table.abundances import ALL_TYPES, check_abundances, write_abundances
+from stdistill._table.abundances import check_abundances, write_abundances
 from stdistill._table.checks import copy_table, find_split_key, get_centers, get_split, get_table
 from stdistill._table.graph import NEIGHBORS, graph_radius, graph_split_key, has_graph, read_graph
 from stdistill._table.labels import CELL_TYPE_HINT, read_labels

@@ -13,7 +13,7 @@ from anndata import AnnData
 from stdistill._measures.abundances.scores import score
 from stdistill._support.arrays import Floats, Mask
 from stdistill._table import schema
-from stdistill._table.abundances import ALL_TYPES, Abundances, read_abundances
+from stdistill._table.abundances import Abundances, read_abundances
 from stdistill._table.checks import check_one_model, get_centers, get_table
 from stdistill._table.labels import ALL_CELLS
 from stdistill._table.libraries import find_library_key, library_codes, warn_of_overlap
@@ -137,11 +137,9 @@ def abundance_scores(
                 libraries[rows],
                 None if training_mean is None else training_mean[columns],
             )
-            total = {"cc": scores.cc, "l1": scores.l1, "skill": scores.skill, "n_undefined": scores.n_undefined}
-            frame = pd.concat([scores.of_types, pd.DataFrame([total])], ignore_index=True)
-            frame.insert(3, "n_rows", scores.n_rows)
-            for column, values in (("type", [*truth.types, ALL_TYPES]), ("cells", name), ("key", key)):
-                frame.insert(0, column, values)
+            frame = scores.frame(truth.types)
+            for column, value in (("cells", name), ("key", key)):
+                frame.insert(0, column, value)
             frames.append(frame)
             logger.info("%s: CC %.3f, L1 %.4g on %d rows (%s).", key, scores.cc, scores.l1, scores.n_rows, name)
     return pd.concat(frames, ignore_index=True)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import pandas as pd
 
-from stdistill._measures.abundances.scores import Scores, score
+from stdistill._measures.abundances.scores import score
 from stdistill._support.arguments import takes
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.checks import check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.abundances import ALL_TYPES, write_abundances
+from stdistill._table.abundances import write_abundances
 from stdistill._table.fitting.composition import CompositionInputs, Taught, number_groups
 from stdistill._table.fitting.inputs import get_tables
 from stdistill._table.marks import mark_cells
@@ -154,7 +154,7 @@ def cross_validate(
             found = score(
                 predicted[method][left_out], taught.values[left_out], inputs.libraries[left_out], training_mean
             )
-            scores.append(_frame(found, taught.types).assign(method=method, group=name))
+            scores.append(found.frame(taught.types).assign(method=method, group=name))
     for method, all_values in predicted.items():
         key = f"{key_added}_{method}"
         for table, part in zip(tables, inputs.divide(all_values), strict=True):
@@ -243,19 +243,6 @@ def _in_folder(arguments: FittingArguments, name: str) -> FittingArguments:
     """Keep the checkpoints of each round apart."""
     folder = arguments["checkpoint_dir"]
     return arguments if folder is None else {**arguments, "checkpoint_dir": Path(folder) / name}
-
-
-def _frame(scores: Scores, types: Sequence[str]) -> pd.DataFrame:
-    """One row for all types, and one for each."""
-    all_types = {
-        "type": ALL_TYPES,
-        "cc": scores.cc,
-        "l1": scores.l1,
-        "skill": scores.skill,
-        "n_undefined": scores.n_undefined,
-    }
-    rows = pd.concat([pd.DataFrame([all_types]), scores.of_types.assign(type=list(types))], ignore_index=True)
-    return rows.assign(n_rows=scores.n_rows)
 
 
 def _with_means(rows: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask
 
+ALL_TYPES = "all"
+"""What scores of all types together are called."""
 ROUNDING = 1e-6
 """What varies by a smaller part of its size is constant: float32 resolves no more, and its noise has no correlation."""
 
@@ -28,6 +31,14 @@ class Scores(NamedTuple):
     """Pairs of section and type of which the truth varies and the prediction does not."""
     of_types: pd.DataFrame
     """One row per type: ``cc``, ``l1``, ``skill``, ``n_undefined``."""
+
+    def frame(self, types: Sequence[str]) -> pd.DataFrame:
+        """One row per type, under its name, and one for all of them; with the number of rows."""
+        total = pd.DataFrame([{name: getattr(self, name) for name in self.of_types.columns}])
+        rows = pd.concat([self.of_types, total], ignore_index=True)
+        rows.insert(0, "type", [*types, ALL_TYPES])
+        rows.insert(4, "n_rows", self.n_rows)
+        return rows
 
 
 def score(predicted: Floats, truth: Floats, libraries: Integers, training_mean: Floats | None = None) -> Scores:

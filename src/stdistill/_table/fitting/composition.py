@@ -160,8 +160,9 @@ def number_groups(tables: Sequence[AnnData], group_key: str) -> tuple[Integers, 
         if column.isna().any():
             msg = f".obs[{group_key!r}] names no group for {column.isna().sum()} rows: fill it in, or remove them."
             raise ValueError(msg)
-        columns.append(column.map(_name).astype(str))
-    codes, names = pd.factorize(pd.concat(columns), sort=True)
+        codes, found = pd.factorize(column)
+        columns.append(np.array([_name(group) for group in found])[codes])
+    codes, names = pd.factorize(np.concatenate(columns), sort=True)
     return codes, list(map(str, names))
 
 
