@@ -13,10 +13,17 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from huggingface_hub import constants
 from spatialdata import SpatialData
 
 REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Before anything is fitted: the bits of a training depend on how many threads there are."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import stdistill as sd
 
@@ -16,11 +15,6 @@ FAST = {"width": 16, "depth": 1, "n_heads": 2, "n_frequencies": 3, "max_epochs":
 PARTS = ("obs", "obsm", "obsp", "uns")
 
 pytestmark = pytest.mark.filterwarnings("ignore::anndata.ImplicitModificationWarning")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def make(n: int = 500) -> ad.AnnData:

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import spatialdata
-import torch
 from click.testing import CliRunner
 
 import stdistill as sd
@@ -27,11 +26,6 @@ FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs":
 FAST |= {"progress_bar": False, "accelerator": "cpu"}
 CROP_PX = 64
 LOGITS = [f"student_logit_{niche}" for niche in range(2)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

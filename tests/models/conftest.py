@@ -13,12 +13,6 @@ from stdistill.models.niche.network import NicheNetwork
 RADIUS_UM = 60.0
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """Small tensors: more threads only wait for each other."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def make_neighborhoods() -> Callable[..., Neighborhoods]:
     """Cells at random places, denser towards the left, with random features."""

@@ -10,7 +10,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import stdistill as sd
 from stdistill._table.fitting.origin import origin_of
@@ -26,11 +25,6 @@ MEASURES = {
     "pathology_probe": lambda cells: sd.tl.pathology_probe(cells, label_key="cell_type", block_um=60, gap_um=5),
     "confusion": lambda cells: sd.pl.confusion(cells, show=False),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def make(n: int = 600, seed: int = 0) -> ad.AnnData:

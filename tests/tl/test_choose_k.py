@@ -10,7 +10,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from sklearn.metrics import adjusted_rand_score
 
 import stdistill as sd
@@ -57,7 +56,6 @@ def by_place(cells: ad.AnnData, k: int, shift: float = 0.0) -> np.ndarray:
 
 
 def test_equals_teachers_fitted_by_hand(tissue: ad.AnnData) -> None:
-    torch.set_num_threads(1)
     result = sd.tl.choose_k(tissue, ks=(4, 3), n_runs=2, seed=5, **FAST)
     training = (tissue.obs["split"] == "train").to_numpy()
     niches = {}

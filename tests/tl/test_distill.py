@@ -25,11 +25,6 @@ FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}
 NAMES = ["tumour", "stroma", "follicle"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def make_tissue(make_cells: Callable[..., ad.AnnData]) -> Callable[..., ad.AnnData]:
     """Three niches in stripes; features tell them in noise, a teacher knows them; split in strips."""

@@ -24,11 +24,6 @@ FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs":
 FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def make_tissue(make_cells: Callable[..., ad.AnnData]) -> Callable[..., ad.AnnData]:
     """Three niches in stripes, told by the mean of six features in noise."""

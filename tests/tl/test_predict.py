@@ -19,11 +19,6 @@ FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs":
 FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def make(seed: int, n: int = 600) -> ad.AnnData:
     rng = np.random.default_rng(seed)
     centers = rng.uniform(0, 500, (n, 2))

@@ -8,7 +8,6 @@ import anndata as ad
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from scipy.ndimage import gaussian_filter
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel
@@ -21,11 +20,6 @@ FAST: dict[str, Any] = {"width": 16, "depth": 1, "n_heads": 2, "n_frequencies": 
 FAST |= {"progress_bar": False, "accelerator": "cpu"}
 CROP_PX = 64
 Change = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def table(shift: float = 0, *, seed: int = 1, extent: float = 500) -> ad.AnnData:

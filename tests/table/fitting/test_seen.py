@@ -9,17 +9,11 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 import stdistill as sd
 
 FAST = {"width": 16, "depth": 1, "n_heads": 2, "n_frequencies": 3, "max_epochs": 1, "progress_bar": False}
 FAST |= {"batch_size": 64, "accelerator": "cpu", "learning_rate": 5e-3, "teacher_key": "region"}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def make(n: int = 500, seed: int = 0) -> ad.AnnData:
