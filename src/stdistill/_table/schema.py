@@ -45,6 +45,17 @@ TISSUE_SHARE = "he_tissue_share"
 SPREAD_SUFFIX = "_std"
 """Ending of the key of ``.obsm`` of how far the members of a model disagree: ``.obsm["he_abundance_std"]``."""
 
+TILES = "tiles"
+"""``.shapes`` and table: squares of the H&E, one row a tile."""
+TILE = "tile"
+"""``.obs`` of the cells: which tile a cell is in."""
+TILE_PLACE = "tile_place"
+"""``.obs`` of the cells: in which of the smallest places of its tile, row by row."""
+SCALES = {"micro": 4, "meso": 2, "macro": 1}
+"""Places along the side of a tile, at each scale."""
+ALIGNED = "aligned"
+"""Names ``.obsm["X_aligned_he"]`` and ``.obsm["X_aligned_expression"]`` of the tiles."""
+
 CHOOSE_K = "choose_k"
 """Record of how stable the niches are for each number of them."""
 
