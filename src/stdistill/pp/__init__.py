@@ -13,6 +13,7 @@ from stdistill.pp._quality import quality
 from stdistill.pp._read_slide import read_slide
 from stdistill.pp._read_xenium import read_xenium
 from stdistill.pp._split_strips import split_strips
+from stdistill.pp._tiles import tiles
 from stdistill.pp._tissue_share import tissue_share
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "read_slide",
     "read_xenium",
     "split_strips",
+    "tiles",
     "tissue_share",
 ]
