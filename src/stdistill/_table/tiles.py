@@ -117,7 +117,7 @@ def make_table(laid: LaidTiles, frame: HEFrame, tiles_key: str, counts: csr_matr
         index=[f"tile-{number}" for number in numbers],
     )
     if (laid.groups != NOWHERE).any():
-        obs[schema.SPLIT] = pd.Categorical.from_codes(laid.groups.astype(np.int64), list(GROUPS))
+        obs[schema.SPLIT] = pd.Categorical.from_codes(laid.groups.astype(np.int64), pd.Index(GROUPS))
     return AnnData(counts, obs=obs, var=genes, obsm={schema.SPATIAL: frame.to_um(laid.corners + laid.side / 2)})
 
 

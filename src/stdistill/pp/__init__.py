@@ -7,6 +7,7 @@ from stdistill.pp._attach_slide import attach_slide
 from stdistill.pp._detect_nuclei import detect_nuclei
 from stdistill.pp._embed_expression import embed_expression
 from stdistill.pp._embed_he import embed_he
+from stdistill.pp._embed_tiles import embed_tiles
 from stdistill.pp._find_tissue import find_tissue
 from stdistill.pp._neighborhoods import neighborhoods
 from stdistill.pp._quality import quality
@@ -22,6 +23,7 @@ __all__ = [
     "detect_nuclei",
     "embed_expression",
     "embed_he",
+    "embed_tiles",
     "find_tissue",
     "neighborhoods",
     "quality",
