@@ -99,7 +99,13 @@ def test_edges_are_only_added(make: Callable) -> None:
 
 def test_tiles_with_one_cell_and_without_any(make: Callable) -> None:
     graphs = CellGraphs(
-        np.ones((1, 6), dtype=np.float32), np.zeros((1, 2)), np.array([1]), np.array([3]), 3, radius_um=20.0, max_pairs=9
+        np.ones((1, 6), dtype=np.float32),
+        np.zeros((1, 2)),
+        np.array([1]),
+        np.array([3]),
+        3,
+        radius_um=20.0,
+        max_pairs=9,
     )
     assert graphs.n_cells.tolist() == [0, 1, 0]
     found = network()(as_double(graphs.batch(np.arange(3))), 3)

@@ -25,11 +25,12 @@ class SageBlock(nn.Module):
         """Return cells (n, width), by edges (2, n_edges) of weights (n_edges,); without any, a mean is 0."""
         normed = self.norm(cells)
         heard = weights[:, None] * normed.index_select(0, edges[1])
-        total = torch.zeros_like(normed).index_add_(0, edges[0], heard)
+        total: Tensor = torch.zeros_like(normed).index_add_(0, edges[0], heard)
         sums = weights.new_zeros(len(cells)).index_add_(0, edges[0], weights)
         mean = total / sums.clamp(min=torch.finfo(sums.dtype).tiny)[:, None]
         update: Tensor = self.update(torch.cat([normed, mean], dim=1))
-        return cells + self.dropout(functional.silu(update))
+        kept: Tensor = self.dropout(functional.silu(update))
+        return cells + kept
 
 
 class AttentionPooling(nn.Module):
@@ -50,8 +51,9 @@ class AttentionPooling(nn.Module):
         weight = (gate - largest.index_select(0, tile)).exp()
         sums = weight.new_zeros(n_tiles).index_add_(0, tile, weight)
         values = weight[:, None] * self.value(normed)
-        total = values.new_zeros(n_tiles, values.shape[1]).index_add_(0, tile, values)
-        return total / sums.clamp(min=torch.finfo(sums.dtype).tiny)[:, None]
+        total: Tensor = values.new_zeros(n_tiles, values.shape[1]).index_add_(0, tile, values)
+        mean: Tensor = total / sums.clamp(min=torch.finfo(sums.dtype).tiny)[:, None]
+        return mean
 
 
 class ExpressionNetwork(nn.Module):

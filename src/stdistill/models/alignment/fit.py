@@ -75,7 +75,7 @@ def fit_alignment(data: AlignmentData, training: Mask, arguments: FittingArgumen
     if arguments["max_epochs"] is None:
         arguments = {**arguments, "max_epochs": int(np.clip(round(TILES_SEEN / len(tiles)), *EPOCHS))}
     size = network_arguments(arguments)
-    images = {scale: data.images[scale] for scale in arguments["scales"]}
+    images: dict[str, Floats] = {scale: data.images[scale] for scale in arguments["scales"]}
     network = _new_network(data, images, tiles, size, arguments["seed"])
     with_candidates = arguments["edges"] != "none"
     objective = Alignment(

@@ -20,6 +20,7 @@ from stdistill.models.alignment.card import AlignmentCard
 from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.tiles import CellGraphs, as_float
 from stdistill.models.saved import SavedModel
+from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 
 PREDICTION_BATCH = 64
 Embeddings = dict[str, npt.NDArray[np.float32]]
@@ -38,6 +39,8 @@ class AlignmentModel(SavedModel):
         What it is: scales, features, encoder, training.
     history
         One row per epoch: losses, and how near partners and how far apart tiles are.
+    seen
+        What it remembers of the tiles that it was fitted on: sorted numbers, one of each.
 
     Returns
     -------
@@ -65,10 +68,13 @@ class AlignmentModel(SavedModel):
     card_type: ClassVar[type[AlignmentCard]] = AlignmentCard
     card: AlignmentCard
 
-    def __init__(self, network: AlignmentNetwork, card: AlignmentCard, history: pd.DataFrame) -> None:
+    def __init__(
+        self, network: AlignmentNetwork, card: AlignmentCard, history: pd.DataFrame, seen: Seen | None = None
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.card = card
         self.history = history
+        self.seen = seen
 
     def __repr__(self) -> str:
         card = self.card
@@ -76,15 +82,15 @@ class AlignmentModel(SavedModel):
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The network's tensors."""
-        return self.network.state_dict()
+        """The network's tensors, and `seen`."""
+        return {**self.network.state_dict(), **to_tensors(self.seen)}
 
     @classmethod
     def restore(cls, card: AlignmentCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Build the network that the card describes, with these weights."""
         network = card.build_network()
-        network.load_state_dict(weights)
-        return cls(network, card, history)
+        network.load_state_dict({name: part for name, part in weights.items() if name != SEEN})
+        return cls(network, card, history, recall(weights))
 
     def embed_he(
         self,

@@ -29,7 +29,11 @@ class HEProjection(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("std", torch.ones(n_features))
         self.layers = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(n_features, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, n_dims)
+            nn.Dropout(dropout),
+            nn.Linear(n_features, hidden),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, n_dims),
         )
 
     def set_scale(self, mean: Tensor, std: Tensor) -> None:
@@ -89,7 +93,7 @@ class AlignmentNetwork(nn.Module):
         return list(self.he)
 
     def contrast_scale(self) -> Tensor:
-        """What cosines are multiplied by."""
+        """Return what cosines are multiplied by."""
         return self.log_scale.exp().clamp(max=LARGEST_SCALE)
 
     def embed_he(self, images: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ VALIDATION_BATCH = 128
 
 
 class Alignment(Objective):
-    """Trains both sides by contrast at each scale; the losses of the scales are summed (Jeong et al. 2025, section 5.3).
+    """Trains both sides by contrast at each scale, whose losses are summed (Jeong et al. 2025, section 5.3).
 
     Under several processes the tiles of all of them are negatives: two processes with half of a batch each learn what
     one learns from the whole.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stdistill._support.arrays import Floats, Integers
+from stdistill._support.arrays import Floats, Integers, Mask
 
 PAIRS_AT_ONCE = 4_000_000
 """Pairs that are looked at together where only the nearest are kept: memory does not grow with the tiles of a batch."""
@@ -98,7 +98,7 @@ def _stretches(groups: Integers, tiles: Integers) -> list[tuple[int, int]]:
     return list(zip(begins, np.append(begins[1:], len(tiles)), strict=True))
 
 
-def _choose(pairs: Pairs, which: Integers | np.ndarray) -> Pairs:  # type: ignore[type-arg]
+def _choose(pairs: Pairs, which: Integers | Mask) -> Pairs:
     return Pairs(pairs.first[which], pairs.second[which])
 
 
