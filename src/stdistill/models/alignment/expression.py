@@ -39,7 +39,7 @@ class AttentionPooling(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.gate = nn.Linear(width, 1)
+        self.gate = nn.Linear(width, 1, bias=False)  # only differences count
         self.value = nn.Linear(width, width)
 
     def forward(self, cells: Tensor, tile: Tensor, n_tiles: int) -> Tensor:
