@@ -29,7 +29,7 @@ Make = Callable[..., SpatialData]
 
 
 class Statistics(nn.Module):
-    """Of each channel mean, mean square and the mean of neighbours' products: these tell which pixels are beside each."""
+    """Of each channel mean, mean square and the mean of neighbours' products, which tell what is cut apart."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         means = [images, images.square(), images[..., 1:] * images[..., :-1], images[..., 1:, :] * images[..., :-1, :]]
