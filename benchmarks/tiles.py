@@ -3,13 +3,14 @@
     python benchmarks/tiles.py
     python benchmarks/tiles.py --quick
 
-Tiles are laid in processes of their own, so that peak memories do not mix; the peak is what is taken beyond the slide.
+Tiles are laid in processes of their own, so that peak memories do not mix; the peak is what is taken beyond the most
+that making the slide took.
 
 - `sd.pp.tiles` on cells at random, by default 1.35 million; and on fewer, beside `spatialdata.aggregate`, which sums
   counts by shapes that are there already.
-- `sd.pp.embed_tiles`, beside a loop that reads, resizes and encodes one crop after the other; with an encoder that costs
-  next to nothing (mean colours), so that reading and cutting count, and with "texture". The largest difference of their
-  features is shown: the loop resizes each crop from the full resolution, ours the tile, from which crops are cut.
+- `sd.pp.embed_tiles`, beside a loop that reads, resizes and encodes one crop after the other; with an encoder that
+  costs next to nothing (mean colours), so that reading and cutting count, and with "texture". The largest difference of
+  their features is shown: the loop resizes each crop from the full resolution, ours the tile, from which crops are cut.
 """
 
 from __future__ import annotations

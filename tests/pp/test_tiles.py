@@ -18,7 +18,7 @@ from spatialdata.models import Image2DModel, ShapesModel
 from spatialdata.transformations import Identity, Scale, get_transformation, set_transformation
 
 import stdistill as sd
-from stdistill._table.tiles import get_tiles, tiles_of_cells
+from stdistill._table.tiles import tiles_of_cells
 
 HALF = 0.5 / 0.2125
 SCALED = np.diag([HALF, HALF, 1])
@@ -303,7 +303,7 @@ def test_other_tiles_take_no_results_with_them(make_slide: Make) -> None:
 def test_nothing_of_others_is_overwritten(make_slide: Make) -> None:
     slide = at_px(make_slide, *CORNERS)
     for key, name in (("he", "he"), ("table", "table"), ("cells", "cells")):
-        with pytest.raises(ValueError, match=f"an element '{name}' already, which sd.pp.tiles did not write"):
+        with pytest.raises(ValueError, match=f"an element '{name}' already, which is none of the tiles"):
             sd.pp.tiles(slide, min_cells=1, tiles_key=key, **SMALL)
     slide.shapes["tiles_squares"] = ShapesModel.parse(np.ones((1, 2)), geometry=0, radius=1.0)
     with pytest.raises(ValueError, match="an element 'tiles_squares' already"):
@@ -414,36 +414,6 @@ def test_coordinate_systems_that_disagree(make_slide: Make) -> None:
         sd.pp.tiles(slide, min_cells=1, **SMALL)
     sd.pp.tiles(slide, min_cells=1, coordinate_system="global", **SMALL)
     assert slide["tiles"].n_obs == 2
-
-
-def test_get_tiles(make_slide: Make) -> None:
-    slide = at_px(make_slide, *CORNERS)
-    with pytest.raises(
-        KeyError, match=r"tiles_key='tiles' is not a table of tiles; there is: 'table'\. Lay them with sd\.pp"
-    ):
-        get_tiles(slide, "tiles")
-    with pytest.raises(ValueError, match=r"The table 'table' is not one of tiles, which sd\.pp\.tiles writes"):
-        get_tiles(slide, "table")
-    sd.pp.tiles(slide, min_cells=1, **SMALL)
-    assert get_tiles(slide, "tiles") is slide["tiles"]
-    assert get_tiles(slide["tiles"], "whatever") is slide["tiles"]
-    with pytest.raises(ValueError, match="The table is not one of tiles"):
-        get_tiles(slide["table"], "tiles")
-
-
-def test_tiles_of_filtered_cells(make_slide: Make) -> None:
-    slide = at_px(make_slide, *CORNERS, (52, 30), (21, 31))
-    cells = slide["table"]
-    with pytest.raises(KeyError, match=r"'tile' is not a column of \.obs of the cells.*sd\.pp\.tiles"):
-        tiles_of_cells(cells, cells)
-    sd.pp.tiles(slide, min_cells=1, **SMALL)
-    tiles = slide["tiles"][[2, 0]]
-    where = tiles_of_cells(cells[[3, 2, 1]], tiles)
-    assert where.tile.tolist() == [1, -1, 0]
-    assert where.place.tolist() == [0, -1, 4]
-    cells.obs["tile"] = pd.array([1, 1, 2, 1], dtype="Int32")
-    with pytest.raises(ValueError, match="More cells are in some tiles"):
-        tiles_of_cells(cells, slide["tiles"])
 
 
 def test_crops_of_tiles_need_no_size(make_slide: Make) -> None:

@@ -140,8 +140,8 @@ def check_free(sdata: SpatialData, tiles_key: str) -> None:
     taken = sorted(name for kind, name in kinds if name in dict(own).values() and not (is_own and (kind, name) in own))
     if taken:
         msg = (
-            f"There is an element {taken[0]!r} already, which sd.pp.tiles did not write: give the tiles another name "
-            "with tiles_key=."
+            f"There is an element {taken[0]!r} already, which is none of the tiles of sd.pp.tiles: give the tiles "
+            "another name with tiles_key=, or delete it."
         )
         raise ValueError(msg)
 
