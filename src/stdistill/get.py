@@ -182,7 +182,7 @@ def he_crops(
         The `key_added` of :func:`stdistill.pp.embed_he`, whose crops they are.
     crop_px, mpp
         Side of the crops in pixels, and their µm per pixel. By default both are those of the features in
-        ``.obsm[use_rep]``, else 224 pixels of the image's own resolution.
+        ``.obsm[use_rep]``, else 224 pixels of the image's own resolution; of a table of tiles those of the tiles.
     image_key
         Name of the H&E, or a mapping of each region that the table annotates to its image.
     coordinate_system

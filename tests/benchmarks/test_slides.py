@@ -71,3 +71,12 @@ def test_exports(run: Run) -> None:
     cpu = {line[:28].strip(): float(line[28:].split()[1]) for line in lines[2:]}
     assert cpu["to_geojson"] < cpu["GeoDataFrame.to_file"]  # a fifth or less of it at 100,000
     assert "to_geojson, regions" in cpu
+
+
+def test_tiles(run_apart: Run) -> None:
+    lines = run_apart("tiles.py", "--quick").splitlines()
+    laid = {line[:24].strip(): line[24:].split() for line in lines[1:3]}
+    assert float(laid["spatialdata.aggregate"][2]) > 3 * float(laid["sd.pp.tiles"][2])  # 30 and more at 100,000
+    speed = {(line[:24].strip(), line.split()[-5]): float(line.split()[-2]) for line in lines[4:]}
+    for encoder in ("colour", "texture"):
+        assert speed["sd.pp.embed_tiles", encoder] > speed["one crop at a time", encoder]

@@ -101,7 +101,9 @@ def sum_counts(counts: Any, tile: Integers, n_tiles: int) -> csr_matrix:
     """Sum the rows (n, genes), CSR or an array, of the cells of each tile: (tiles, genes) CSR float32."""
     rows = np.flatnonzero(tile != NOWHERE)
     members = csr_matrix((np.ones(len(rows), np.float32), (tile[rows], rows)), shape=(n_tiles, len(tile)))
-    return csr_matrix(members @ (csr_matrix(counts) if issparse(counts) else np.asarray(counts)), dtype=np.float32)
+    sums = csr_matrix(members @ (csr_matrix(counts) if issparse(counts) else np.asarray(counts)), dtype=np.float32)
+    sums.sort_indices()
+    return sums
 
 
 def make_table(laid: LaidTiles, frame: HEFrame, tiles_key: str, counts: csr_matrix, genes: pd.DataFrame) -> AnnData:
@@ -140,8 +142,8 @@ def check_free(sdata: SpatialData, tiles_key: str) -> None:
     taken = sorted(name for kind, name in kinds if name in dict(own).values() and not (is_own and (kind, name) in own))
     if taken:
         msg = (
-            f"There is an element {taken[0]!r} already, which sd.pp.tiles did not write: give the tiles another name "
-            "with tiles_key=."
+            f"There is an element {taken[0]!r} already, which is none of the tiles of sd.pp.tiles: give the tiles "
+            "another name with tiles_key=, or delete it."
         )
         raise ValueError(msg)
 

@@ -15,6 +15,7 @@ from stdistill.pl._crops import crops
 from stdistill.pl._neighborhood import neighborhood
 from stdistill.pl._niches import niches
 from stdistill.pl._split import split
+from stdistill.pl._tiles import tiles
 from stdistill.pl._training import training
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "neighborhood",
     "niches",
     "split",
+    "tiles",
     "training",
 ]
