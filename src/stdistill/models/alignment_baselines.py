@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stdistill._measures.alignment.baselines import N_EXPRESSION_COMPONENTS, Projections
-from stdistill._measures.alignment.expression import fit_expression_components
-from stdistill._support.arrays import Floats, Integers
+from stdistill._measures.alignment.baselines import Projections, paired_components
+from stdistill._support.arrays import Float64s, Floats, Integers
 
 WIDTH = 64
 TEMPERATURE = 0.1
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 1e-2
 WEIGHT_DECAY = 1e-2
 MOST_STEPS = 1000
 STEPS_AT_ONCE = 10
@@ -34,16 +31,16 @@ def project_by_infonce(features: Floats, expression: csr_matrix, training: Integ
     Parameters
     ----------
     features
-        (n, d) of all tiles; standardised on the training tiles.
+        (n, d) of all tiles.
     expression
-        (n, genes), log-normalised; its principal components are mapped, standardised.
+        (n, genes), log-normalised. What is mapped are the principal components that :func:`project_by_cca` has, too.
     training
         Rows to fit to, in the order of tiles. The last fifth chooses the number of steps, after which all are fitted.
     seed
         Of the first weights and of draws.
     """
-    components = fit_expression_components(expression, training, N_EXPRESSION_COMPONENTS).project(expression)
-    sides = _standardised(features, training), _standardised(components, training)
+    he, genes = paired_components(features, expression, training)
+    sides = _scaled(he, training), _scaled(genes, training)
     n_held_out = len(training) // HELD_OUT
     fitting, held_out = training[: len(training) - n_held_out], training[len(training) - n_held_out :]
     n_steps = MOST_STEPS // 10
@@ -51,15 +48,13 @@ def project_by_infonce(features: Floats, expression: csr_matrix, training: Integ
         _, n_steps = _fit(sides, fitting, held_out, n_steps=MOST_STEPS, seed=seed)
     maps, _ = _fit(sides, training, None, n_steps=n_steps, seed=seed)
     with torch.no_grad():
-        he, genes = (_map(side).numpy() for _map, side in zip(maps, sides, strict=True))
-    return Projections(he, genes)
+        return Projections(*(each(side).numpy() for each, side in zip(maps, sides, strict=True)))
 
 
-def _standardised(values: Floats, training: Integers) -> Tensor:
-    """Return all rows on the scale of the training."""
-    rows: npt.NDArray[np.float32] = np.asarray(values, dtype=np.float32)
-    spread = rows[training].std(axis=0)
-    return torch.from_numpy((rows - rows[training].mean(axis=0)) / np.where(spread > 0, spread, 1))
+def _scaled(components: Float64s, training: Integers) -> Tensor:
+    """Scale components (n, d) to a mean variance of 1 over the training: the first stay the largest."""
+    scale = components[training].var(axis=0).mean() ** 0.5
+    return torch.from_numpy(components / (scale or 1.0)).float()
 
 
 def _fit(

@@ -47,45 +47,53 @@ def project_by_cca(features: Floats, expression: csr_matrix, training: Integers)
     Parameters
     ----------
     features
-        (n, d) of all tiles; standardised on the training tiles.
+        (n, d) of all tiles.
     expression
         (n, genes), log-normalised.
     training
         Rows to fit to.
     """
-    ours = feature_components(features, training)
-    theirs = fit_expression_components(expression, training, N_EXPRESSION_COMPONENTS).project(expression)
-    return canonical_variates(ours, theirs, training, regularization=REGULARIZATION)
+    he, genes = paired_components(features, expression, training)
+    return canonical_variates(he, genes, training, regularization=REGULARIZATION)
 
 
-def feature_components(features: Floats, training: Integers, n: int = N_FEATURE_COMPONENTS) -> Float64s:
-    """Return at most `n` principal components (n_tiles, n) of features that are standardised on the training tiles."""
+def paired_components(features: Floats, expression: csr_matrix, training: Integers) -> tuple[Float64s, Float64s]:
+    """Return principal components of features, standardised on the training tiles, and of expression, of all tiles."""
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     values = np.asarray(features, dtype=np.float64)
-    n_components = min(n, len(training) - 1, values.shape[1])
-    machine = make_pipeline(StandardScaler(), PCA(n_components, svd_solver="full")).fit(values[training])
-    projected: Float64s = machine.transform(values)
-    return projected
+    n_components = min(N_FEATURE_COMPONENTS, len(training) - 1, values.shape[1])
+    machine = make_pipeline(StandardScaler(), PCA(n_components, random_state=0)).fit(values[training])
+    genes = fit_expression_components(expression, training, N_EXPRESSION_COMPONENTS)
+    return np.asarray(machine.transform(values)), genes.project(expression)
 
 
 def canonical_variates(x: Float64s, y: Float64s, training: Integers, *, regularization: float) -> Projections:
     """Project x (n, p) and y (n, q) on the directions that are correlated most over the training rows.
 
-    Both have variance 1 along each direction, but for what `regularization` adds to their covariances: this share of
-    the mean variance in all directions, so that those that hardly vary are not blown up.
+    Along each direction both have variance 1, times the correlation squared: each counts as far as it tells the other.
+    Without it, the many directions that go together by chance alone drown the few that matter.
+
+    Parameters
+    ----------
+    x, y
+        Of all rows.
+    training
+        Rows to fit to.
+    regularization
+        Added to both covariances, as a share of the mean variance: what hardly varies is not blown up.
     """
     x = x - x[training].mean(axis=0)
     y = y - y[training].mean(axis=0)
     roots = [_root(each[training], regularization) for each in (x, y)]
     cross = x[training].T @ y[training] / len(training)
     whitened = solve_triangular(roots[1], solve_triangular(roots[0], cross, lower=True).T, lower=True).T
-    left, _, right = svd(whitened, full_matrices=False)
+    left, correlations, right = svd(whitened, full_matrices=False)
     return Projections(
-        x @ solve_triangular(roots[0], left, lower=True, trans="T"),
-        y @ solve_triangular(roots[1], right.T, lower=True, trans="T"),
+        x @ solve_triangular(roots[0], left * correlations, lower=True, trans="T"),
+        y @ solve_triangular(roots[1], right.T * correlations, lower=True, trans="T"),
     )
 
 
