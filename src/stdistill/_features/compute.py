@@ -43,9 +43,15 @@ def compute_features(
     devices: Any,
     num_nodes: int,
     strategy: str,
+    crops_per_side: Sequence[int] = (),
 ) -> tuple[npt.NDArray[np.float16], dict[str, Any]]:
-    """Run the encoders, and bring the features (n, d) from the store into the order of the table."""
+    """Run the encoders, and bring the features (n, d) from the store into the order of the table.
+
+    With `crops_per_side` what is planned are tiles: each is cut into so many crops along a side, at each scale, and the
+    mean features of the scales are side by side, for one encoder after the other.
+    """
     from stdistill._features.embedder import EmbeddingRun, embed  # loads torch
+    from stdistill._features.tiles import of_tiles
 
     order = np.concatenate([slide.plan.order for slide in slides])
     fingerprint = {
@@ -59,6 +65,9 @@ def compute_features(
         "code": CODE,
         "windows": _hash_windows(slides),
     }
+    if crops_per_side:
+        fingerprint["crops_per_side"] = list(crops_per_side)
+        encoders, batch_size = of_tiles(encoders, crops_per_side, batch_size, device)
     cache = user_cache_path("stdistill") / "features"
     held = reserve_folder(cache, _hash(fingerprint)) if store is None else locked_store(Path(store).expanduser())
     with held as folder:

@@ -157,7 +157,7 @@ class Embedder(pl.LightningModule):
     def _dims(self) -> list[int]:
         """Features of each encoder; one that does not say is tried."""
         return [
-            encoder.dim or _try(encoder, module, self.run.crop_px)
+            encoder.dim or measure_dim(encoder, module, self.run.crop_px)
             for encoder, module in zip(self.run.encoders, self.modules_of, strict=True)
         ]
 
@@ -195,12 +195,15 @@ def run_encoder(encoder: Encoder, module: nn.Module, images: Tensor, precision: 
     dtype = getattr(torch, precision)
     with torch.autocast(images.device.type, dtype=dtype, enabled=precision != "float32"):
         features = module(images)
+    return check_features(encoder, features, len(images))
+
+
+def check_features(encoder: Encoder, features: Tensor, n_crops: int) -> Tensor:
+    """Return what an encoder gave for some crops in float32; raise unless it is (crops, d)."""
     width = "d" if encoder.dim is None else encoder.dim
     found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):
-        msg = (
-            f"The encoder {encoder.name!r} returned {found} for {len(images)} crops; expected ({len(images)}, {width})."
-        )
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != n_crops:
+        msg = f"The encoder {encoder.name!r} returned {found} for {n_crops} crops; expected ({n_crops}, {width})."
         raise ValueError(msg)
     if encoder.dim is not None and features.shape[1] != encoder.dim:
         msg = f"The encoder {encoder.name!r} returned {found}; it was announced to give {encoder.dim} features."
@@ -231,7 +234,8 @@ def embed(run: EmbeddingRun, *, accelerator: str, devices: Any, num_nodes: int, 
             embedder.close()
 
 
-def _try(encoder: Encoder, module: nn.Module, crop_px: int) -> int:
+def measure_dim(encoder: Encoder, module: nn.Module, crop_px: int) -> int:
+    """Try how many features an encoder gives."""
     side = encoder.input_px or crop_px
     with torch.inference_mode():
         return run_encoder(encoder, module, torch.zeros(2, 3, side, side), "float32").shape[1]

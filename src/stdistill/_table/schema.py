@@ -46,7 +46,9 @@ SPREAD_SUFFIX = "_std"
 """Ending of the key of ``.obsm`` of how far the members of a model disagree: ``.obsm["he_abundance_std"]``."""
 
 TILES = "tiles"
-"""``.shapes`` and table: squares of the H&E, one row a tile."""
+"""Table of the tiles of the H&E, one row a tile."""
+SQUARES_SUFFIX = "_squares"
+"""Ending of the name of their ``.shapes``, ``"tiles_squares"``: no two elements of a SpatialData have one name."""
 TILE = "tile"
 """``.obs`` of the cells: which tile a cell is in."""
 TILE_PLACE = "tile_place"
@@ -71,6 +73,7 @@ MPP_SUFFIX = "_mpp"
 ADDED_BY: dict[str, str | None] = {
     "split_strips": SPLIT,
     "embed_he": HE_FEATURES,
+    "embed_tiles": HE_FEATURES,
     "embed_expression": EXPRESSION_LATENT,
     "nolan": TEACHER,
     "distill": STUDENT,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._features.inputs import check_run, describe_encoders, find_encoders
 from stdistill._features.spread import warn_of_lost_spread
 from stdistill._slide.plan import CROP_PX
-from stdistill._slide.windows import hash_image
 from stdistill._support.checks import check_integer, check_name, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
-from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import he_frames
 from stdistill._table.he.placement_checks import check_placement
-from stdistill._table.he.plans import check_crop_scale, plan_slides
+from stdistill._table.he.plans import check_crop_scale, mark_images, plan_slides
+from stdistill._table.he.stain import describe_stain
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.provenance import fingerprint, write_kind
 from stdistill._table.records import augmented_keys, read_record, write_record
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_CROP_PX = 8
-PRECISIONS = (None, "float32", "bfloat16", "float16")
-DEVICES = (None, "cpu", "cuda", "mps")
 
 
 def embed_he(
@@ -172,26 +169,21 @@ def embed_he(
     if mpp is not None:
         check_positive(mpp, "mpp")
     check_integer(n_augmented, "n_augmented", minimum=0)
-    if batch_size is not None:
-        check_integer(batch_size, "batch_size", minimum=1)
-    for argument, value, choices in (("precision", precision, PRECISIONS), ("device", device, DEVICES)):
-        if value not in choices:
-            msg = f"{argument} must be one of {choices}, found {value!r}."
-            raise ValueError(msg)
     check_name(key_added, "key_added")
-    if store is None and (devices != 1 or num_nodes != 1):
-        msg = "Several devices write to one store: name a folder that all of them reach with store=."
-        raise ValueError(msg)
+    check_run(
+        batch_size=batch_size, precision=precision, device=device, devices=devices, num_nodes=num_nodes, store=store
+    )
     data = get_sdata(data, table_key)
     sdata = copy_table(data, table_key) if copy else data
     table = get_table(sdata, table_key)
     frames = he_frames(sdata, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     check_placement(sdata, frames, table_key)
     check_crop_scale(frames, mpp)
-    encoders = _find_encoders(encoder, store)
+    encoders = find_encoders(encoder, store)
     from stdistill._features.compute import compute_features
     from stdistill._training.devices import torch_device
 
+    stain = describe_stain(stain_normalization)
     keys = [key_added, *augmented_keys(key_added, n_augmented)]
     computed: dict[str, npt.NDArray[np.float16]] = {}
     for look, key in enumerate(keys):
@@ -206,7 +198,7 @@ def embed_he(
             mpp=mpp,
             batch_size=batch_size,
             precision=precision,
-            stain=_describe_stain(stain_normalization),
+            stain=stain,
             store=None if store is None else _store_of(Path(store), look),
             resume=resume,
             device=device or torch_device(),
@@ -220,17 +212,14 @@ def embed_he(
     for key, values in computed.items():
         table.obsm[key] = values
     features = computed[key_added]
-    images = [hash_image(slide_levels(sdata.images[frame.image_key], frame.image_key)[0]) for frame in frames]
     n_embedded = sum(len(slide.plan.order) for slide in slides)
-    names, stain = "+".join(one.name for one in encoders), _describe_stain(stain_normalization)
+    described = describe_encoders(encoders, used)
     scale = float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp
-    kind = fingerprint(names, str(used.get("revision")), str(crop_px), str(stain))
+    kind = fingerprint(described["encoder"], str(used.get("revision")), str(crop_px), str(stain))
     write_kind(table, key_added, kind, scale)
     write_record(
         table,
         "embed_he",
-        encoder=names,
-        licence=" + ".join(dict.fromkeys(one.licence for one in encoders)),
         crop_px=crop_px,
         mpp=scale,
         native=mpp is None,
@@ -244,8 +233,8 @@ def embed_he(
         key_added=key_added,
         n_augmented=n_augmented,
         fingerprint=fingerprint_rows(features),
-        images="+".join(dict.fromkeys(filter(None, images))) or None,
-        **used,
+        images=mark_images(sdata, frames),
+        **described,
     )
     logger.info('Wrote .obsm["%s"] %s: %d cells on the H&E.', key_added, features.shape, n_embedded)
     return sdata if copy else None
@@ -254,32 +243,3 @@ def embed_he(
 def _store_of(store: Path, look: int) -> Path:
     """Return the folder of a look: the user's own, or one beside it."""
     return store.with_name(f"{store.name}_augmented_{look}") if look else store
-
-
-def _find_encoders(encoder: str | Encoder | Sequence[str | Encoder], store: str | Path | None) -> list[Encoder]:
-    """Return the encoders that are meant; those of a complete store need not be at hand."""
-    from stdistill._features.store import FeatureStore, is_finished
-    from stdistill.encoders._registry import AUTO, get, resolve
-
-    folder = None if store is None else Path(store).expanduser()
-    if folder is None or not is_finished(folder):
-        return resolve(encoder)
-    if encoder == AUTO:
-        encoder = [one["name"] for one in FeatureStore(folder).fingerprint["encoders"]]
-    try:
-        return resolve(encoder)
-    except OSError:
-        named = [encoder] if isinstance(encoder, str) or not isinstance(encoder, Sequence) else encoder
-        return [get(one) if isinstance(one, str) else one for one in named]
-
-
-def _describe_stain(reference: Any) -> str | None:
-    """Write the method and the numbers of a stain reference as text."""
-    if reference is None:
-        return None
-    numbers = {
-        name: np.asarray(value).round(6).tolist()
-        for name in ("stain_matrix", "mu", "sigma", "white_point")
-        if (value := getattr(reference, name, None)) is not None
-    }
-    return json.dumps({"method": getattr(reference, "method", None), **numbers})

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stdistill._slide.affine import affine_scale, apply_affine
-from stdistill._slide.overview import read_overview
-from stdistill._slide.tissue import NothingSeenError, map_tissue, outline
+from stdistill._slide.tissue import outline
 from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.checks import get_sdata, share_elements
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.place import find_um_to_px, systems_of_um
+from stdistill._table.he.tissue import see_tissue
 from stdistill._table.records import read_slide_step, write_slide_step
 
 if TYPE_CHECKING:
@@ -101,14 +101,7 @@ def find_tissue(
 
     um_to_px = find_um_to_px(data, image_key)
     levels = slide_levels(data.images[image_key], image_key)
-    overview = read_overview(levels, 1 / affine_scale(um_to_px))
-    found = map_tissue(overview)
-    if not found.tissue.any():
-        msg = (
-            f"No tissue is seen on the image {image_key!r}: nowhere is {1 - np.exp(-found.threshold):.0%} of the light "
-            f"absorbed, pen and borders aside ({found.ink.mean():.0%} of the image). Is the slide blank?"
-        )
-        raise NothingSeenError(msg)
+    overview, found = see_tissue(levels, 1 / affine_scale(um_to_px), image_key)
     px_to_um = np.linalg.inv(um_to_px)
     pieces = shapely.transform(outline(found.tissue, overview.factor), lambda px: apply_affine(px_to_um, px))
     areas = shapely.area(pieces)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stdistill._slide.background import background_shares
-from stdistill._slide.glass import glass_color, small_image
+from stdistill._slide.glass import background_shares, glass_color, small_image
 from stdistill._support.checks import check_integer, check_key, check_name, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table

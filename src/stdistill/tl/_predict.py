@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from anndata import AnnData
 
+from stdistill._features.inputs import DEVICES
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
 from stdistill._table.abundances import check_free
@@ -26,7 +27,7 @@ from stdistill._table.niches import write_niches
 from stdistill._table.provenance import stands_on
 from stdistill._table.records import write_record
 from stdistill.pp._detect_nuclei import detect_nuclei
-from stdistill.pp._embed_he import DEVICES, embed_he
+from stdistill.pp._embed_he import embed_he
 from stdistill.pp._find_tissue import find_tissue
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from stdistill._slide.scale import is_same_mpp
 from stdistill._support.warn import warn
+from stdistill._table import schema
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.records import read_record
 from stdistill.encoders._encoder import UNKNOWN_REVISION
@@ -46,7 +47,10 @@ REMEDIES = {
 
 def origin_of(table: AnnData, use_rep: str) -> Origin:
     """Return what the table records about its features; nothing of those that were put there by hand."""
-    records = {step: read_record(table, step, use_rep) for step in ("embed_he", "embed_expression")}
+    records = {
+        "embed_he": he_record(table, use_rep),
+        "embed_expression": read_record(table, "embed_expression", use_rep),
+    }
     # What only several tables say together, as uns_merge="same" leaves it, has no fingerprint, which differs.
     whole = [record for record in records.values() if "n_cells" in record and "fingerprint" in record]
     n_cells = max((int(record["n_cells"]) for record in whole), default=table.n_obs)
@@ -72,9 +76,20 @@ def _warn_of_other_features(table: AnnData, use_rep: str, recorded: str) -> None
         )
 
 
+def he_record(table: AnnData, use_rep: str) -> dict[str, Any]:
+    """Return the record of H&E features of cells, or of one scale of tiles; empty when there is none."""
+    record = read_record(table, "embed_he", use_rep)
+    key_added, _, scale = use_rep.rpartition("_")
+    if record or scale not in schema.SCALES:
+        return record
+    record = read_record(table, "embed_tiles", key_added)
+    own = {"fingerprint": record.get(f"fingerprint_{scale}"), "n_cells": record.get("n_tiles")}
+    return record | {name: value for name, value in own.items() if value is not None}
+
+
 def images_of(table: AnnData, use_rep: str) -> list[str]:
     """Return the fingerprints of the H&E images that features show, as far as it is recorded."""
-    images = read_record(table, "embed_he", use_rep).get("images")
+    images = he_record(table, use_rep).get("images")
     return [] if images is None else str(images).split("+")
 
 

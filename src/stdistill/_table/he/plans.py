@@ -14,6 +14,7 @@ from stdistill._slide.looks import with_look
 from stdistill._slide.plan import CROP_PX, Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import level_for
 from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.windows import hash_image
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import HEFrame
 from stdistill._table.records import read_record
@@ -78,8 +79,17 @@ def plan_slides(
     return slides
 
 
+def mark_images(sdata: SpatialData, frames: Sequence[HEFrame]) -> str | None:
+    """Tell the images from others, as far as they show more than one colour: a hash each, joined by ``+``."""
+    marks = [hash_image(slide_levels(sdata.images[frame.image_key], frame.image_key)[0]) for frame in frames]
+    return "+".join(dict.fromkeys(filter(None, marks))) or None
+
+
 def crops_of(table: AnnData, use_rep: str, crop_px: int | None, mpp: float | None) -> tuple[int, float | None]:
-    """Return side and µm per pixel of crops: those given, else those of the features, else of the image's pixels."""
+    """Return side and µm per pixel of crops: those given, else of tiles or features, else of the image's pixels."""
+    tiles = read_record(table, "tiles")
+    if tiles:
+        return int(tiles["tile_px"]) if crop_px is None else crop_px, float(tiles["mpp"]) if mpp is None else mpp
     record = read_record(table, "embed_he", use_rep)
     if crop_px is None:
         crop_px = int(record.get("crop_px", CROP_PX))

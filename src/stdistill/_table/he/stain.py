@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -44,3 +47,15 @@ def normalize_stains(sdata: SpatialData, image_key: str, reference: Any) -> Any:
     if mask not in elements:
         im.detect_tissue(own, image_key, new_labels_key=mask)
     return im.normalize_stains(own, image_key, reference, inplace=False)
+
+
+def describe_stain(reference: Any) -> str | None:
+    """Write the method and the numbers of a stain reference as text."""
+    if reference is None:
+        return None
+    numbers = {
+        name: np.asarray(value).round(6).tolist()
+        for name in ("stain_matrix", "mu", "sigma", "white_point")
+        if (value := getattr(reference, name, None)) is not None
+    }
+    return json.dumps({"method": getattr(reference, "method", None), **numbers})

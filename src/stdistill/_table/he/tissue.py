@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from stdistill._slide.affine import FloatArray, apply_affine
 from stdistill._slide.glass import OVERVIEW_PX, small_image, stained
+from stdistill._slide.overview import Overview, read_overview
 from stdistill._slide.pyramid import SlideLevel
+from stdistill._slide.tissue import NothingSeenError, TissueMap, map_tissue
 from stdistill._support.arrays import Mask
 from stdistill._table.he.placement import map_to_pixels
 
@@ -40,6 +42,19 @@ class Tissue:
         shapely.prepare(whole)
         inside: Mask = shapely.contains_xy(whole, px[:, 0], px[:, 1])
         return inside
+
+
+def see_tissue(levels: list[SlideLevel], mpp: float, image_key: str) -> tuple[Overview, TissueMap]:
+    """Look at a slide of so many µm per pixel; raise when no tissue is seen on it."""
+    overview = read_overview(levels, mpp)
+    found = map_tissue(overview)
+    if not found.tissue.any():
+        msg = (
+            f"No tissue is seen on the image {image_key!r}: nowhere is {1 - np.exp(-found.threshold):.0%} of the light "
+            f"absorbed, pen and borders aside ({found.ink.mean():.0%} of the image). Is the slide blank?"
+        )
+        raise NothingSeenError(msg)
+    return overview, found
 
 
 def find_tissue_on(sdata: SpatialData, image_key: str, levels: list[SlideLevel], tissue_key: str | None) -> Tissue:

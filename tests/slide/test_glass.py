@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stdistill._slide import plan as plan_module
-from stdistill._slide.background import background_shares, is_background
+from stdistill._slide.glass import background_shares, is_background
 from stdistill._slide.plan import Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import SlideLevel
 
