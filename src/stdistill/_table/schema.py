@@ -85,6 +85,7 @@ ADDED_BY: dict[str, str | None] = {
     "decompose": HE_ABUNDANCE,
     "cross_validate": None,
     "match_niches": None,
+    "retrieval": ALIGNED,
 }
 """The `key_added` of the steps that may add several results to a table; `None` of one that has no default."""
 

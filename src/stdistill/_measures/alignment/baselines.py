@@ -9,7 +9,7 @@ from scipy.linalg import cholesky, solve_triangular, svd
 from scipy.sparse import csr_matrix
 
 from stdistill._measures.alignment.expression import fit_expression_components
-from stdistill._measures.alignment.probe import fit_ridge
+from stdistill._measures.alignment.probe import by_pieces, fit_ridge
 from stdistill._support.arrays import Float64s, Floats, Integers
 
 N_FEATURE_COMPONENTS = 64
@@ -63,11 +63,11 @@ def paired_components(features: Floats, expression: csr_matrix, training: Intege
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    values = np.asarray(features, dtype=np.float64)
-    n_components = min(N_FEATURE_COMPONENTS, len(training) - 1, values.shape[1])
-    machine = make_pipeline(StandardScaler(), PCA(n_components, random_state=0)).fit(values[training])
+    n_components = min(N_FEATURE_COMPONENTS, len(training) - 1, features.shape[1])
+    machine = make_pipeline(StandardScaler(), PCA(n_components, random_state=0))
+    machine.fit(np.asarray(features[training], dtype=np.float64))
     genes = fit_expression_components(expression, training, N_EXPRESSION_COMPONENTS)
-    return np.asarray(machine.transform(values)), genes.project(expression)
+    return by_pieces(machine.transform, features), genes.project(expression)
 
 
 def canonical_variates(x: Float64s, y: Float64s, training: Integers, *, regularization: float) -> Projections:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ PENALTIES = np.logspace(0, 6, 13)
 """α of the candidates (our choice)."""
 N_COMPONENTS = 256
 """Of the protocol of HEST."""
+ROWS_AT_ONCE = 4096
 
 Predict = Callable[[Floats], Float64s]
 
@@ -27,7 +29,7 @@ def fit_ridge(features: Floats, targets: Float64s) -> Predict:
 
     machine = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
     machine.fit(np.asarray(features, dtype=np.float64), targets)
-    return lambda others: np.asarray(machine.predict(np.asarray(others, dtype=np.float64)))
+    return partial(by_pieces, machine.predict)
 
 
 def fit_hest_ridge(features: Floats, targets: Float64s) -> Predict:
@@ -47,4 +49,13 @@ def fit_hest_ridge(features: Floats, targets: Float64s) -> Predict:
     )
     machine = make_pipeline(StandardScaler(), PCA(n_components, random_state=0), ridge)
     machine.fit(np.asarray(features, dtype=np.float64), targets)
-    return lambda others: np.asarray(machine.predict(np.asarray(others, dtype=np.float64)))
+    return partial(by_pieces, machine.predict)
+
+
+def by_pieces(function: Predict, features: Floats) -> Float64s:
+    """Apply a function to features (n, d) piece by piece, so that no second copy of all of them is made."""
+    pieces = [
+        function(np.asarray(features[start : start + ROWS_AT_ONCE], dtype=np.float64))
+        for start in range(0, len(features), ROWS_AT_ONCE)
+    ]
+    return np.concatenate(pieces)
