@@ -108,7 +108,7 @@ def find_tiles(
     check_one_alignment([tiles, asking], key)
     candidates, asked = read_aligned(tiles, key, among), read_aligned(asking, key, side)
     check_widths([candidates.shape[1], asked.shape[1]], f"The embeddings {key!r}")
-    rows = find_rows(asking, names)
+    rows = find_rows(asking, names, "tiles")
     vectors = asked[rows]
     unknown = ~np.isfinite(vectors).all(axis=1)
     if unknown.any():
