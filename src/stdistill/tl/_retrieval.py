@@ -16,6 +16,7 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.aligned import (
     SIDES,
+    aligned_mark,
     aligned_scales,
     check_one_alignment,
     check_widths,
@@ -28,7 +29,6 @@ from stdistill._table.fitting.aligned import (
     read_counts,
     read_features,
 )
-from stdistill._table.provenance import fingerprint
 from stdistill._table.records import write_record
 from stdistill._table.tiles import get_tiles
 
@@ -185,9 +185,9 @@ def retrieval(
     for table, own in zip(tables, np.split(shares, starts, axis=1), strict=True):
         for one, values in zip(SIDES, own, strict=True):
             table.obs[rank_column(key, one)] = values
-        mark = fingerprint(*(np.ascontiguousarray(read_aligned(table, key, side)) for side in SIDES))
-        n_pool = int(np.isfinite(own[0]).sum())
-        write_record(table, "retrieval", key_added=key, pool=pool, n_tiles=n_pool, embeddings=mark)
+        n_tiles = int(np.isfinite(own[0]).sum())
+        mark = aligned_mark(table, key)
+        write_record(table, "retrieval", key_added=key, pool=pool, n_tiles=n_tiles, embeddings=mark)
     return pd.DataFrame(rows, columns=["method", "slide", "direction", *Recall._fields])
 
 

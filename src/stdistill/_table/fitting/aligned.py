@@ -15,7 +15,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, check_one_mpp
-from stdistill._table.provenance import fitted_cells
+from stdistill._table.provenance import fingerprint, fitted_cells
 from stdistill._table.records import find_record, records_of
 
 Side: TypeAlias = Literal["he", "expression"]
@@ -56,6 +56,11 @@ def read_numbers(tiles: AnnData, name: str) -> npt.NDArray[Any]:
         msg = f".obsm[{name!r}] is a {type(values).__name__}; expected floating point numbers (n_tiles, d)."
         raise TypeError(msg)
     return np.asarray(values)
+
+
+def aligned_mark(tiles: AnnData, key: str) -> str:
+    """Tell the embeddings of both sides from others."""
+    return fingerprint(*(np.ascontiguousarray(read_aligned(tiles, key, side)) for side in SIDES))
 
 
 def aligned_scales(tables: Sequence[AnnData], key: str) -> list[str]:
