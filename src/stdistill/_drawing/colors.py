@@ -9,6 +9,7 @@ import numpy as np
 from anndata import AnnData
 
 from stdistill._support.checks import check_key
+from stdistill._table import schema
 from stdistill._table.niches import colors_of, default_colors
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ Palette: TypeAlias = "Mapping[str, str] | Sequence[str]"
 
 MISSING = "#dddddd"
 """Cells without a label, and those of other groups."""
+SPLIT_COLORS = {schema.TRAIN: "#3f90da", schema.TEST: "#ffa90e", schema.BUFFER: "#717581"}
 
 
 def category_colors(

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from stdistill._slide.affine import FloatArray
-from stdistill._support.arrays import Integers, Mask
+from stdistill._support.arrays import Float64s, Integers, Mask
 
 NOWHERE = -1
 """Number of the tile, of the place or of the group of what has none."""
-POINTS_PER_SIDE = 8
-"""Points along the side of a tile, by which the share of it that is tissue is found."""
-
-Contains: TypeAlias = Callable[[FloatArray], Mask]
 
 
 @dataclass(frozen=True)
@@ -134,19 +128,27 @@ def tile_cells(grid: TileGrid, px: FloatArray, groups: Integers, *, min_cells: i
     )
 
 
-def share_inside(corners: npt.NDArray[np.int64], side: int, contains: Contains) -> FloatArray:
-    """Return how much (m,) of each square is inside of something, of 8 × 8 points spread evenly over it.
+def share_covered(corners: npt.NDArray[np.int64], side: int, outlines: npt.NDArray[np.object_]) -> Float64s:
+    """Return how much (m,) of each square is covered by outlines, which may overlap.
 
     Parameters
     ----------
     corners, side
         The squares: upper left pixels (m, 2), and their side.
-    contains
-        Tells which places (k, 2) are inside.
+    outlines
+        Valid polygons in pixels.
     """
-    steps = (np.arange(POINTS_PER_SIDE) + 0.5) * side / POINTS_PER_SIDE
-    points = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(1, -1, 2) + corners[:, None]
-    shares: FloatArray = contains(points.reshape(-1, 2)).reshape(len(corners), -1).mean(axis=1)
+    import shapely
+
+    squares = shapely.box(*corners.T, *(corners + side).T)
+    pieces = shapely.get_parts(shapely.union_all(outlines))
+    tree = shapely.STRtree(pieces)
+    shares = np.zeros(len(squares))
+    shares[tree.query(squares, predicate="covered_by")[0]] = 1  # most of them: no need to intersect
+    left = np.flatnonzero(shares == 0)
+    square, piece = tree.query(squares[left], predicate="intersects")
+    areas = shapely.area(shapely.intersection(squares[left[square]], pieces[piece]))
+    shares[left] = np.bincount(square, weights=areas, minlength=len(left)) / side**2
     return shares
 
 

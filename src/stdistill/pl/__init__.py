@@ -16,6 +16,7 @@ from stdistill.pl._neighborhood import neighborhood
 from stdistill.pl._niches import niches
 from stdistill.pl._retrieval import retrieval
 from stdistill.pl._split import split
+from stdistill.pl._tiles import tiles
 from stdistill.pl._training import training
 
 __all__ = [
@@ -33,5 +34,6 @@ __all__ = [
     "niches",
     "retrieval",
     "split",
+    "tiles",
     "training",
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stdistill._drawing.axes import AxesOrList
 from stdistill._drawing.categories import draw_category_maps
-from stdistill._drawing.colors import Palette
+from stdistill._drawing.colors import SPLIT_COLORS, Palette
 from stdistill._drawing.view import Bounds
 from stdistill._table import schema
 from stdistill._table.checks import find_split_key, get_table
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from spatialdata import SpatialData
-
-COLORS = {schema.TRAIN: "#3f90da", schema.TEST: "#ffa90e", schema.BUFFER: "#717581"}
 
 
 def split(
@@ -84,7 +82,7 @@ def split(
         data,
         {split_key: labels},
         groups=None,
-        defaults=COLORS,
+        defaults=SPLIT_COLORS,
         image_key=image_key,
         coordinate_system=coordinate_system,
         crop_um=crop_um,

@@ -12,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from stdistill._slide.tiling import NOWHERE, LaidTiles, lay_grid, nearest_groups, share_inside, tile_cells
+from stdistill._slide.tiling import NOWHERE, LaidTiles, lay_grid, nearest_groups, share_covered, tile_cells
 from stdistill._support.checks import check_integer, check_key, check_name, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
@@ -22,7 +22,7 @@ from stdistill._table.he.place import find_um_to_px
 from stdistill._table.he.placement import HEFrame, get_image, he_frames, image_shape
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import check_crop_scale
-from stdistill._table.he.tissue import Tissue, find_tissue_on, see_tissue
+from stdistill._table.he.tissue import find_tissue_on, see_tissue
 from stdistill._table.records import read_record
 from stdistill._table.tiles import (
     GROUPS,
@@ -300,14 +300,14 @@ def _over_tissue(sdata: SpatialData, image_key: str, tile_px: int, mpp: float) -
     side = _side(frame, tile_px, mpp)
     levels = slide_levels(image, image_key)
     if schema.TISSUE in sdata.shapes:
-        tissue = find_tissue_on(sdata, image_key, levels, schema.TISSUE)
+        outlines = find_tissue_on(sdata, image_key, levels, schema.TISSUE).outlines
     else:
         overview, seen = see_tissue(levels, frame.mpp, image_key)
-        tissue = Tissue(seen.tissue, outline(seen.tissue, overview.factor))
-    bounds = np.clip(shapely.total_bounds(tissue.outlines), 0, np.tile(frame.shape[::-1], 2) - 1)
+        outlines = outline(seen.tissue, overview.factor)
+    bounds = np.clip(shapely.total_bounds(outlines), 0, np.tile(frame.shape[::-1], 2) - 1)
     grid = lay_grid(bounds[:2], bounds[2:], side, frame.shape)
     corners = grid.corners()
-    kept = corners[share_inside(corners, side, tissue.contains) >= MIN_TISSUE_SHARE]
+    kept = corners[share_covered(corners, side, np.asarray(outlines)) >= MIN_TISSUE_SHARE]
     if not len(kept):
         msg = (
             f"No tile of {side * frame.mpp:.0f} µm is tissue by half of it, on the image {image_key!r}: lay smaller "
