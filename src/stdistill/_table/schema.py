@@ -84,6 +84,7 @@ ADDED_BY: dict[str, str | None] = {
     "tissue_share": TISSUE_SHARE,
     "decompose": HE_ABUNDANCE,
     "cross_validate": None,
+    "align": ALIGNED,
     "match_niches": None,
     "retrieval": ALIGNED,
 }
@@ -92,5 +93,6 @@ ADDED_BY: dict[str, str | None] = {
 FEATURE_STEPS = ("embed_he", "embed_expression")
 NICHE_STEPS = ("distill", "nolan", "leiden", "predict")
 ABUNDANCE_STEPS = ("abundances", "decompose", "predict", "cross_validate")
-KINDS_OF_STEPS = (FEATURE_STEPS, NICHE_STEPS, ABUNDANCE_STEPS)
+ALIGNMENT_STEPS = ("align", "predict")
+KINDS_OF_STEPS = (FEATURE_STEPS, NICHE_STEPS, ABUNDANCE_STEPS, ALIGNMENT_STEPS)
 """Steps that write the same kind of result: under one key stands that of one of them."""

@@ -1,4 +1,4 @@
-"""What is trained: niche and composition models, saved and loaded."""
+"""What is trained: niche and composition models and alignments, saved and loaded."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stdistill.models.alignment.card import AlignmentCard
+    from stdistill.models.alignment.model import AlignmentModel
     from stdistill.models.composition.card import CompositionCard
     from stdistill.models.composition.model import CompositionModel
     from stdistill.models.niche.card import ModelCard
     from stdistill.models.niche.model import NicheModel
     from stdistill.models.saved import load
 
-__all__ = ["CompositionCard", "CompositionModel", "ModelCard", "NicheModel", "load"]
+__all__ = ["AlignmentCard", "AlignmentModel", "CompositionCard", "CompositionModel", "ModelCard", "NicheModel", "load"]
 
 _WHERE = {
+    "AlignmentCard": "stdistill.models.alignment.card:AlignmentCard",
+    "AlignmentModel": "stdistill.models.alignment.model:AlignmentModel",
     "CompositionCard": "stdistill.models.composition.card:CompositionCard",
     "CompositionModel": "stdistill.models.composition.model:CompositionModel",
     "ModelCard": "stdistill.models.niche.card:ModelCard",

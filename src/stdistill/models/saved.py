@@ -21,6 +21,7 @@ from stdistill.models import formats
 
 CARD, WEIGHTS, HISTORY = "card.json", "weights.safetensors", "history.csv"
 KINDS = {
+    "alignment": "stdistill.models.alignment.model:AlignmentModel",
     "niche": "stdistill.models.niche.model:NicheModel",
     "composition": "stdistill.models.composition.model:CompositionModel",
     "expression": "stdistill.models.expression:ExpressionModel",

@@ -1,9 +1,10 @@
-"""Tools: niche models are fitted, applied and measured here; results go into the table."""
+"""Tools: models are fitted, applied and measured here; results go into the table."""
 
 from __future__ import annotations
 
 from stdistill.tl._abundance_scores import abundance_scores
 from stdistill.tl._agreement import agreement
+from stdistill.tl._align import align
 from stdistill.tl._choose_k import choose_k
 from stdistill.tl._colocalization import colocalization
 from stdistill.tl._compare_colocalization import compare_colocalization
@@ -26,6 +27,7 @@ from stdistill.tl._verdict import verdict
 __all__ = [
     "abundance_scores",
     "agreement",
+    "align",
     "choose_k",
     "colocalization",
     "compare_colocalization",

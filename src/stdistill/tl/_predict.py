@@ -1,4 +1,4 @@
-"""Niches, or abundances of cell types, of a slide from H&E alone."""
+"""Niches, abundances of cell types, or tiles in a shared space, of a slide from H&E alone."""
 
 from __future__ import annotations
 
@@ -10,40 +10,47 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from anndata import AnnData
 
-from stdistill._features.inputs import DEVICES
+from stdistill._runs.complete import complete_cells, complete_tiles
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
 from stdistill._table.abundances import check_free
-from stdistill._table.checks import copy_table, find_split_key, get_table, is_spatialdata, share_elements
+from stdistill._table.checks import find_split_key, get_table
+from stdistill._table.fitting.alignment import (
+    alignment_inputs,
+    check_tile_features,
+    find_cells,
+    get_slides,
+    write_alignment,
+)
 from stdistill._table.fitting.composition import composition_inputs, write_composition
 from stdistill._table.fitting.inputs import check_features, niche_inputs
 from stdistill._table.fitting.like_model import check_card, name_features
 from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
 from stdistill._table.graph import decimals_apart, is_same_radius
-from stdistill._table.he.place import find_place
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import stands_on
 from stdistill._table.records import write_record
-from stdistill.pp._detect_nuclei import detect_nuclei
-from stdistill.pp._embed_he import embed_he
-from stdistill.pp._find_tissue import find_tissue
+from stdistill._table.tiles import get_tiles
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from stdistill.models import CompositionModel, NicheModel
+    from stdistill.models import AlignmentModel, CompositionModel, NicheModel
     from stdistill.models.composition.card import FeatureCard
     from stdistill.models.niche.card import ModelCard
 
 logger = logging.getLogger("stdistill")
 
+DEFAULT_KEYS = {"niche": schema.STUDENT, "composition": schema.HE_ABUNDANCE, "alignment": schema.ALIGNED}
+"""What is written by a model of each kind goes by this name."""
+
 
 def predict(
     data: AnnData | SpatialData,
-    model: NicheModel | CompositionModel | str | Path,
+    model: NicheModel | CompositionModel | AlignmentModel | str | Path,
     *,
     use_rep: str | Sequence[str] | None = None,
     key_added: str | None = None,
@@ -51,6 +58,7 @@ def predict(
     library_key: str | None = None,
     batch_size: int = 512,
     device: str = "auto",
+    tiles_key: str = schema.TILES,
     table_key: str = schema.TABLE,
     copy: bool = False,
 ) -> AnnData | SpatialData | None:
@@ -158,19 +166,26 @@ def predict(
     ['stroma', 'tumour']
     """
     check_integer(batch_size, "batch_size", minimum=1)
-    from stdistill.models import NicheModel
+    from stdistill.models import AlignmentModel, NicheModel
 
     loaded = load_model(model)
-    is_niche = isinstance(loaded, NicheModel)
-    key_added = (schema.STUDENT if is_niche else schema.HE_ABUNDANCE) if key_added is None else key_added
+    key_added = DEFAULT_KEYS[loaded.kind] if key_added is None else key_added
     check_name(key_added, "key_added")
+    how = _How(key_added, split_key, library_key, batch_size, device)
+    if isinstance(loaded, AlignmentModel):
+        (slide,) = get_slides([data])
+        sources_of_tiles = loaded.card.inputs
+        name_features(list(sources_of_tiles.values()), use_rep)
+        found = {"split_key": split_key, "table_key": table_key, "device": None if device == "auto" else device}
+        slide = complete_tiles(slide, sources_of_tiles, tiles_key=tiles_key, copy=copy, **found)  # type: ignore[arg-type]
+        _write_tiles(slide, loaded, how, tiles_key)
+        return slide if copy else None
     sources: Sequence[ModelCard | FeatureCard] = [loaded.card] if isinstance(loaded, NicheModel) else loaded.card.inputs
     reps = name_features(sources, use_rep)
     is_teacher = isinstance(loaded, NicheModel) and loaded.card.kind != "distillation"
     computed = [] if is_teacher else [one for one, rep in zip(sources, reps, strict=True) if one.feature_key == rep]
-    data = _complete(data, computed, table_key, None if device == "auto" else device, copy=copy)
+    data = complete_cells(data, computed, table_key, None if device == "auto" else device, copy=copy)
     table = get_table(data, table_key)
-    how = _How(key_added, split_key, library_key, batch_size, device)
     if isinstance(loaded, NicheModel):
         _check_no_abundances(table, key_added)
         _write_niches(table, loaded, reps[0], how)
@@ -188,7 +203,7 @@ def _check_no_abundances(table: AnnData, key: str) -> None:
 
 
 class _How(NamedTuple):
-    """Arguments of `predict`, for either kind of model."""
+    """Arguments of `predict`, for any kind of model."""
 
     key_added: str
     split_key: str | None
@@ -274,6 +289,43 @@ def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[st
     logger.info('Wrote .obsm["%s"] of %d of %d rows.', key_added, n_predicted, len(mean))
 
 
+def _write_tiles(slide: SpatialData, model: AlignmentModel, how: _How, tiles_key: str) -> None:
+    """Embed and write tiles by their H&E, and by their cells where what these express is known."""
+    card = model.card
+    key_added, split_key, _, batch_size, device = how
+    tiles = get_tiles(slide, tiles_key)
+    he_keys = {scale: source.feature_key for scale, source in card.inputs.items()}
+    for scale, key in he_keys.items():
+        check_tile_features([tiles], key)
+        check_card(tiles, key, card.inputs[scale])
+    latent = card.cells.feature_key
+    cells = find_cells(slide, tiles)
+    with_cells = cells is not None and latent in cells.obsm
+    if cells is not None and with_cells:
+        check_features([cells], latent)
+        check_card(cells, latent, card.cells)
+    inputs = alignment_inputs(
+        [slide],
+        he_keys=he_keys,
+        use_rep=latent if with_cells else None,
+        radius_um=card.radius_um,
+        max_pairs=card.max_pairs,
+        split_key=split_key,
+        tiles_key=tiles_key,
+    )
+    using = {"batch_size": batch_size, "device": device}
+    he = model.embed_he(inputs.data.images, tiles=np.flatnonzero(inputs.with_he), **using)  # type: ignore[arg-type]
+    expression, cells_at = None, None
+    if with_cells:
+        expression = model.embed_expression(inputs.data.graphs, tiles=np.flatnonzero(inputs.with_cells), **using)  # type: ignore[arg-type]
+        cells_at = model.embed_cells(inputs.data.graphs, **using)  # type: ignore[arg-type]
+    first = he_keys[card.scales[0]]
+    images, centers = inputs.data.images[card.scales[0]], inputs.data.centers
+    fitted, _ = find_fitted(tiles, model, images, centers, key_added=key_added, use_rep=first)
+    write_alignment("predict", inputs, model, he, expression, cells_at, [fitted], key_added=key_added, use_rep=latent)
+    logger.info('Wrote .obsm["X_%s_he"] of %d of %d tiles.', key_added, inputs.with_he.sum(), len(images))
+
+
 def _check_radius(found_um: float, expected_um: float) -> None:
     """Raise unless the neighbourhoods are as wide as the model's."""
     if is_same_radius(found_um, expected_um):
@@ -286,50 +338,16 @@ def _check_radius(found_um: float, expected_um: float) -> None:
     raise ValueError(msg)
 
 
-def load_model(model: NicheModel | CompositionModel | str | Path) -> NicheModel | CompositionModel:
-    """Return a niche or composition model, or load that of a folder."""
+def load_model(
+    model: NicheModel | CompositionModel | AlignmentModel | str | Path,
+) -> NicheModel | CompositionModel | AlignmentModel:
+    """Return a model that says something of a slide, or load that of a folder."""
     if not isinstance(model, str | Path):
         return model
-    from stdistill.models import CompositionModel, NicheModel, load
+    from stdistill.models import AlignmentModel, CompositionModel, NicheModel, load
 
     loaded = load(model)
-    if not isinstance(loaded, NicheModel | CompositionModel):
-        msg = f"{model} holds a model of the kind {loaded.kind!r}: expected a niche or a composition model."
+    if not isinstance(loaded, NicheModel | CompositionModel | AlignmentModel):
+        msg = f"{model} holds a model of the kind {loaded.kind!r}: expected one of {', '.join(DEFAULT_KEYS)}."
         raise ValueError(msg)
     return loaded
-
-
-def _complete(
-    data: AnnData | SpatialData,
-    sources: Sequence[ModelCard | FeatureCard],
-    table_key: str,
-    device: str | None,
-    *,
-    copy: bool,
-) -> AnnData | SpatialData:
-    """Find the cells and compute the features of `sources` that an H&E lacks; return what was given, or a copy."""
-    if not is_spatialdata(data):
-        return copy_table(data, table_key) if copy else data
-    has_table = table_key in data.tables
-    missing = [one for one in sources if not has_table or one.feature_key not in data.tables[table_key].obsm]
-    if not missing:
-        return copy_table(data, table_key) if copy else data
-    if device not in DEVICES:
-        msg = f"device must be one of {['auto', *DEVICES[1:]]} where features are yet to be computed, found {device!r}."
-        raise ValueError(msg)
-    from stdistill._table.fitting.like_model import embedding_arguments, find_encoders
-
-    encoders = [find_encoders(source) for source in missing]
-    if copy:
-        data = copy_table(data, table_key) if has_table else share_elements(data)
-    if not has_table:
-        logger.info("There is no table %r: finding the nuclei of the H&E (sd.pp.detect_nuclei).", table_key)
-        if schema.TISSUE not in data.shapes and find_place(data, schema.HE_IMAGE) is not None:
-            find_tissue(data)
-        detect_nuclei(data, table_key=table_key, device=device)
-    cells = get_table(data, table_key)
-    for source, own in zip(missing, encoders, strict=True):
-        key = source.feature_key
-        logger.info('There is no .obsm["%s"]: computing it as the model\'s was (sd.pp.embed_he).', key)
-        embed_he(data, **embedding_arguments(source, own, cells), table_key=table_key, device=device)
-    return data

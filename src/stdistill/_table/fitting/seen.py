@@ -15,12 +15,12 @@ from stdistill._table.marks import mark_cells
 from stdistill._table.provenance import fitted_here, fitted_unrecorded
 
 if TYPE_CHECKING:
-    from stdistill.models import CompositionModel, NicheModel
+    from stdistill.models import AlignmentModel, CompositionModel, NicheModel
 
 
 def find_fitted(
     table: AnnData,
-    model: NicheModel | CompositionModel,
+    model: NicheModel | CompositionModel | AlignmentModel,
     features: Floats,
     centers: Floats,
     *,

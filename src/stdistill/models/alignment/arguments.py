@@ -1,0 +1,105 @@
+"""How an alignment is built and what it learns by: the arguments of `sd.tl.align`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypedDict, get_args
+
+import numpy as np
+
+from stdistill._support.checks import check_integer, check_positive
+from stdistill._training.arguments import DEFAULTS, TrainingArguments, check_training
+
+Edges = Literal["stochastic", "all", "none"]
+Scale = Literal["micro", "meso", "macro"]
+
+
+class AlignmentArguments(TypedDict, total=False):
+    """What an alignment is, and what it learns by.
+
+    Parameters
+    ----------
+    scales
+        Those that are aligned, of ``"micro"``, ``"meso"`` and ``"macro"``.
+    edges
+        Which edges are added between places: ``"stochastic"``, weighed by what the cells at both ends are and drawn in
+        training; ``"all"``; or ``"none"``, so that only near cells of one micro place are connected.
+    radius_um
+        Cells of one micro place within this distance are connected.
+    max_pairs
+        Pairs of cells of a tile and scale that may get an edge: of denser tiles the nearest.
+    edge_temperature
+        Of the draws of edges: the lower, the nearer to 0 or 1.
+    width, hidden, n_dims
+        Of the cells' vectors, of the hidden layer of the H&E side, and of the shared space, for each scale.
+    dropout
+        Share of activations that is set to 0 in training.
+    temperature
+        Of the contrast when training begins; it is learned.
+    patience
+        Epochs without a better loss on held-out tiles before training stops; the best epoch is kept.
+    """
+
+    scales: Sequence[Scale]
+    edges: Edges
+    radius_um: float
+    max_pairs: int
+    edge_temperature: float
+    width: int
+    hidden: int
+    n_dims: int
+    dropout: float
+    temperature: float
+    patience: int
+
+
+class FittingArguments(AlignmentArguments, TrainingArguments, total=False):
+    """Both."""
+
+
+ALIGNMENT_DEFAULTS: FittingArguments = {
+    **DEFAULTS,
+    "scales": ("micro", "meso", "macro"),
+    "edges": "stochastic",
+    "radius_um": 20.0,
+    "max_pairs": 5000,
+    "edge_temperature": 0.5,
+    "width": 64,
+    "hidden": 256,
+    "n_dims": 64,
+    "dropout": 0.1,
+    "temperature": 0.1,
+    "patience": 20,
+    "batch_size": 96,
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-2,
+}
+
+
+def check_fitting(arguments: FittingArguments) -> None:
+    """Raise when an argument is out of range."""
+    check_training(arguments)
+    values: dict[str, Any] = dict(arguments)
+    scales = values["scales"]
+    if isinstance(scales, str) or not scales or set(scales) - set(get_args(Scale)) or len(set(scales)) < len(scales):
+        msg = f"scales must be some of {list(get_args(Scale))}, each once, found {scales!r}."
+        raise ValueError(msg)
+    if values["edges"] not in get_args(Edges):
+        msg = f"edges must be one of {list(get_args(Edges))}, found {values['edges']!r}."
+        raise ValueError(msg)
+    for name in ("max_pairs", "width", "hidden", "n_dims", "patience"):
+        check_integer(values[name], name, minimum=1)
+    for name in ("radius_um", "edge_temperature", "temperature"):
+        check_positive(values[name], name)
+    dropout = values["dropout"]
+    is_number = isinstance(dropout, int | float | np.integer | np.floating) and not isinstance(dropout, bool)
+    if not is_number or not 0 <= dropout < 1:
+        msg = f"dropout must be a number from 0 to less than 1, found {dropout!r}."
+        raise ValueError(msg)
+
+
+def network_arguments(arguments: FittingArguments) -> dict[str, Any]:
+    """Take those of `AlignmentNetwork`."""
+    names = ("width", "hidden", "n_dims", "edges", "edge_temperature", "dropout", "temperature")
+    values: dict[str, Any] = dict(arguments)
+    return {name: values[name] for name in names}

@@ -1,0 +1,149 @@
+"""From features of tiles and cells to a trained alignment."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stdistill._support.arrays import Float64s, Floats, Integers, Mask
+from stdistill._support.files import digest
+from stdistill._support.warn import warn
+from stdistill._training.fingerprint import fingerprint_run
+from stdistill._training.holdout import hold_out_blocks
+from stdistill._training.trainer import fit, seeded
+from stdistill.models.alignment.arguments import FittingArguments, network_arguments
+from stdistill.models.alignment.network import AlignmentNetwork
+from stdistill.models.alignment.objective import Alignment
+from stdistill.models.alignment.tiles import CellGraphs, TileDataset
+from stdistill.models.features import digest_rows, feature_statistics
+
+TILES_SEEN = 20_000
+"""Tiles that training sees by default, all epochs together, within `EPOCHS`, unless it stops before (our choice)."""
+EPOCHS = (5, 200)
+COLLAPSED = -0.05
+"""Uniformity above this: the tiles of a side are all but the same (our choice; spread evenly it is about -3.9)."""
+
+
+class AlignmentData(NamedTuple):
+    """The tiles of all slides, one after the other."""
+
+    images: Mapping[str, Floats]
+    """(n_tiles, d) features of each scale."""
+    graphs: CellGraphs
+    slide: Integers
+    """(n_tiles,), number of each tile's slide."""
+    centers: Float64s
+    """(n_tiles, 2), µm."""
+    side_um: float
+
+
+class FittedAlignment(NamedTuple):
+    """A trained network and how it came about."""
+
+    network: AlignmentNetwork
+    history: pd.DataFrame
+    size: dict[str, Any]
+    """Arguments of the network."""
+    training: dict[str, Any]
+    """Numbers of tiles and epochs."""
+
+
+def fit_alignment(data: AlignmentData, training: Mask, arguments: FittingArguments) -> FittedAlignment:
+    """Fit the alignment that the arguments describe.
+
+    Parameters
+    ----------
+    data
+        The tiles.
+    training
+        (n_tiles,), those to train on; they have features at all scales, and cells.
+    arguments
+        How to fit, complete.
+    """
+    tiles = np.flatnonzero(training)
+    if len(tiles) < 2:
+        msg = f"A contrast needs tiles to tell apart, and there are {len(tiles)} to train on."
+        raise ValueError(msg)
+    no_graph = np.zeros(len(training) + 1, dtype=np.int32), np.zeros(0, dtype=np.int32)
+    fitting, held_out = hold_out_blocks(
+        data.centers, data.slide, *no_graph, training, radius_um=data.side_um / 2, seed=arguments["seed"]
+    )
+    if arguments["max_epochs"] is None:
+        arguments = {**arguments, "max_epochs": int(np.clip(round(TILES_SEEN / len(tiles)), *EPOCHS))}
+    size = network_arguments(arguments)
+    images: dict[str, Floats] = {scale: data.images[scale] for scale in arguments["scales"]}
+    network = _new_network(data, images, tiles, size, arguments["seed"])
+    with_candidates = arguments["edges"] != "none"
+    objective = Alignment(
+        network,
+        TileDataset(images, data.graphs, data.slide, data.centers, with_candidates=with_candidates),
+        data.side_um,
+        fitting=np.flatnonzero(fitting),
+        validation=np.flatnonzero(held_out),
+        arguments=arguments,
+        fingerprint=fingerprint_run(
+            arguments,
+            arguments["patience"],
+            arguments["radius_um"],
+            arguments["max_pairs"],
+            n_training_tiles=len(tiles),
+            tiles=digest(tiles, data.centers[tiles]),
+            # Only a checkpoint has to know its features from others.
+            features=None if arguments["checkpoint_dir"] is None else _digest(data, images, tiles),
+            network=str(sorted(size.items())),
+        ),
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The last .* batch", UserWarning)
+        history = fit(objective, patience=arguments["patience"] if held_out.any() else None)
+    _warn_of_collapse(history)
+    facts = {"n_training_tiles": len(tiles), "n_epochs": len(history), "n_dense_tiles": data.graphs.pairs_left_out()}
+    return FittedAlignment(network, history, size, facts)
+
+
+def _new_network(
+    data: AlignmentData, images: Mapping[str, Floats], tiles: Integers, size: dict[str, Any], seed: int
+) -> AlignmentNetwork:
+    """Build a network with random weights and the scale of the training tiles and of their cells."""
+    cells = data.graphs.cells
+    with seeded(seed):
+        network = AlignmentNetwork({scale: each.shape[1] for scale, each in images.items()}, cells.shape[1], **size)
+    for scale, features in images.items():
+        mean, std = feature_statistics([features], tiles)
+        _check_varies(std, f"the H&E features of the scale {scale!r}", "tiles")
+        network.he[scale].set_scale(mean, std)  # type: ignore[operator]
+    at, _ = data.graphs.rows(tiles)
+    mean, std = feature_statistics([cells], data.graphs.order[at])
+    _check_varies(std, "what is known of their expression", "cells")
+    network.expression.set_scale(mean, std)
+    return network
+
+
+def _check_varies(std: Any, what: str, of: str) -> None:
+    if not (std > 0).any():
+        msg = f"All {of} of the training are the same by {what}: nothing can be told from them."
+        raise ValueError(msg)
+
+
+def _digest(data: AlignmentData, images: Mapping[str, Floats], tiles: Integers) -> str:
+    """Tell what is learned from from other features and cells."""
+    graphs = data.graphs
+    at, which = graphs.rows(tiles)
+    rows = graphs.order[at]
+    seen = [digest_rows(features, tiles) for features in images.values()]
+    return digest(*seen, digest_rows(graphs.cells, rows), which, graphs.code[at], graphs.centers[rows])
+
+
+def _warn_of_collapse(history: pd.DataFrame) -> None:
+    """Warn when the tiles of a side all look the same."""
+    last = history.iloc[-1]
+    alike = [name for name in history.columns if name.startswith("uniformity") and last[name] > COLLAPSED]
+    if alike:
+        warn(
+            f"The alignment collapsed: by {', '.join(alike)} (near 0) tiles are all but the same. Lower learning_rate, "
+            "or look at the features: sd.pl.training shows the history."
+        )
