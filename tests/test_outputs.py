@@ -143,6 +143,22 @@ def test_keys_of_a_table_of_nuclei(bundle: Path, tmp_path: Path) -> None:
     assert recorded == keys
 
 
+def test_what_retrieval_writes_to_tiles() -> None:
+    found = {
+        key
+        for row in rows("In a table of tiles")
+        if row[-1] == "`tl.retrieval`"
+        for key in re.findall(r'`(\w+(?:\["\w+"\])+)`', row[0])
+    }
+    (recorded,) = (row[1] for row in rows("In a table of tiles") if "retrieval" in row[0] and "uns" in row[0])
+    tiles = ad.AnnData(np.zeros((200, 1)), uns={"stdistill": {"tiles": {"n_tiles": 200}}})
+    for number, side in enumerate(("he", "expression")):
+        tiles.obsm[f"X_aligned_{side}"] = np.random.default_rng(number).normal(size=(200, 4))
+    sd.tl.retrieval(tiles)
+    assert {*(f'obs["{key}"]' for key in tiles.obs), 'uns["stdistill"]["retrieval"]'} == found
+    assert set(re.findall(r"`(\w+)`", recorded)) == set(tiles.uns["stdistill"]["retrieval"]) - {"stdistill_version"}
+
+
 def test_elements(slide: SpatialData) -> None:
     always = {key for row in rows("Elements of a SpatialData")[:4] for key in re.findall(r'\["(\w+)"\]', row[0])}
     assert {name for kind, name, _ in slide.gen_elements() if kind != "tables"} == always

@@ -16,12 +16,12 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.aligned import (
     SIDES,
+    aligned_features,
     aligned_mark,
     aligned_scales,
     check_one_alignment,
     check_widths,
     feature_keys,
-    feature_prefixes,
     fitted_tiles,
     held_out_tiles,
     rank_column,
@@ -219,14 +219,14 @@ def _fit_baselines(tables: Sequence[AnnData], key: str, tested: Mask, seed: int)
     from stdistill._measures.alignment.baselines import project_by_cca, project_by_ridge
     from stdistill._measures.alignment.expression import log_expression
 
-    prefixes = feature_prefixes(tables)
-    if not prefixes:
+    prefix = aligned_features(tables, key)
+    if prefix is None:
         logger.info("No baselines: the tables have no features of the H&E in common, as sd.pp.embed_tiles writes them.")
         return {}
     if not all(table.n_vars for table in tables):
         logger.info("No baselines: there are tiles without genes.")
         return {}
-    features = read_features(tables, feature_keys(tables, prefixes[0]))
+    features = read_features(tables, feature_keys(tables, prefix))
     known = np.isfinite(features).all(axis=1)
     training = np.flatnonzero(np.concatenate([fitted_tiles(table, [key]) for table in tables]) & known)
     if len(training) < LEAST_TRAINING:

@@ -64,12 +64,13 @@ def aligned_mark(tiles: AnnData, key: str) -> str:
 
 
 def aligned_scales(tables: Sequence[AnnData], key: str) -> list[str]:
-    """Name the scales of which all tables have both sides of their own."""
-    return [
+    """Name the scales of which all tables have both sides, where there are several."""
+    scales = [
         scale
         for scale in schema.SCALES
         if all(aligned_key(key, side, scale) in table.obsm for table in tables for side in SIDES)
     ]
+    return scales if len(scales) > 1 else []
 
 
 def check_one_alignment(tables: Sequence[AnnData], key: str) -> None:
@@ -128,6 +129,13 @@ def feature_prefixes(tables: Sequence[AnnData]) -> list[str]:
     """Name the frozen features that all tables have at some scale: the `key_added` of sd.pp.embed_tiles."""
     recorded = [str(record.get("key_added")) for _, record in records_of(tables[0], ["embed_tiles"])]
     return [prefix for prefix in dict.fromkeys([schema.HE_FEATURES, *recorded]) if feature_keys(tables, prefix)]
+
+
+def aligned_features(tables: Sequence[AnnData], key: str) -> str | None:
+    """Name the frozen features that an alignment was fitted to, without a record the first that there are."""
+    recorded = [find_record(table, ALIGNERS, key)[1].get("he_rep") for table in tables]
+    prefixes = [str(name) for name in recorded if name is not None] + feature_prefixes(tables)
+    return next((prefix for prefix in prefixes if feature_keys(tables, prefix)), None)
 
 
 def feature_keys(tables: Sequence[AnnData], prefix: str) -> list[str]:
