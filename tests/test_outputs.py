@@ -23,6 +23,8 @@ def slide(bundle: Path, narrow: dict[str, int]) -> SpatialData:
     sd.pp.split_strips(slide, crop_px=64, mpp=0.3)
     sd.pp.neighborhoods(slide, n_neighbors=20)
     sd.pp.embed_he(slide, encoder="texture", crop_px=64, n_augmented=1)
+    sd.pp.tiles(slide, tile_px=128, min_cells=1)
+    sd.pp.embed_tiles(slide, encoder="texture")
     sd.pp.abundances(slide, cell_type_key="cell_type")
     sd.pp.tissue_share(slide)
     sd.pp.embed_expression(slide, max_epochs=1)
@@ -143,6 +145,21 @@ def test_keys_of_a_table_of_nuclei(bundle: Path, tmp_path: Path) -> None:
     assert recorded == keys
 
 
+def test_keys_of_a_table_of_tiles(slide: SpatialData) -> None:
+    found = rows("In a table of tiles")
+    by_steps = [row for row in found if row[-1].startswith("`pp.")]
+    documented = {key for row in by_steps for key in re.findall(r'`(\w+(?:\["\w+"\])+)`', row[0])}
+    table = slide["tiles"]
+    written = {f'{part}["{key}"]' for part in ("obs", "obsm", "obsp", "uns") for key in getattr(table, part)}
+    written |= {f'uns["stdistill"]["{step}"]' for step in table.uns["stdistill"]}
+    assert written - {'uns["stdistill"]'} == documented
+    for step, optional in (("tiles", set()), ("embed_tiles", {"precision", "stain_normalization", "embed_he"})):
+        (text,) = (row[1] for row in found if f'["stdistill"]["{step}"]' in row[0])
+        recorded = set(table.uns["stdistill"][step]) - {"stdistill_version"}
+        assert set(re.findall(r"`(\w+)`", text)) - recorded == optional
+        assert not recorded - set(re.findall(r"`(\w+)`", text))
+
+
 def test_what_retrieval_writes_to_tiles() -> None:
     found = {
         key
@@ -160,7 +177,7 @@ def test_what_retrieval_writes_to_tiles() -> None:
 
 
 def test_elements(slide: SpatialData) -> None:
-    always = {key for row in rows("Elements of a SpatialData")[:4] for key in re.findall(r'\["(\w+)"\]', row[0])}
+    always = {key for row in rows("Elements of a SpatialData")[:5] for key in re.findall(r'\["(\w+)"\]', row[0])}
     assert {name for kind, name, _ in slide.gen_elements() if kind != "tables"} == always
 
 

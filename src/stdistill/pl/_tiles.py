@@ -137,7 +137,7 @@ def tiles(
     order = np.argsort(np.arange(len(squares)) == row, kind="stable")  # the one that is enlarged over its neighbours
     axes[0].add_collection(
         PolyCollection(
-            squares[order],
+            list(squares[order]),
             facecolors=faces[order] * (1, 1, 1, FILL if scale is None else FILL_OF_NUMBERS),
             edgecolors=edges[order],
             linewidths=np.where(order == row, 2, 0.6),
@@ -225,7 +225,6 @@ def _draw_tile(ax: Axes, sdata: SpatialData, table: AnnData, row: int, record: d
         table_key=tiles_key,
     )
     ax.imshow(picture, extent=(0, side_um, side_um, 0), interpolation="bilinear")
-    halo = [withStroke(linewidth=2, foreground="white")]
     n = max(schema.SCALES.values())
     for line in range(1, n):
         is_thick = line * schema.SCALES["meso"] % n == 0
@@ -236,7 +235,7 @@ def _draw_tile(ax: Axes, sdata: SpatialData, table: AnnData, row: int, record: d
         label = ax.annotate(
             str(place), (x, y), xytext=(3, -3), textcoords="offset points", va="top", fontsize="x-small", zorder=4
         )
-        label.set_path_effects(halo)
+        label.set_path_effects([withStroke(linewidth=2, foreground="white")])
     if "table_key" in record and record["table_key"] in sdata.tables:
         offsets, places = _cells_in(sdata.tables[record["table_key"]], table, row, frame, side, tiles_key)
         size = np.full(len(places), CELL_UM)
