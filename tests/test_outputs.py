@@ -147,7 +147,8 @@ def test_keys_of_a_table_of_nuclei(bundle: Path, tmp_path: Path) -> None:
 
 def test_keys_of_a_table_of_tiles(slide: SpatialData) -> None:
     found = rows("In a table of tiles")
-    documented = {key for row in found for key in re.findall(r'`(\w+(?:\["\w+"\])+)`', row[0])}
+    by_steps = [row for row in found if row[-1].startswith("`pp.")]
+    documented = {key for row in by_steps for key in re.findall(r'`(\w+(?:\["\w+"\])+)`', row[0])}
     table = slide["tiles"]
     written = {f'{part}["{key}"]' for part in ("obs", "obsm", "obsp", "uns") for key in getattr(table, part)}
     written |= {f'uns["stdistill"]["{step}"]' for step in table.uns["stdistill"]}
@@ -157,6 +158,22 @@ def test_keys_of_a_table_of_tiles(slide: SpatialData) -> None:
         recorded = set(table.uns["stdistill"][step]) - {"stdistill_version"}
         assert set(re.findall(r"`(\w+)`", text)) - recorded == optional
         assert not recorded - set(re.findall(r"`(\w+)`", text))
+
+
+def test_what_retrieval_writes_to_tiles() -> None:
+    found = {
+        key
+        for row in rows("In a table of tiles")
+        if row[-1] == "`tl.retrieval`"
+        for key in re.findall(r'`(\w+(?:\["\w+"\])+)`', row[0])
+    }
+    (recorded,) = (row[1] for row in rows("In a table of tiles") if "retrieval" in row[0] and "uns" in row[0])
+    tiles = ad.AnnData(np.zeros((200, 1)), uns={"stdistill": {"tiles": {"n_tiles": 200}}})
+    for number, side in enumerate(("he", "expression")):
+        tiles.obsm[f"X_aligned_{side}"] = np.random.default_rng(number).normal(size=(200, 4))
+    sd.tl.retrieval(tiles)
+    assert {*(f'obs["{key}"]' for key in tiles.obs), 'uns["stdistill"]["retrieval"]'} == found
+    assert set(re.findall(r"`(\w+)`", recorded)) == set(tiles.uns["stdistill"]["retrieval"]) - {"stdistill_version"}
 
 
 def test_elements(slide: SpatialData) -> None:

@@ -106,17 +106,17 @@ def check_one_mpp(adata: AnnData, key: str) -> None:
         raise ValueError(msg)
 
 
-def find_rows(adata: AnnData, cells: Sequence[str]) -> Rows:
-    """Return the rows of the cells with these names, which must be there, and once each."""
+def find_rows(adata: AnnData, cells: Sequence[str], what: str = "cells") -> Rows:
+    """Return the rows of the cells with these names, which must be there, and once each; or of `what` else they are."""
     names = adata.obs_names
     known = ", ".join(map(repr, names[:3]))
     wanted = pd.Index(cells)
     if len(missing := wanted.difference(names, sort=False)):
-        msg = f"{len(missing)} of the cells are not in the table, such as {missing[0]!r}; its cells are {known}, …"
+        msg = f"{len(missing)} of the {what} are not in the table, such as {missing[0]!r}; its {what} are {known}, …"
         raise KeyError(msg)
     if len(repeated := wanted.intersection(names[names.duplicated()], sort=False)):
         msg = (
-            f"{(names == repeated[0]).sum()} cells go by the name {repeated[0]!r}: it cannot be told which is meant. "
+            f"{(names == repeated[0]).sum()} {what} go by the name {repeated[0]!r}: it cannot be told which is meant. "
             "Make the names unique with adata.obs_names_make_unique()."
         )
         raise ValueError(msg)

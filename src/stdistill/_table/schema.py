@@ -86,6 +86,7 @@ ADDED_BY: dict[str, str | None] = {
     "cross_validate": None,
     "align": ALIGNED,
     "match_niches": None,
+    "retrieval": ALIGNED,
 }
 """The `key_added` of the steps that may add several results to a table; `None` of one that has no default."""
 

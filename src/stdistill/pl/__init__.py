@@ -14,6 +14,7 @@ from stdistill.pl._confusion import confusion
 from stdistill.pl._crops import crops
 from stdistill.pl._neighborhood import neighborhood
 from stdistill.pl._niches import niches
+from stdistill.pl._retrieval import retrieval
 from stdistill.pl._split import split
 from stdistill.pl._tiles import tiles
 from stdistill.pl._training import training
@@ -31,6 +32,7 @@ __all__ = [
     "crops",
     "neighborhood",
     "niches",
+    "retrieval",
     "split",
     "tiles",
     "training",

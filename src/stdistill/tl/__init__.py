@@ -14,11 +14,14 @@ from stdistill.tl._cross_validate import cross_validate
 from stdistill.tl._decompose import decompose
 from stdistill.tl._distill import distill
 from stdistill.tl._evaluate import evaluate
+from stdistill.tl._expression_probe import expression_probe
+from stdistill.tl._find_tiles import find_tiles
 from stdistill.tl._leiden import leiden
 from stdistill.tl._match_niches import match_niches
 from stdistill.tl._nolan import nolan
 from stdistill.tl._pathology_probe import pathology_probe
 from stdistill.tl._predict import predict
+from stdistill.tl._retrieval import retrieval
 from stdistill.tl._verdict import verdict
 
 __all__ = [
@@ -34,10 +37,13 @@ __all__ = [
     "decompose",
     "distill",
     "evaluate",
+    "expression_probe",
+    "find_tiles",
     "leiden",
     "match_niches",
     "nolan",
     "pathology_probe",
     "predict",
+    "retrieval",
     "verdict",
 ]

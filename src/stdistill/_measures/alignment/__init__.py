@@ -1,0 +1,1 @@
+"""Measures of tiles whose H&E and expression lie in one space."""

@@ -1,0 +1,105 @@
+"""What alignment must beat: ridge regression and canonical correlation on frozen features."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular, svd
+from scipy.sparse import csr_matrix
+
+from stdistill._measures.alignment.expression import fit_expression_components
+from stdistill._measures.alignment.probe import by_pieces, fit_ridge
+from stdistill._support.arrays import Float64s, Floats, Integers
+
+N_FEATURE_COMPONENTS = 64
+N_EXPRESSION_COMPONENTS = 32
+REGULARIZATION = 0.1
+"""Added to the variances of the components, as a share of their mean."""
+
+
+class Projections(NamedTuple):
+    """H&E and expression (n, d) of tiles in one space, where their cosine says how well they go together."""
+
+    he: Floats
+    expression: Floats
+
+
+def project_by_ridge(features: Floats, expression: csr_matrix, training: Integers) -> Projections:
+    """Predict the principal components of expression from features by ridge regression.
+
+    Parameters
+    ----------
+    features
+        (n, d) of all tiles.
+    expression
+        (n, genes), log-normalised.
+    training
+        Rows to fit to.
+    """
+    components = fit_expression_components(expression, training, N_EXPRESSION_COMPONENTS).project(expression)
+    return Projections(fit_ridge(features[training], components[training])(features), components)
+
+
+def project_by_cca(features: Floats, expression: csr_matrix, training: Integers) -> Projections:
+    """Find directions of features and of expression that go together: canonical correlation of their components.
+
+    Parameters
+    ----------
+    features
+        (n, d) of all tiles.
+    expression
+        (n, genes), log-normalised.
+    training
+        Rows to fit to.
+    """
+    he, genes = paired_components(features, expression, training)
+    return canonical_variates(he, genes, training, regularization=REGULARIZATION)
+
+
+def paired_components(features: Floats, expression: csr_matrix, training: Integers) -> tuple[Float64s, Float64s]:
+    """Return principal components of features, standardised on the training tiles, and of expression, of all tiles."""
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    n_components = min(N_FEATURE_COMPONENTS, len(training) - 1, features.shape[1])
+    machine = make_pipeline(StandardScaler(), PCA(n_components, random_state=0))
+    machine.fit(np.asarray(features[training], dtype=np.float64))
+    genes = fit_expression_components(expression, training, N_EXPRESSION_COMPONENTS)
+    return by_pieces(machine.transform, features), genes.project(expression)
+
+
+def canonical_variates(x: Float64s, y: Float64s, training: Integers, *, regularization: float) -> Projections:
+    """Project x (n, p) and y (n, q) on the directions that are correlated most over the training rows.
+
+    Along each direction both have variance 1, times the correlation squared: each counts as far as it tells the other.
+    Without it, the many directions that go together by chance alone drown the few that matter.
+
+    Parameters
+    ----------
+    x, y
+        Of all rows.
+    training
+        Rows to fit to.
+    regularization
+        Added to both covariances, as a share of the mean variance: what hardly varies is not blown up.
+    """
+    x = x - x[training].mean(axis=0)
+    y = y - y[training].mean(axis=0)
+    roots = [_root(each[training], regularization) for each in (x, y)]
+    cross = x[training].T @ y[training] / len(training)
+    whitened = solve_triangular(roots[1], solve_triangular(roots[0], cross, lower=True).T, lower=True).T
+    left, correlations, right = svd(whitened, full_matrices=False)
+    return Projections(
+        x @ solve_triangular(roots[0], left * correlations, lower=True, trans="T"),
+        y @ solve_triangular(roots[1], right.T * correlations, lower=True, trans="T"),
+    )
+
+
+def _root(centred: Float64s, regularization: float) -> Float64s:
+    """Return the Cholesky factor of a covariance to which a share of its mean variance is added."""
+    covariance = centred.T @ centred / len(centred)
+    ridge = regularization * np.trace(covariance) / len(covariance)
+    factor: Float64s = cholesky(covariance + ridge * np.eye(len(covariance)), lower=True)
+    return factor
