@@ -236,7 +236,7 @@ def _fit_baselines(tables: Sequence[AnnData], key: str, tested: Mask, seed: int)
             len(training),
         )
         return {}
-    from stdistill.models.alignment_baselines import project_by_infonce
+    from stdistill.models.alignment.baselines import project_by_infonce
 
     rows = np.union1d(training, np.flatnonzero(tested & known))
     counts, _ = read_counts(tables)

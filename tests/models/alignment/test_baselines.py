@@ -6,8 +6,8 @@ import torch
 from scipy.sparse import csr_matrix
 
 from stdistill._measures.alignment.recall import partner_ranks
-from stdistill.models import alignment_baselines
-from stdistill.models.alignment_baselines import project_by_infonce
+from stdistill.models.alignment import baselines as alignment_baselines
+from stdistill.models.alignment.baselines import project_by_infonce
 
 
 def tiles(n: int = 300, seed: int = 0) -> tuple[np.ndarray, csr_matrix]:
