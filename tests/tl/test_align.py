@@ -25,7 +25,9 @@ SCALES = ("micro", "meso", "macro")
 def read(bundle: Path) -> SpatialData:
     slide = sd.pp.read_xenium(bundle)
     counts = np.log1p(slide["table"].X.toarray())
-    slide["table"].obsm["X_pca"] = (counts @ np.random.default_rng(0).normal(size=(counts.shape[1], 5))).astype("float32")
+    slide["table"].obsm["X_pca"] = (counts @ np.random.default_rng(0).normal(size=(counts.shape[1], 5))).astype(
+        "float32"
+    )
     sd.pp.split_strips(slide, crop_px=16, mpp=0.3)
     sd.pp.tiles(slide, tile_px=128, min_cells=2)
     sd.pp.embed_tiles(slide, encoder="texture")
@@ -87,9 +89,7 @@ def test_saved_and_applied_again(
     sd.tl.predict(slide, tmp_path / "model")
     for key in [f"X_aligned_{side}" for side in ("he", "expression")]:
         np.testing.assert_allclose(slide["tiles"].obsm[key], fitted["tiles"].obsm[key], atol=1e-6)
-    np.testing.assert_allclose(
-        slide["table"].obsm["X_sigmma_macro"], fitted["table"].obsm["X_sigmma_macro"], atol=1e-5
-    )
+    np.testing.assert_allclose(slide["table"].obsm["X_sigmma_macro"], fitted["table"].obsm["X_sigmma_macro"], atol=1e-5)
     np.testing.assert_array_equal(slide["tiles"].obs["aligned_fitted"], fitted["tiles"].obs["aligned_fitted"])
     assert slide["tiles"].uns["stdistill"]["predict_aligned"]["model_sha256"] == model.sha256
 

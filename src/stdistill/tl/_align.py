@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
-RECORDED = ("batch_size", "learning_rate", "weight_decay", "seed", "patience")
+RECORDED = ("batch_size", "learning_rate", "weight_decay", "seed", "cell_dropout")
 """Arguments that the card and the record keep, beside those of the network."""
 
 
@@ -86,7 +86,7 @@ def align(
     ``.obsm["X_{key_added}_he_micro"]``, ``.obsm["X_{key_added}_expression_micro"]`` …
         (m, n_dims), the same of each scale.
     ``.obs["{key_added}_fitted"]``, ``.obs["{key_added}_model"]``
-        The tiles that the model was fitted on, those that it was stopped by among them, and its fingerprint.
+        The tiles that the model was fitted on, and its fingerprint.
     ``.uns["stdistill"]["align"]``
         The parameters; numbers of tiles and epochs; ``n_dense_tiles``, of which candidates were left out.
 
@@ -121,9 +121,8 @@ def align(
     Jeong et al. 2025 (SIGMMA, arXiv 2511.15464), sections 4 and 5. The paper states neither widths nor temperatures,
     optimiser or length of training, how cells of a micro place are connected, nor what becomes of the draws at
     inference (here: the probability); its formula of the blocks contradicts its text, and this is the reading that
-    works. H&E features are frozen. All of that, the hidden layer of the H&E side, and that training stops by blocks of
-    tiles that are held out, is our choice. Training lasts for epochs that see 20,000 tiles together, at least 5 and at
-    most 200, unless it stops before.
+    works. H&E features are frozen. All of that, the hidden layer of the H&E side, and that cells are left out in
+    training, is our choice. Training lasts for epochs that see 6,000 tiles together, at least 20 and at most 200.
 
     Examples
     --------

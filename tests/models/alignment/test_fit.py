@@ -57,10 +57,10 @@ def test_tiles_find_their_partners(make: Callable, edges: str) -> None:
     training = np.ones(100, dtype=bool)
     test = np.arange(0, 100, 5)
     training[test] = False
-    fitted = train(data, training, edges=edges, max_epochs=25, learning_rate=1e-2, patience=25)
+    fitted = train(data, training, edges=edges, max_epochs=25, learning_rate=1e-2)
     assert share_found(fitted, data, test) >= 0.5
     last = fitted.history.iloc[-1]
-    assert last["validation_loss"] < fitted.history["validation_loss"].iloc[0]
+    assert last["training_loss"] < fitted.history["training_loss"].iloc[0]
     assert last["alignment_macro"] < fitted.history["alignment_macro"].iloc[0]
     assert (last.filter(like="uniformity") < -1).all()
 
@@ -130,11 +130,26 @@ def test_what_cannot_be_learned_from_is_refused(make: Callable) -> None:
         train(data._replace(images=same))
 
 
-def test_few_tiles_train_without_being_stopped(make: Callable) -> None:
-    """Too little tissue to hold blocks of it out."""
-    fitted = train(make(n_side=3), batch_size=96)
-    assert "validation_loss" not in fitted.history
-    assert fitted.training["n_epochs"] == 3
+@pytest.mark.parametrize(("n_side", "n_epochs"), [(3, 200), (6, 167), (20, 20)])
+def test_small_slides_train_for_more_epochs(
+    make: Callable, monkeypatch: pytest.MonkeyPatch, n_side: int, n_epochs: int
+) -> None:
+    monkeypatch.setattr("stdistill.models.alignment.fit.fit", lambda objective: asked.append(objective) or history)
+    asked: list[Alignment] = []
+    history = pd.DataFrame({"training_loss": [1.0]})
+    train(make(n_side=n_side, n_cells=2), max_epochs=None)
+    assert asked[0].arguments["max_epochs"] == n_epochs
+
+
+def test_cells_are_left_out_in_training_alone(make: Callable) -> None:
+    graphs = make().graphs
+    tiles = np.arange(36)
+    half = [graphs.batch(tiles, left_out=0.5, rng=np.random.default_rng(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(half[0].cells, half[1].cells)
+    assert not torch.equal(half[0].tile, half[2].tile)
+    assert 0.4 < len(half[0].cells) / len(graphs.batch(tiles).cells) < 0.6
+    for pairs in (half[0].micro, half[0].meso, half[0].macro):
+        assert torch.equal(half[0].tile[pairs[0]], half[0].tile[pairs[1]])
 
 
 @pytest.mark.parametrize(
@@ -149,7 +164,7 @@ def test_few_tiles_train_without_being_stopped(make: Callable) -> None:
         ({"temperature": float("nan")}, "temperature"),
         ({"max_pairs": 0}, "max_pairs"),
         ({"dropout": 1.0}, "dropout must be a number from 0 to less than 1"),
-        ({"dropout": True}, "dropout"),
+        ({"cell_dropout": True}, "cell_dropout must be a number"),
     ],
 )
 def test_arguments_out_of_range(changes: dict[str, Any], message: str) -> None:
@@ -164,7 +179,8 @@ sys.path.insert(0, {folder!r})
 from conftest import make_data
 from test_fit import train
 torch.set_num_threads(1)
-how = {{"batch_size": 8, "dropout": 0.0, "edges": "all", "max_epochs": 4, "devices": 2, "strategy": "ddp"}}
+how = {{"batch_size": 8, "dropout": 0.0, "cell_dropout": 0.0, "edges": "all", "max_epochs": 4}}
+how |= {{"devices": 2, "strategy": "ddp"}}
 fitted = train(make_data(n_side=6), **how)
 if int(__import__("os").environ.get("LOCAL_RANK", 0)) == 0:
     torch.save(fitted.network.state_dict(), sys.argv[1])
@@ -177,10 +193,9 @@ def test_two_processes_train_as_one(make: Callable, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES.format(folder=str(Path(__file__).parent)))
     subprocess.run([sys.executable, str(script), str(tmp_path / "weights")], check=True, cwd=tmp_path, timeout=300)
-    alone = train(make(n_side=6), batch_size=16, dropout=0.0, edges="all", max_epochs=4)
+    alone = train(make(n_side=6), batch_size=16, dropout=0.0, cell_dropout=0.0, edges="all", max_epochs=4)
     found = torch.load(tmp_path / "weights", weights_only=True)
     for name, expected in alone.network.state_dict().items():
         torch.testing.assert_close(found[name], expected, atol=2e-4, rtol=2e-3, msg=name)
     history = pd.read_csv(tmp_path / "weights.csv")
-    for column in ("training_loss", "validation_loss"):
-        np.testing.assert_allclose(history[column], alone.history[column], rtol=1e-3)
+    np.testing.assert_allclose(history["training_loss"], alone.history["training_loss"], rtol=1e-3)

@@ -32,12 +32,12 @@ class AlignmentArguments(TypedDict, total=False):
         Of the draws of edges: the lower, the nearer to 0 or 1.
     width, hidden, n_dims
         Of the cells' vectors, of the hidden layer of the H&E side, and of the shared space, for each scale.
+    cell_dropout
+        Share of the cells that is left out in training, others each time: few tiles are learned by heart otherwise.
     dropout
         Share of activations that is set to 0 in training.
     temperature
         Of the contrast when training begins; it is learned.
-    patience
-        Epochs without a better loss on held-out tiles before training stops; the best epoch is kept.
     """
 
     scales: Sequence[Scale]
@@ -48,9 +48,9 @@ class AlignmentArguments(TypedDict, total=False):
     width: int
     hidden: int
     n_dims: int
+    cell_dropout: float
     dropout: float
     temperature: float
-    patience: int
 
 
 class FittingArguments(AlignmentArguments, TrainingArguments, total=False):
@@ -67,9 +67,9 @@ ALIGNMENT_DEFAULTS: FittingArguments = {
     "width": 64,
     "hidden": 256,
     "n_dims": 64,
+    "cell_dropout": 0.5,
     "dropout": 0.1,
     "temperature": 0.1,
-    "patience": 20,
     "batch_size": 96,
     "learning_rate": 1e-3,
     "weight_decay": 1e-2,
@@ -87,15 +87,16 @@ def check_fitting(arguments: FittingArguments) -> None:
     if values["edges"] not in get_args(Edges):
         msg = f"edges must be one of {list(get_args(Edges))}, found {values['edges']!r}."
         raise ValueError(msg)
-    for name in ("max_pairs", "width", "hidden", "n_dims", "patience"):
+    for name in ("max_pairs", "width", "hidden", "n_dims"):
         check_integer(values[name], name, minimum=1)
     for name in ("radius_um", "edge_temperature", "temperature"):
         check_positive(values[name], name)
-    dropout = values["dropout"]
-    is_number = isinstance(dropout, int | float | np.integer | np.floating) and not isinstance(dropout, bool)
-    if not is_number or not 0 <= dropout < 1:
-        msg = f"dropout must be a number from 0 to less than 1, found {dropout!r}."
-        raise ValueError(msg)
+    for name in ("cell_dropout", "dropout"):
+        value = values[name]
+        is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+        if not is_number or not 0 <= value < 1:
+            msg = f"{name} must be a number from 0 to less than 1, found {value!r}."
+            raise ValueError(msg)
 
 
 def network_arguments(arguments: FittingArguments) -> dict[str, Any]:

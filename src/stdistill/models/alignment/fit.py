@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ from stdistill._support.arrays import Float64s, Floats, Integers, Mask
 from stdistill._support.files import digest
 from stdistill._support.warn import warn
 from stdistill._training.fingerprint import fingerprint_run
-from stdistill._training.holdout import hold_out_blocks
 from stdistill._training.trainer import fit, seeded
 from stdistill.models.alignment.arguments import FittingArguments, network_arguments
 from stdistill.models.alignment.network import AlignmentNetwork
@@ -21,9 +19,9 @@ from stdistill.models.alignment.objective import Alignment
 from stdistill.models.alignment.tiles import CellGraphs, TileDataset
 from stdistill.models.features import digest_rows, feature_statistics
 
-TILES_SEEN = 20_000
-"""Tiles that training sees by default, all epochs together, within `EPOCHS`, unless it stops before (our choice)."""
-EPOCHS = (5, 200)
+TILES_SEEN = 6_000
+"""Tiles that training sees by default, all epochs together, within `EPOCHS` (our choice)."""
+EPOCHS = (20, 200)
 COLLAPSED = -0.05
 """Uniformity above this: the tiles of a side are all but the same (our choice; spread evenly it is about -3.9)."""
 
@@ -68,10 +66,6 @@ def fit_alignment(data: AlignmentData, training: Mask, arguments: FittingArgumen
     if len(tiles) < 2:
         msg = f"A contrast needs tiles to tell apart, and there are {len(tiles)} to train on."
         raise ValueError(msg)
-    no_graph = np.zeros(len(training) + 1, dtype=np.int32), np.zeros(0, dtype=np.int32)
-    fitting, held_out = hold_out_blocks(
-        data.centers, data.slide, *no_graph, training, radius_um=data.side_um / 2, seed=arguments["seed"]
-    )
     if arguments["max_epochs"] is None:
         arguments = {**arguments, "max_epochs": int(np.clip(round(TILES_SEEN / len(tiles)), *EPOCHS))}
     size = network_arguments(arguments)
@@ -80,14 +74,20 @@ def fit_alignment(data: AlignmentData, training: Mask, arguments: FittingArgumen
     with_candidates = arguments["edges"] != "none"
     objective = Alignment(
         network,
-        TileDataset(images, data.graphs, data.slide, data.centers, with_candidates=with_candidates),
+        TileDataset(
+            images,
+            data.graphs,
+            data.slide,
+            data.centers,
+            with_candidates=with_candidates,
+            left_out=arguments["cell_dropout"],
+        ),
         data.side_um,
-        fitting=np.flatnonzero(fitting),
-        validation=np.flatnonzero(held_out),
+        fitting=tiles,
         arguments=arguments,
         fingerprint=fingerprint_run(
             arguments,
-            arguments["patience"],
+            arguments["cell_dropout"],
             arguments["radius_um"],
             arguments["max_pairs"],
             n_training_tiles=len(tiles),
@@ -97,9 +97,7 @@ def fit_alignment(data: AlignmentData, training: Mask, arguments: FittingArgumen
             network=str(sorted(size.items())),
         ),
     )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The last .* batch", UserWarning)
-        history = fit(objective, patience=arguments["patience"] if held_out.any() else None)
+    history = fit(objective)
     _warn_of_collapse(history)
     facts = {"n_training_tiles": len(tiles), "n_epochs": len(history), "n_dense_tiles": data.graphs.pairs_left_out()}
     return FittedAlignment(network, history, size, facts)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from stdistill._support.arrays import Integers
 from stdistill._training.arguments import TrainingArguments
-from stdistill._training.objective import Objective, request_loader
-from stdistill._training.sampling import BatchRequest
+from stdistill._training.objective import Objective
 from stdistill.models.alignment.contrast import alignment, info_nce, overlapping, uniformity
 from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.tiles import TileBatch, TileDataset
-
-VALIDATION_BATCH = 128
 
 
 class Alignment(Objective):
@@ -35,8 +29,8 @@ class Alignment(Objective):
         The tiles.
     side_um
         Side of a tile.
-    fitting, validation
-        Tiles to learn from and to stop early by.
+    fitting
+        Tiles to learn from.
     arguments, fingerprint
         See `Objective`.
     """
@@ -53,32 +47,25 @@ class Alignment(Objective):
         side_um: float,
         *,
         fitting: Integers,
-        validation: Integers,
         arguments: TrainingArguments,
         fingerprint: dict[str, Any],
     ) -> None:
-        super().__init__(network, data, fitting, arguments, fingerprint, validation=validation)
+        super().__init__(network, data, fitting, arguments, fingerprint)
         self.side_um = side_um
 
     def loss(self, batch: TileBatch) -> tuple[Tensor, int]:
-        """Contrast the tiles of the batch, of all processes in training."""
+        """Contrast the tiles of the batch, of all processes together."""
         he, expression = self.network(batch)
         n, first, excluded = len(batch.slide), 0, overlapping(batch.slide, batch.centers, self.side_um)
-        if self.training:
-            self._log_spread(he, expression, n)
-            if self.trainer.world_size > 1:
-                first = self.trainer.global_rank * n
-                slide, centers = self._gather(batch.slide), self._gather(batch.centers)
-                excluded = overlapping(slide, centers, self.side_um)[first : first + n]
-                he, expression = ({scale: self._gather(each[scale]) for scale in each} for each in (he, expression))
+        self._log_spread(he, expression, n)
+        if self.trainer.world_size > 1:
+            first = self.trainer.global_rank * n
+            slide, centers = self._gather(batch.slide), self._gather(batch.centers)
+            excluded = overlapping(slide, centers, self.side_um)[first : first + n]
+            he, expression = ({scale: self._gather(each[scale]) for scale in each} for each in (he, expression))
         scale = self.network.contrast_scale()
         losses = [info_nce(he[name].float(), expression[name].float(), scale, excluded, first) for name in he]
         return torch.stack(losses).sum(), n
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """All validation tiles, for each process: how hard a contrast is depends on how many tiles there are."""
-        pieces = np.array_split(self.validation, max(1, math.ceil(len(self.validation) / VALIDATION_BATCH)))
-        return request_loader([BatchRequest(tiles, ()) for tiles in pieces], self.data)
 
     def _gather(self, values: Tensor) -> Tensor:
         """Put the rows of all processes one after the other; gradients flow back to each."""

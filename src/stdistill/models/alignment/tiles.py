@@ -102,9 +102,19 @@ class CellGraphs:
         within = np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return self.starts[tiles][which] + within, which
 
-    def batch(self, tiles: Integers, *, with_candidates: bool = True) -> Graphs:
-        """Make the graphs of some tiles."""
+    def batch(
+        self,
+        tiles: Integers,
+        *,
+        with_candidates: bool = True,
+        left_out: float = 0.0,
+        rng: np.random.Generator | None = None,
+    ) -> Graphs:
+        """Make the graphs of some tiles, without a share of their cells that is drawn."""
         at, which = self.rows(tiles)
+        if rng is not None:
+            kept = rng.random(len(at)) >= left_out
+            at, which = at[kept], which[kept]
         rows = self.order[at]
         micro = which * SIDE**2 + self.code[at] % SIDE**2
         meso = micro // 4
@@ -143,6 +153,8 @@ class TileDataset(Dataset[TileBatch]):
         (n_tiles, 2), µm.
     with_candidates
         Whether pairs between places are read.
+    left_out
+        Share of the cells that is left out, others each time.
     """
 
     def __init__(
@@ -153,18 +165,22 @@ class TileDataset(Dataset[TileBatch]):
         centers: Float64s,
         *,
         with_candidates: bool,
+        left_out: float,
     ) -> None:
         self.images = images
         self.graphs = graphs
         self.slide = slide
         self.centers = centers
         self.with_candidates = with_candidates
+        self.left_out = left_out
 
     def __getitem__(self, request: BatchRequest) -> TileBatch:
         tiles = request.rows
+        rng = np.random.default_rng(request.seed)
+        graphs = self.graphs.batch(tiles, with_candidates=self.with_candidates, left_out=self.left_out, rng=rng)
         return TileBatch(
             {scale: as_float(features, tiles) for scale, features in self.images.items()},
-            self.graphs.batch(tiles, with_candidates=self.with_candidates),
+            graphs,
             torch.from_numpy(self.slide[tiles]),
             torch.from_numpy(self.centers[tiles]),
         )
