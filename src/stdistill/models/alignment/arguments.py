@@ -71,8 +71,8 @@ ALIGNMENT_DEFAULTS: FittingArguments = {
     "dropout": 0.1,
     "temperature": 0.1,
     "batch_size": 96,
-    "learning_rate": 1e-3,
-    "weight_decay": 1e-2,
+    "learning_rate": 3e-3,
+    "weight_decay": 1.0,
 }
 
 
