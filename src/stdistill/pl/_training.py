@@ -16,7 +16,7 @@ from stdistill._table import schema
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from stdistill.models import NicheModel
+    from stdistill.models import AlignmentModel, CompositionModel, NicheModel
 
 PANELS = {
     "loss": ("training_loss", "validation_loss"),
