@@ -75,8 +75,8 @@ def paired_components(features: Floats, expression: csr_matrix, training: Intege
 def canonical_variates(x: Float64s, y: Float64s, training: Integers, *, regularization: float) -> Projections:
     """Project x (n, p) and y (n, q) on the directions that are correlated most over the training rows.
 
-    Along each direction both are scaled to variance 1, and then by the correlation to the power of `WEIGHT`: each counts
-    as far as it tells the other. Otherwise the many directions that go together by chance alone drown the few that
+    Along each direction both are scaled to variance 1, and then by the correlation to the power of `WEIGHT`: it counts
+    as far as one tells the other. Otherwise the many directions that go together by chance alone drown the few that
     matter.
 
     Parameters
