@@ -5,7 +5,8 @@ import pytest
 from scipy.sparse import csr_matrix
 from sklearn.cross_decomposition import CCA
 
-from stdistill._measures.alignment.baselines import WEIGHT, (
+from stdistill._measures.alignment.baselines import (
+    WEIGHT,
     canonical_variates,
     paired_components,
     project_by_cca,
