@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
-RECORDED = ("batch_size", "learning_rate", "weight_decay", "seed", "cell_dropout")
+RECORDED = ("batch_size", "learning_rate", "weight_decay", "seed", "place_dropout")
 """Arguments that the card and the record keep, beside those of the network."""
 
 
@@ -121,7 +121,7 @@ def align(
     Jeong et al. 2025 (SIGMMA, arXiv 2511.15464), sections 4 and 5. The paper states neither widths nor temperatures,
     optimiser or length of training, how cells of a micro place are connected, nor what becomes of the draws at
     inference (here: the probability); its formula of the blocks contradicts its text, and this is the reading that
-    works. H&E features are frozen. All of that, the hidden layer of the H&E side, and that cells are left out in
+    works. H&E features are frozen. All of that, the hidden layer of the H&E side, and that places are left out in
     training, is our choice. Training lasts for epochs that see 12,000 tiles together, at least 20 and at most 200.
 
     Examples

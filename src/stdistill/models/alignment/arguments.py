@@ -32,8 +32,9 @@ class AlignmentArguments(TypedDict, total=False):
         Of the draws of edges: the lower, the nearer to 0 or 1.
     width, hidden, n_dims
         Of the cells' vectors, of the hidden layer of the H&E side, and of the shared space, for each scale.
-    cell_dropout
-        Share of the cells that is left out in training, others each time: few tiles are learned by heart otherwise.
+    place_dropout
+        Share of a tile's micro places whose cells are left out in training, others each time: few tiles are learned by
+        heart otherwise.
     dropout
         Share of activations that is set to 0 in training.
     temperature
@@ -48,7 +49,7 @@ class AlignmentArguments(TypedDict, total=False):
     width: int
     hidden: int
     n_dims: int
-    cell_dropout: float
+    place_dropout: float
     dropout: float
     temperature: float
 
@@ -67,7 +68,7 @@ ALIGNMENT_DEFAULTS: FittingArguments = {
     "width": 64,
     "hidden": 256,
     "n_dims": 64,
-    "cell_dropout": 0.5,
+    "place_dropout": 0.5,
     "dropout": 0.1,
     "temperature": 0.1,
     "batch_size": 96,
@@ -92,7 +93,7 @@ def check_fitting(arguments: FittingArguments) -> None:
         check_integer(values[name], name, minimum=1)
     for name in ("radius_um", "edge_temperature", "temperature"):
         check_positive(values[name], name)
-    for name in ("cell_dropout", "dropout"):
+    for name in ("place_dropout", "dropout"):
         value = values[name]
         is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
         if not is_number or not 0 <= value < 1:

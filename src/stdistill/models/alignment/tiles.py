@@ -110,10 +110,13 @@ class CellGraphs:
         left_out: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> Graphs:
-        """Make the graphs of some tiles, without a share of their cells that is drawn."""
+        """Make the graphs of some tiles, without the cells of a share of their micro places that is drawn.
+
+        Whole places: of cells left out one by one, the others would be beside nobody.
+        """
         at, which = self.rows(tiles)
         if rng is not None:
-            kept = rng.random(len(at)) >= left_out
+            kept = (rng.random((len(tiles), SIDE**2)) >= left_out)[which, self.code[at] % SIDE**2]
             at, which = at[kept], which[kept]
         rows = self.order[at]
         micro = which * SIDE**2 + self.code[at] % SIDE**2
@@ -160,7 +163,7 @@ class TileDataset(Dataset[TileBatch]):
     with_candidates
         Whether pairs between places are read.
     left_out
-        Share of the cells that is left out, others each time.
+        Share of the micro places whose cells are left out, others each time.
     """
 
     def __init__(
