@@ -134,10 +134,10 @@ def align(
     Jeong et al. 2025 (SIGMMA, arXiv 2511.15464), sections 4 and 5. The paper states neither widths nor temperatures,
     optimiser or length of training, how cells of a micro place are connected, nor what becomes of the draws at
     inference (here: the probability); its formula of the blocks contradicts its text, and this is the reading that
-    works. The paper tunes its encoder (UNI), and does not say how much of it; here the encoder is frozen by default. Of
-    one that learns, all before the last blocks is frozen; it has no dropout, and the scale of its features stays that
-    of the training's beginning. All of that, the hidden layer of the H&E side, and that cells are left out in
-    training, is our choice. Training lasts for epochs that see 6,000 tiles together, at least 20 and at most 200.
+    works. The paper tunes its encoder (UNI) and does not say how; here it is frozen by default. Of one that learns, all
+    before the last blocks is frozen, there is no dropout, and the scale of its features stays that of before the
+    training. All of that, the hidden layer of the H&E side, and that cells are left out in training, is our choice.
+    Training lasts for epochs that see 12,000 tiles together, at least 20 and at most 200.
 
     Examples
     --------

@@ -77,8 +77,8 @@ ALIGNMENT_DEFAULTS: FittingArguments = {
     "temperature": 0.1,
     "finetune_blocks": 0,
     "batch_size": 96,
-    "learning_rate": 1e-3,
-    "weight_decay": 1e-2,
+    "learning_rate": 3e-3,
+    "weight_decay": 1.0,
 }
 
 
