@@ -11,11 +11,12 @@ import pandas as pd
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import Palette, palette_colors
 from stdistill._drawing.matrix import check_frame
+from stdistill._table import schema
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from stdistill.models import NicheModel
+    from stdistill.models import AlignmentModel, CompositionModel, NicheModel
 
 PANELS = {
     "loss": ("training_loss", "validation_loss"),
@@ -23,13 +24,15 @@ PANELS = {
     "occupied niches": ("occupied_niches",),
     "largest niche": ("largest_niche",),
     "effective rank": ("effective_rank",),
+    "alignment": tuple(f"alignment_{scale}" for scale in schema.SCALES),
+    "uniformity": tuple(f"uniformity_{side}_{scale}" for side in ("he", "expression") for scale in schema.SCALES),
 }
 """Measures that share a panel; each of the others gets its own."""
 NCOLS = 3
 
 
 def training(
-    model: NicheModel | pd.DataFrame,
+    model: NicheModel | CompositionModel | AlignmentModel | pd.DataFrame,
     *,
     palette: Palette | None = None,
     title: str | Sequence[str] | None = None,
