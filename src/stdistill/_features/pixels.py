@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,12 @@ import torch
 from platformdirs import user_cache_path
 
 from stdistill._features.embedder import BATCH_SIZE_CPU
+from stdistill._features.store import reserve_folder
 from stdistill._slide.crops import CropCutter
 from stdistill._slide.plan import Slide, Window
 from stdistill._slide.windows import read_windows
 from stdistill._support.arrays import Integers, Interpolation
 from stdistill._support.progress import Progress
-
-logger = logging.getLogger("stdistill")
 
 
 class TilePixels:
@@ -62,29 +60,45 @@ def tile_pixels(
     interpolation
         How tiles are resampled.
     folder
-        Where the file lies until the context ends; `None`: in the user's cache.
+        Where the file lies until the context ends, in a folder of its own; `None`: the user's cache.
+
+    Raises
+    ------
+    OSError
+        When there is no room for it.
     """
-    parent = user_cache_path("stdistill") / "tiles" if folder is None else Path(folder)
-    parent.mkdir(parents=True, exist_ok=True)
-    planned = [len(slide.plan.order) for own in slides for slide in own]
-    logger.info("Reading the pixels of %d tiles, %.1f GB on disk.", sum(planned), sum(planned) * 3 * side**2 / 1e9)
-    with TemporaryDirectory(dir=parent, prefix="tiles-") as place:
-        path = Path(place) / "pixels.npy"
-        shape = (sum(n_tiles), 3, side, side)
-        written = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
-        progress = Progress(sum(planned), "Tiles", "tiles")
+    parent = user_cache_path("stdistill") / "tiles" if folder is None else Path(folder).expanduser()
+    n_read = sum(len(slide.plan.order) for own in slides for slide in own)
+    with reserve_folder(parent, "pixels", argument="checkpoint_dir") as place:
+        place.mkdir(exist_ok=True)  # what a killed run left is written over
         try:
-            begins = np.cumsum([0, *n_tiles])
-            for own, begin in zip(slides, begins, strict=False):
-                for slide in own:
-                    for rows, pixels in _read(slide, side, interpolation):
+            _check_space(place, n_read * 3 * side**2)
+            path = place / "pixels.npy"
+            written = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(sum(n_tiles), 3, side, side))
+            progress = Progress(n_read, "Reading tiles", "tiles")
+            try:
+                for own, begin in zip(slides, np.cumsum([0, *n_tiles]), strict=False):
+                    for rows, pixels in (piece for slide in own for piece in _read(slide, side, interpolation)):
                         written[begin + rows] = pixels
                         progress.advance(len(rows))
+            finally:
+                progress.close()
             written.flush()
+            del written
+            yield TilePixels(path)
         finally:
-            progress.close()
-        del written
-        yield TilePixels(path)
+            shutil.rmtree(place)
+
+
+def _check_space(folder: Path, size: int) -> None:
+    """Raise when the disk has no room for so many bytes: a map of a file would end the process."""
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        msg = (
+            f"The pixels of the tiles take {size / 1e9:.1f} GB while the encoder learns, and {folder.parent} has "
+            f"{free / 1e9:.1f} GB left: make room, or name a folder on another disk with checkpoint_dir=."
+        )
+        raise OSError(msg)
 
 
 def _read(slide: Slide, side: int, interpolation: Interpolation) -> Iterator[tuple[Integers, npt.NDArray[np.uint8]]]:

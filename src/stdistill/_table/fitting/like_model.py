@@ -12,7 +12,7 @@ from stdistill._slide.scale import is_same_mpp
 from stdistill._table.fitting.origin import find_difference, known_origin, origin_of, origin_of_card, show
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill.encoders import Encoder
-from stdistill.encoders._blocks import with_blocks
+from stdistill.encoders._blocks import FINETUNED, with_blocks
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
 
@@ -134,6 +134,8 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
             "sd.pp.embed_expression(model=...)."
         ),
     }
+    if entry == "encoder_revision" and names[0].endswith(FINETUNED):
+        remedies[entry] = "They are of an encoder that learned with another model: delete them, to get this one's."
     msg = (
         f".obsm[{use_rep!r}] was computed with {entry} {show(found[entry])}, the model was trained on "
         f"{show(expected[entry])}. {remedies[entry]}"
