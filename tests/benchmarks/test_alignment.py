@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 Run = Callable[..., str]
@@ -20,3 +21,9 @@ def test_alignment_neighbors(run: Run) -> None:
     assert "are beside one of" in found
     table = found.split("\n\n")[-1]
     assert all(name in table for name in ("full", "all", "none", "no graph"))
+
+
+def test_alignment_size(run: Run) -> None:
+    found = json.loads(run("alignment_size.py", "--quick").splitlines()[-1])
+    assert (found["cells"], found["tiles"], found["epochs"]) == (3000, 45, 1)
+    assert found["seconds"] > 0

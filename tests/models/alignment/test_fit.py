@@ -163,6 +163,7 @@ def test_cells_are_left_out_in_training_alone(make: Callable) -> None:
         ({"radius_um": 0}, "radius_um"),
         ({"temperature": float("nan")}, "temperature"),
         ({"max_pairs": 0}, "max_pairs"),
+        ({"batch_size": 1}, "batch_size"),
         ({"dropout": 1.0}, "dropout must be a number from 0 to less than 1"),
         ({"cell_dropout": True}, "cell_dropout must be a number"),
     ],

@@ -85,6 +85,7 @@ ALIGNMENT_DEFAULTS: FittingArguments = {
 def check_fitting(arguments: FittingArguments) -> None:
     """Raise when an argument is out of range."""
     check_training(arguments)
+    check_integer(arguments["batch_size"], "batch_size", minimum=2)  # a tile alone has nothing to be told from
     values: dict[str, Any] = dict(arguments)
     scales = values["scales"]
     if isinstance(scales, str) or not scales or set(scales) - set(get_args(Scale)) or len(set(scales)) < len(scales):
