@@ -39,6 +39,10 @@ class AlignmentArguments(TypedDict, total=False):
         Share of activations that is set to 0 in training.
     temperature
         Of the contrast when training begins; it is learned.
+    finetune_blocks
+        Last blocks of the encoder's vision transformer that learn as well, at a hundredth of the learning rate and
+        without decay. Training then reads pixels and encodes the crops of each tile, 21 at all scales, in each epoch: a
+        matter of a GPU, and of a small `batch_size`. 0: the features that are there are read.
     """
 
     scales: Sequence[Scale]
@@ -52,6 +56,7 @@ class AlignmentArguments(TypedDict, total=False):
     place_dropout: float
     dropout: float
     temperature: float
+    finetune_blocks: int
 
 
 class FittingArguments(AlignmentArguments, TrainingArguments, total=False):
@@ -71,6 +76,7 @@ ALIGNMENT_DEFAULTS: FittingArguments = {
     "place_dropout": 0.5,
     "dropout": 0.1,
     "temperature": 0.1,
+    "finetune_blocks": 0,
     "batch_size": 96,
     "learning_rate": 3e-3,
     "weight_decay": 1.0,
@@ -91,6 +97,7 @@ def check_fitting(arguments: FittingArguments) -> None:
         raise ValueError(msg)
     for name in ("max_pairs", "width", "hidden", "n_dims"):
         check_integer(values[name], name, minimum=1)
+    check_integer(values["finetune_blocks"], "finetune_blocks", minimum=0)
     for name in ("radius_um", "edge_temperature", "temperature"):
         check_positive(values[name], name)
     for name in ("place_dropout", "dropout"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +13,12 @@ from torch.utils.data import Dataset
 from stdistill._support.arrays import Float64s, Floats, Integers
 from stdistill._training.sampling import BatchRequest
 from stdistill.models.alignment.pairs import candidate_pairs, near_pairs
+from stdistill.models.features import Rows
 
 SIDE = 4
 """Micro places along the side of a tile; a meso place is 2 × 2 of them."""
+PIXELS = "pixels"
+"""Stands for the scales where tiles are read as they are, to be encoded in training."""
 
 
 class Graphs(NamedTuple):
@@ -37,7 +40,7 @@ class TileBatch(NamedTuple):
     """Some tiles."""
 
     images: dict[str, Tensor]
-    """(b, d) of each scale."""
+    """(b, d) of each scale, or `PIXELS` (b, 3, side, side), 0 to 255."""
     graphs: Graphs
     slide: Tensor
     """(b,), number of each tile's slide."""
@@ -153,7 +156,7 @@ class TileDataset(Dataset[TileBatch]):
     Parameters
     ----------
     images
-        (n_tiles, d) features of each scale.
+        (n_tiles, d) features of each scale, or `PIXELS` (n_tiles, 3, side, side).
     graphs
         The cells of the tiles.
     slide
@@ -168,7 +171,7 @@ class TileDataset(Dataset[TileBatch]):
 
     def __init__(
         self,
-        images: Mapping[str, Floats],
+        images: Mapping[str, Floats | Rows],
         graphs: CellGraphs,
         slide: Integers,
         centers: Float64s,
@@ -195,6 +198,6 @@ class TileDataset(Dataset[TileBatch]):
         )
 
 
-def as_float(features: Floats, rows: Integers | Sequence[int]) -> Tensor:
+def as_float(features: Floats | Rows, rows: Integers) -> Tensor:
     """Read some rows as float32."""
     return torch.from_numpy(np.asarray(features[rows], dtype=np.float32))
