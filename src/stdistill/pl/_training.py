@@ -15,7 +15,7 @@ from stdistill._drawing.matrix import check_frame
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from stdistill.models import NicheModel
+    from stdistill.models import AlignmentModel, NicheModel
 
 PANELS = {
     "loss": ("training_loss", "validation_loss"),
@@ -23,13 +23,20 @@ PANELS = {
     "occupied niches": ("occupied_niches",),
     "largest niche": ("largest_niche",),
     "effective rank": ("effective_rank",),
+    "alignment": ("alignment_micro", "alignment_meso", "alignment_macro"),
+    "uniformity of the H&E": ("uniformity_he_micro", "uniformity_he_meso", "uniformity_he_macro"),
+    "uniformity of expression": (
+        "uniformity_expression_micro",
+        "uniformity_expression_meso",
+        "uniformity_expression_macro",
+    ),
 }
 """Measures that share a panel; each of the others gets its own."""
 NCOLS = 3
 
 
 def training(
-    model: NicheModel | pd.DataFrame,
+    model: NicheModel | AlignmentModel | pd.DataFrame,
     *,
     palette: Palette | None = None,
     title: str | Sequence[str] | None = None,
@@ -64,7 +71,7 @@ def training(
     Notes
     -----
     Collapse shows as few occupied niches, one of which is large; a `target_entropy` that stays at 1 as niches that
-    nothing tells apart.
+    nothing tells apart. Of an alignment it shows as a uniformity near 0: all tiles look the same by that side.
 
     Examples
     --------
