@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -259,3 +260,28 @@ def test_embeddings_that_are_no_numbers(make_tiles: Make) -> None:
     tiles.obsm["X_aligned_he"] = pd.DataFrame(tiles.obsm["X_aligned_he"], index=tiles.obs_names).astype(str)
     with pytest.raises(TypeError, match="expected floating point numbers"):
         sd.tl.retrieval(tiles)
+
+
+def test_after_align(bundle: Path) -> None:
+    """What sd.tl.align writes is what is read, and the test tiles are left to test on."""
+    slide = sd.pp.read_xenium(bundle)
+    cells = slide["table"]
+    cells.obsm["X_pca"] = np.log1p(cells.X.toarray()[:, :20]).astype(np.float32)
+    sd.pp.split_strips(slide, crop_px=128, mpp=0.2)
+    sd.pp.tiles(slide, tile_px=128, mpp=0.2, min_cells=2)
+    sd.pp.embed_tiles(slide, encoder="texture", key_added="X_texture")
+    sd.tl.align(slide, use_rep="X_pca", he_rep="X_texture", max_epochs=1, progress_bar=False)
+    tiles = slide["tiles"]
+    found = sd.tl.retrieval(slide)
+    assert (found["n"] == (tiles.obs["split"] == "test").sum()).all()
+    expected = ["aligned", "aligned micro", "aligned meso", "aligned macro", "ridge", "CCA", "linear InfoNCE"]
+    assert found["method"].unique().tolist() == expected
+    probed = sd.tl.expression_probe(slide, genes=5)["key"].unique().tolist()
+    assert probed == [
+        *(f"X_texture_{s}" for s in ("micro", "meso", "macro")),
+        "X_texture",
+        "X_aligned_he",
+        "training mean",
+    ]
+    assert len(sd.tl.find_tiles(slide, tiles.obs_names[0], n=3)) == 3
+    sd.pl.retrieval(slide, n_queries=1, n_found=2, show=False)

@@ -11,11 +11,12 @@ import pandas as pd
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import Palette, palette_colors
 from stdistill._drawing.matrix import check_frame
+from stdistill._table import schema
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from stdistill.models import AlignmentModel, NicheModel
+    from stdistill.models import AlignmentModel, CompositionModel, NicheModel
 
 PANELS = {
     "loss": ("training_loss", "validation_loss"),
@@ -23,20 +24,15 @@ PANELS = {
     "occupied niches": ("occupied_niches",),
     "largest niche": ("largest_niche",),
     "effective rank": ("effective_rank",),
-    "alignment": ("alignment_micro", "alignment_meso", "alignment_macro"),
-    "uniformity of the H&E": ("uniformity_he_micro", "uniformity_he_meso", "uniformity_he_macro"),
-    "uniformity of expression": (
-        "uniformity_expression_micro",
-        "uniformity_expression_meso",
-        "uniformity_expression_macro",
-    ),
+    "alignment": tuple(f"alignment_{scale}" for scale in schema.SCALES),
+    "uniformity": tuple(f"uniformity_{side}_{scale}" for side in ("he", "expression") for scale in schema.SCALES),
 }
 """Measures that share a panel; each of the others gets its own."""
 NCOLS = 3
 
 
 def training(
-    model: NicheModel | AlignmentModel | pd.DataFrame,
+    model: NicheModel | CompositionModel | AlignmentModel | pd.DataFrame,
     *,
     palette: Palette | None = None,
     title: str | Sequence[str] | None = None,
@@ -71,7 +67,7 @@ def training(
     Notes
     -----
     Collapse shows as few occupied niches, one of which is large; a `target_entropy` that stays at 1 as niches that
-    nothing tells apart. Of an alignment it shows as a uniformity near 0: all tiles look the same by that side.
+    nothing tells apart.
 
     Examples
     --------

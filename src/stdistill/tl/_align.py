@@ -122,7 +122,7 @@ def align(
     optimiser or length of training, how cells of a micro place are connected, nor what becomes of the draws at
     inference (here: the probability); its formula of the blocks contradicts its text, and this is the reading that
     works. H&E features are frozen. All of that, the hidden layer of the H&E side, and that cells are left out in
-    training, is our choice. Training lasts for epochs that see 6,000 tiles together, at least 20 and at most 200.
+    training, is our choice. Training lasts for epochs that see 12,000 tiles together, at least 20 and at most 200.
 
     Examples
     --------

@@ -322,7 +322,8 @@ def _write_tiles(slide: SpatialData, model: AlignmentModel, how: _How, tiles_key
     first = he_keys[card.scales[0]]
     images, centers = inputs.data.images[card.scales[0]], inputs.data.centers
     fitted, _ = find_fitted(tiles, model, images, centers, key_added=key_added, use_rep=first)
-    write_alignment("predict", inputs, model, he, expression, cells_at, [fitted], key_added=key_added, use_rep=latent)
+    named = {"key_added": key_added, "use_rep": latent, "he_rep": first.removesuffix(f"_{card.scales[0]}")}
+    write_alignment("predict", inputs, model, he, expression, cells_at, [fitted], **named)
     logger.info('Wrote .obsm["X_%s_he"] of %d of %d tiles.', key_added, inputs.with_he.sum(), len(images))
 
 

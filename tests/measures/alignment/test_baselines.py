@@ -6,6 +6,7 @@ from scipy.sparse import csr_matrix
 from sklearn.cross_decomposition import CCA
 
 from stdistill._measures.alignment.baselines import (
+    WEIGHT,
     canonical_variates,
     paired_components,
     project_by_cca,
@@ -45,8 +46,8 @@ def test_canonical_variates_are_those_of_scikit_learn() -> None:
     assert (np.diff(rho) < 0).all()
     assert rho[2] > 0.7
     for part in found:  # not correlated, and as large as they tell the other
-        np.testing.assert_allclose(part[training].T @ part[training] / 300, np.diag(rho**2), atol=1e-9)
-    np.testing.assert_allclose(he.T @ expression / 300, np.diag(rho**3), atol=1e-9)
+        np.testing.assert_allclose(part[training].T @ part[training] / 300, np.diag(rho ** (2 * WEIGHT)), atol=1e-9)
+    np.testing.assert_allclose(he.T @ expression / 300, np.diag(rho ** (2 * WEIGHT + 1)), atol=1e-9)
 
 
 def test_regularization_holds_directions_that_hardly_vary() -> None:

@@ -130,7 +130,7 @@ def test_what_cannot_be_learned_from_is_refused(make: Callable) -> None:
         train(data._replace(images=same))
 
 
-@pytest.mark.parametrize(("n_side", "n_epochs"), [(3, 200), (6, 167), (20, 20)])
+@pytest.mark.parametrize(("n_side", "n_epochs"), [(3, 200), (10, 120), (25, 20)])
 def test_small_slides_train_for_more_epochs(
     make: Callable, monkeypatch: pytest.MonkeyPatch, n_side: int, n_epochs: int
 ) -> None:
@@ -163,6 +163,7 @@ def test_cells_are_left_out_in_training_alone(make: Callable) -> None:
         ({"radius_um": 0}, "radius_um"),
         ({"temperature": float("nan")}, "temperature"),
         ({"max_pairs": 0}, "max_pairs"),
+        ({"batch_size": 1}, "batch_size"),
         ({"dropout": 1.0}, "dropout must be a number from 0 to less than 1"),
         ({"cell_dropout": True}, "cell_dropout must be a number"),
     ],

@@ -68,6 +68,16 @@ def test_a_tile_that_is_dense_says_so(make: Callable) -> None:
     assert make(n_side=2, n_cells=30).graphs.pairs_left_out() == 0
 
 
+@pytest.mark.parametrize("most", [20, 60, 120, 300])
+def test_tiles_whose_candidates_are_cut_are_counted(make: Callable, most: int) -> None:
+    graphs, free = (make(n_side=3, n_cells=25, max_pairs=each).graphs for each in (most, 10**6))
+    cut = [
+        any(len(a[0]) < len(b[0]) for a, b in zip(graphs.batch(tile)[3:], free.batch(tile)[3:], strict=True))
+        for tile in np.arange(9)[:, None]
+    ]
+    assert graphs.pairs_left_out() == sum(cut)
+
+
 def test_places_are_those_of_the_image() -> None:
     """Row by row: places 0, 1, 4 and 5 are the upper left quadrant."""
     place = np.array([0, 1, 4, 5, 2, 10, 15])

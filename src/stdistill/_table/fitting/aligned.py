@@ -20,8 +20,6 @@ from stdistill._table.records import find_record, records_of
 
 Side: TypeAlias = Literal["he", "expression"]
 SIDES: tuple[Side, Side] = ("he", "expression")
-ALIGNERS = ("align", "predict")
-"""Steps that write embeddings."""
 ALIGN_HINT = "Run sd.tl.align, or sd.tl.predict with its model."
 
 
@@ -75,7 +73,7 @@ def aligned_scales(tables: Sequence[AnnData], key: str) -> list[str]:
 
 def check_one_alignment(tables: Sequence[AnnData], key: str) -> None:
     """Raise when the embeddings of several tables are of several models, as far as that is recorded."""
-    models = {find_record(table, ALIGNERS, key)[1].get("model_sha256") for table in tables} - {None}
+    models = {find_record(table, schema.ALIGNMENT_STEPS, key)[1].get("model_sha256") for table in tables} - {None}
     if len(models) > 1:
         msg = (
             f"The embeddings {key!r} of the {len(tables)} tables are of {len(models)} models, and lie in different "
@@ -133,7 +131,7 @@ def feature_prefixes(tables: Sequence[AnnData]) -> list[str]:
 
 def aligned_features(tables: Sequence[AnnData], key: str) -> str | None:
     """Name the frozen features that an alignment was fitted to, without a record the first that there are."""
-    recorded = [find_record(table, ALIGNERS, key)[1].get("he_rep") for table in tables]
+    recorded = [find_record(table, schema.ALIGNMENT_STEPS, key)[1].get("he_rep") for table in tables]
     prefixes = [str(name) for name in recorded if name is not None] + feature_prefixes(tables)
     return next((prefix for prefix in prefixes if feature_keys(tables, prefix)), None)
 

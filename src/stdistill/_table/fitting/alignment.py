@@ -11,11 +11,11 @@ from anndata import AnnData
 
 from stdistill._support.arrays import Floats, Mask
 from stdistill._support.checks import check_key
-from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_split, get_table
+from stdistill._table.fitting.aligned import Side, aligned_key
 from stdistill._table.fitting.inputs import check_features, together, training_cells
 from stdistill._table.provenance import check_features_unseen, fingerprint, write_fitted
-from stdistill._table.records import find_record, read_record, write_record
+from stdistill._table.records import read_record, write_record
 from stdistill._table.tiles import STEP as TILES
 from stdistill._table.tiles import get_tiles, tiles_of_cells
 
@@ -192,17 +192,18 @@ def write_alignment(
     fitted: Sequence[Mask | None],
     *,
     key_added: str,
+    he_rep: str,
     **params: Any,
 ) -> None:
     """Write the embeddings of tiles and cells, each side at each scale and all of them, and what was fitted on."""
     sha256 = model.sha256
-    sides = {"he": he} if expression is None else {"he": he, "expression": expression}
+    sides: dict[Side, Embeddings] = {"he": he} if expression is None else {"he": he, "expression": expression}
     for side, embedded in sides.items():
-        joined: Floats = np.concatenate(list(embedded.values()), axis=1) / np.float32(np.sqrt(len(embedded)))
-        parts: dict[str, Floats] = {"": joined, **{f"_{scale}": each for scale, each in embedded.items()}}
-        for key, values in parts.items():
+        joined = np.concatenate(list(embedded.values()), axis=1) / np.float32(np.sqrt(len(embedded)))
+        written: list[tuple[str | None, Floats]] = [(None, joined), *embedded.items()]
+        for scale, values in written:
             for table, part in zip(inputs.tiles, inputs.divide(values), strict=True):
-                table.obsm[f"X_{key_added}_{side}{key}"] = part
+                table.obsm[aligned_key(key_added, side, scale)] = part
     for scale, values in (cells or {}).items():
         for table, part in zip(inputs.cells, inputs.divide_cells(values), strict=True):
             table.obsm[f"{CELLS}_{scale}"] = part
@@ -213,7 +214,8 @@ def write_alignment(
             step,
             key_added=key_added,
             model_sha256=sha256,
-            fingerprint=fingerprint(np.ascontiguousarray(table.obsm[f"X_{key_added}_he"])),
-            features=find_record(table, ("embed_tiles",), schema.HE_FEATURES)[1].get("fingerprint"),
+            fingerprint=fingerprint(np.ascontiguousarray(table.obsm[aligned_key(key_added, "he")])),
+            he_rep=he_rep,
+            features=read_record(table, "embed_tiles", he_rep).get("fingerprint"),
             **params,
         )

@@ -71,14 +71,15 @@ ALIGNMENT_DEFAULTS: FittingArguments = {
     "dropout": 0.1,
     "temperature": 0.1,
     "batch_size": 96,
-    "learning_rate": 1e-3,
-    "weight_decay": 1e-2,
+    "learning_rate": 3e-3,
+    "weight_decay": 1.0,
 }
 
 
 def check_fitting(arguments: FittingArguments) -> None:
     """Raise when an argument is out of range."""
     check_training(arguments)
+    check_integer(arguments["batch_size"], "batch_size", minimum=2)  # a tile alone has nothing to be told from
     values: dict[str, Any] = dict(arguments)
     scales = values["scales"]
     if isinstance(scales, str) or not scales or set(scales) - set(get_args(Scale)) or len(set(scales)) < len(scales):

@@ -19,7 +19,7 @@ from stdistill.models.alignment.objective import Alignment
 from stdistill.models.alignment.tiles import CellGraphs, TileDataset
 from stdistill.models.features import digest_rows, feature_statistics
 
-TILES_SEEN = 6_000
+TILES_SEEN = 12_000
 """Tiles that training sees by default, all epochs together, within `EPOCHS` (our choice)."""
 EPOCHS = (20, 200)
 COLLAPSED = -0.05

@@ -18,7 +18,7 @@ from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
 from stdistill.models.alignment.card import AlignmentCard
 from stdistill.models.alignment.network import AlignmentNetwork
-from stdistill.models.alignment.tiles import CellGraphs, as_float
+from stdistill.models.alignment.tiles import CellGraphs, Graphs, as_float
 from stdistill.models.saved import SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 
@@ -177,9 +177,9 @@ class AlignmentModel(SavedModel):
                     found[scale][rows] = cells.cpu().numpy()
         return found
 
-    def _graphs(self, graphs: CellGraphs, tiles: Integers, place: torch.device):  # type: ignore[no-untyped-def]
+    def _graphs(self, graphs: CellGraphs, tiles: Integers, place: torch.device) -> Graphs:
         made = graphs.batch(tiles, with_candidates=self.card.network["edges"] != "none")
-        return type(made)(*(each.to(place) for each in made))
+        return Graphs(*(each.to(place) for each in made))
 
     def _in_batches(
         self,

@@ -133,9 +133,15 @@ class CellGraphs:
         return Graphs(cells, *pairs)
 
     def pairs_left_out(self) -> int:
-        """Count the tiles, of all, of which some candidates are left out."""
-        n = self.n_cells
-        return int((n * (n - 1) // 2 > self.max_pairs).sum())
+        """Count the tiles of which some candidates are left out, at either scale."""
+        n_tiles = len(self.n_cells)
+        within = []
+        for n_places in (1, 4, SIDE**2):
+            place = self.code // (SIDE**2 // n_places)
+            n = np.bincount(place, minlength=n_tiles * n_places).reshape(n_tiles, n_places)
+            within.append((n * (n - 1) // 2).sum(axis=1))
+        tile, meso, micro = within
+        return int((np.maximum(tile - meso, meso - micro) > self.max_pairs).sum())
 
 
 class TileDataset(Dataset[TileBatch]):
