@@ -38,6 +38,8 @@ def slide(bundle: Path, narrow: dict[str, int]) -> SpatialData:
     small = {"max_epochs": 1, "n_members": 2, "width": 16, "depth": 2, "progress_bar": False}
     composition = sd.tl.decompose(slide, use_neighbors=True, **small)
     sd.tl.predict(slide, composition)
+    aligned = sd.tl.align(slide, max_epochs=1, width=8, hidden=8, n_dims=4, progress_bar=False)
+    sd.tl.predict(slide, aligned)
     cells = slide["table"]
     cells.obs["patient"] = np.where(cells.obsm["spatial"][:, 0] < np.median(cells.obsm["spatial"][:, 0]), "a", "b")
     sd.tl.cross_validate(slide, group_key="patient", library_key="patient", **small)
@@ -147,13 +149,18 @@ def test_keys_of_a_table_of_nuclei(bundle: Path, tmp_path: Path) -> None:
 
 def test_keys_of_a_table_of_tiles(slide: SpatialData) -> None:
     found = rows("In a table of tiles")
-    by_steps = [row for row in found if row[-1].startswith("`pp.")]
+    by_steps = [row for row in found if row[-1] != "`tl.retrieval`"]
     documented = {key for row in by_steps for key in re.findall(r'`(\w+(?:\["\w+"\])+)`', row[0])}
     table = slide["tiles"]
     written = {f'{part}["{key}"]' for part in ("obs", "obsm", "obsp", "uns") for key in getattr(table, part)}
     written |= {f'uns["stdistill"]["{step}"]' for step in table.uns["stdistill"]}
     assert written - {'uns["stdistill"]'} == documented
-    for step, optional in (("tiles", set()), ("embed_tiles", {"precision", "stain_normalization", "embed_he"})):
+    for step, optional in (
+        ("tiles", set()),
+        ("embed_tiles", {"precision", "stain_normalization", "embed_he"}),
+        ("align", set()),
+        ("predict_aligned", set()),
+    ):
         (text,) = (row[1] for row in found if f'["stdistill"]["{step}"]' in row[0])
         recorded = set(table.uns["stdistill"][step]) - {"stdistill_version"}
         assert set(re.findall(r"`(\w+)`", text)) - recorded == optional

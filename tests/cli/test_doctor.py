@@ -13,7 +13,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from stdistill._cli import devices, diagnosis, main
+from stdistill._cli import main
+from stdistill._cli.machine import devices, diagnosis
 
 GIB = 2**30
 

@@ -39,6 +39,7 @@ def test_there_are_notebooks() -> None:
         "evaluate",
         "without_xenium",
         "composition",
+        "alignment",
     }
 
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
-from stdistill._runs.tables import format_tables
+from stdistill._runs.tables import format_recall, format_tables
 
 
 def test_shape_of_the_papers_tables() -> None:
@@ -33,3 +34,27 @@ def test_shape_of_the_papers_tables() -> None:
         ["0.0750", "0.0100"],
         ["0.0052", "0.0200"],
     ]
+
+
+@pytest.mark.parametrize("slides", [["0"], ["0", "1"]])
+def test_recall_of_both_directions_with_chance_below(slides: list[str]) -> None:
+    rows = [
+        (method, slide, direction, p, value + p / 100, p / 100)
+        for method, value in (("aligned", 0.5), ("CCA", 0.25))
+        for slide in slides
+        for direction in ("he_to_expression", "expression_to_he")
+        for p in (5, 12.5)
+    ]
+    recall = pd.DataFrame(rows, columns=["method", "slide", "direction", "p", "recall", "chance"])
+    lines = [line.split() for line in format_recall(recall).splitlines()]
+    assert lines[0] == ["H&E", "to", "expression", "expression", "to", "H&E"]
+    assert lines[1] == ["5", "%", "12.5", "%"] * 2
+    one = [
+        ["aligned", "0.550", "0.625", "0.550", "0.625"],
+        ["CCA", "0.300", "0.375", "0.300", "0.375"],
+        ["chance", "0.050", "0.125", "0.050", "0.125"],
+    ]
+    if len(slides) == 1:
+        assert lines[2:] == one
+    else:
+        assert lines[2:] == [["0", *one[0]], *one[1:], ["1", *one[0]], *one[1:]]

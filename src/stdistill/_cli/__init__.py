@@ -14,6 +14,7 @@ COMMANDS = (
     "run",
     "evaluate",
     "decompose",
+    "align",
     "predict",
     "slide",
     "nuclei",

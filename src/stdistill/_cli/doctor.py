@@ -9,7 +9,7 @@ import click
 from stdistill._cli.text import entry
 
 if TYPE_CHECKING:
-    from stdistill._cli.diagnosis import Diagnosis
+    from stdistill._cli.machine.diagnosis import Diagnosis
 
 
 @click.command()
@@ -25,7 +25,7 @@ def command(ctx: click.Context, online: bool, as_json: bool) -> None:
     """
     import json
 
-    from stdistill._cli.diagnosis import diagnose
+    from stdistill._cli.machine.diagnosis import diagnose
 
     found = diagnose(online=online)
     click.echo(json.dumps(found.to_dict(), indent=2) if as_json else _as_text(found))
@@ -34,7 +34,7 @@ def command(ctx: click.Context, online: bool, as_json: bool) -> None:
 
 
 def _as_text(found: Diagnosis) -> str:
-    from stdistill._cli.diagnosis import GIB
+    from stdistill._cli.machine.diagnosis import GIB
 
     versions = {name: version or "missing" for name, version in found.versions.items()}
     memory = "" if found.memory_bytes is None else f", {found.memory_bytes / GIB:.0f} GiB memory"

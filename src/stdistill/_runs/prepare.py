@@ -73,12 +73,12 @@ class Source(NamedTuple):
     cell_types: Path | None = None
 
 
-def read_slide(run: Run, source: Source) -> SpatialData:
+def read_slide(run: Run, source: Source, *, step: str = schema.TABLE) -> SpatialData:
     """Read a slide with its H&E."""
-    return run.step(schema.TABLE, lambda: _read(source))
+    return run.step(step, lambda: _read(source))
 
 
-def split(run: Run, data: AnnData | SpatialData, table_key: str = schema.TABLE) -> None:
+def split(run: Run, data: AnnData | SpatialData, table_key: str = schema.TABLE, *, step: str = schema.SPLIT) -> None:
     """Hold out a strip for testing, unless there is a split; crops of the features that are there stay disjoint."""
     cells = get_table(data, table_key)
     if get_split(cells, schema.SPLIT) is not None:
@@ -87,7 +87,7 @@ def split(run: Run, data: AnnData | SpatialData, table_key: str = schema.TABLE) 
     crop_px = int(embedded.get("crop_px", CROP_PX))
     mpp = None if embedded.get("native", True) else float(embedded["mpp"])
     try:
-        run.step(schema.SPLIT, lambda: split_strips(data, crop_px=crop_px, mpp=mpp, table_key=table_key))
+        run.step(step, lambda: split_strips(data, crop_px=crop_px, mpp=mpp, table_key=table_key))
     except ValueError as error:
         msg = f"There is no split in .obs, and none can be made. {error} Make one with sd.pp.split_strips."
         raise ValueError(msg) from error

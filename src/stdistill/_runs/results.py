@@ -86,4 +86,6 @@ def _sample(n_cells: int) -> npt.NDArray[np.int64]:
 
 
 def _of(key_added: str, keys: Iterable[str]) -> list[str]:
-    return [key for key in map(str, keys) if key == key_added or key.startswith(f"{key_added}_")]
+    """Choose the keys that begin with the name, those of ``.obsm`` also after an ``X_``."""
+    names = (key_added, f"X_{key_added}")
+    return [key for key in map(str, keys) if key in names or key.startswith(tuple(f"{name}_" for name in names))]

@@ -1,4 +1,4 @@
-"""Measures as text, in the shape of the paper's Tables 1 to 3: methods down, numbers of niches across."""
+"""Measures as text, in the shape of papers' tables: methods down, numbers of niches or places across."""
 
 from __future__ import annotations
 
@@ -19,6 +19,30 @@ def format_tables(
             "Annotations predicted from niches\n" + _across(pathology_probe, {"macro_f1": "macro-F1"}, "%.3f")
         )
     return "\n\n".join(tables)
+
+
+def format_recall(recall: pd.DataFrame) -> str:
+    """Write recall at each percentage both ways, and chance below; slides one below the other, where there are several.
+
+    Parameters
+    ----------
+    recall
+        As :func:`stdistill.tl.retrieval` returns it.
+    """
+    chance = recall.drop_duplicates(["slide", "direction", "p"])
+    rows = pd.concat([recall, chance.assign(method="chance", recall=chance["chance"])])
+    names = {"he_to_expression": "H&E to expression", "expression_to_he": "expression to H&E"}
+    rows = rows.assign(direction=rows["direction"].replace(names), p=[f"{p:g} %" for p in rows["p"]])
+    several = rows["slide"].nunique() > 1
+    index = ["slide", "method"] if several else ["method"]
+    wide = rows.pivot(index=index, columns=["direction", "p"], values="recall")
+    order = rows[index].drop_duplicates()
+    if several:
+        wide = wide.loc[list(order.sort_values("slide", kind="stable").itertuples(index=False, name=None))]
+    else:
+        wide = wide.loc[order["method"]]
+    wide.columns.names, wide.index.names = [None, None], [None] * len(index)
+    return wide.to_string(float_format="%.3f")
 
 
 def _across(rows: pd.DataFrame, columns: dict[str, str], number: str) -> str:

@@ -27,7 +27,7 @@ FAST: dict[str, Any] = {
     "hidden": 16,
     "n_dims": 8,
     "dropout": 0.0,
-    "cell_dropout": 0.0,
+    "place_dropout": 0.0,
     "weight_decay": 0.01,
     "learning_rate": 0.03,
     "batch_size": 32,

@@ -69,7 +69,7 @@ def diagnose(*, online: bool = False) -> Diagnosis:
     -------
     What was found.
     """
-    probe = [sys.executable, "-P", "-m", "stdistill._cli.devices"]
+    probe = [sys.executable, "-P", "-m", "stdistill._cli.machine.devices"]
     # It takes longest, and goes on while the rest is looked at.
     with subprocess.Popen(probe, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         found = Diagnosis(
