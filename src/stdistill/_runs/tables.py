@@ -35,13 +35,14 @@ def format_recall(recall: pd.DataFrame) -> str:
     rows = rows.assign(direction=rows["direction"].replace(names), p=[f"{p:g} %" for p in rows["p"]])
     several = rows["slide"].nunique() > 1
     index = ["slide", "method"] if several else ["method"]
-    wide = rows.pivot(index=index, columns=["direction", "p"], values="recall").rename_axis(columns=[None, None])
+    wide = rows.pivot(index=index, columns=["direction", "p"], values="recall")
     order = rows[index].drop_duplicates()
     if several:
         wide = wide.loc[list(order.sort_values("slide", kind="stable").itertuples(index=False, name=None))]
     else:
         wide = wide.loc[order["method"]]
-    return wide.rename_axis(index=[None] * len(index)).to_string(float_format="%.3f")
+    wide.columns.names, wide.index.names = [None, None], [None] * len(index)
+    return wide.to_string(float_format="%.3f")
 
 
 def _across(rows: pd.DataFrame, columns: dict[str, str], number: str) -> str:
