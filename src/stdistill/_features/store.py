@@ -116,16 +116,16 @@ class FeatureStore:
 
 
 @contextmanager
-def reserve_folder(parent: Path, name: str) -> Iterator[Path]:
+def reserve_folder(parent: Path, name: str, *, argument: str = "store") -> Iterator[Path]:
     """Yield ``name-1``, ``name-2``, … in `parent`: one that a killed run left, else the first that no run has.
 
     A lock beside it tells which are taken. The system frees that of a process that dies; the empty file stays, because
-    others may have it open.
+    others may have it open. With `argument` the user names another `parent`.
     """
     try:
         parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        msg = f"{parent}, the cache for features, cannot be made ({error.strerror}): name a folder with store=."
+        msg = f"{parent}, the cache for features, cannot be made ({error.strerror}): name a folder with {argument}=."
         raise OSError(error.errno, msg) from error
     left = sorted(folder for folder in parent.glob(f"{name}-*") if folder.is_dir())
     new = (parent / f"{name}-{number}" for number in itertools.count(1))
@@ -136,7 +136,7 @@ def reserve_folder(parent: Path, name: str) -> Iterator[Path]:
         except Timeout:
             continue
         except OSError as error:  # a cache that cannot be written to; and some network file systems have no locks
-            msg = f"Files cannot be locked in {parent} ({error}). Name a folder for the features with store=."
+            msg = f"Files cannot be locked in {parent} ({error}). Name a folder for the features with {argument}=."
             raise OSError(error.errno, msg) from error
     with lock:
         yield folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from anndata import AnnData
@@ -11,7 +11,7 @@ from anndata import AnnData
 from stdistill._features.inputs import DEVICES
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_table, is_spatialdata, share_elements
-from stdistill._table.fitting.like_model import embedding_arguments, find_encoders
+from stdistill._table.fitting.like_model import embedding_arguments, find_encoders, find_tile_encoders
 from stdistill._table.he.place import find_place
 from stdistill.pp._detect_nuclei import detect_nuclei
 from stdistill.pp._embed_he import embed_he
@@ -22,6 +22,7 @@ from stdistill.pp._tiles import tiles as lay_tiles
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+    from stdistill.models import AlignmentModel
     from stdistill.models.composition.card import FeatureCard
     from stdistill.models.niche.card import ModelCard
 
@@ -62,7 +63,7 @@ def complete_cells(
 
 def complete_tiles(
     data: SpatialData,
-    sources: Mapping[str, FeatureCard],
+    model: AlignmentModel,
     *,
     split_key: str | None,
     tiles_key: str,
@@ -70,15 +71,16 @@ def complete_tiles(
     device: str | None,
     copy: bool,
 ) -> SpatialData:
-    """Lay the tiles, and compute the features of `sources` (of each scale), that a slide lacks.
+    """Lay the tiles, and compute the features of the model (of each scale), that a slide lacks.
 
     Return what was given, or a copy.
     """
+    sources = model.card.inputs
     has_tiles = tiles_key in data.tables
     missing = [one for one in sources.values() if not has_tiles or one.feature_key not in data.tables[tiles_key].obsm]
     if missing:
         _check_device(device)
-        encoders = find_encoders(missing[0])  # of all scales the same
+        encoders = find_tile_encoders(model)
     if copy:
         data = share_elements(data, **{name: table.copy() for name, table in data.tables.items()})
     if not missing:

@@ -13,6 +13,7 @@ NOISE = (
     ".*treespec, LeafSpec.*",
     ".*exists and is not empty.*",
     ".*predict returned None.*",
+    ".*in eval mode at the start of training.*",
 )
 """What Lightning warns of that is as it should be."""
 

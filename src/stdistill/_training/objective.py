@@ -24,6 +24,8 @@ from stdistill._training.sampling import TILE_SIZE, BatchRequest, TileSampler
 VALIDATION_BATCH = 512
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
+PRETRAINED_RATE = 0.01
+"""What the learning rate is multiplied by for weights that were trained before (our choice)."""
 
 
 class Objective(pl.LightningModule):
@@ -132,17 +134,22 @@ class Objective(pl.LightningModule):
             raise ValueError(msg)
 
 
-def adamw(network: nn.Module, arguments: TrainingArguments, *, n_steps: int) -> OptimizerLRSchedulerConfig:
+def adamw(
+    network: nn.Module, arguments: TrainingArguments, *, n_steps: int, pretrained: nn.Module | None = None
+) -> OptimizerLRSchedulerConfig:
     """AdamW with a learning rate that rises over the first steps and then falls along a cosine.
 
-    Biases, norms and the class token are not decayed.
+    Biases, norms and the class token are not decayed. What is `pretrained` learns more slowly, by `PRETRAINED_RATE`,
+    and is not decayed either: its weights are not to be forgotten.
     """
+    rate, decay = arguments["learning_rate"], arguments["weight_decay"]
     decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": arguments["weight_decay"]}, {"params": others, "weight_decay": 0.0}],
-        lr=arguments["learning_rate"],
-    )
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+    if pretrained is not None:
+        slow = [p for p in pretrained.parameters() if p.requires_grad]
+        groups.append({"params": slow, "weight_decay": 0.0, "lr": PRETRAINED_RATE * rate})
+    optimizer = torch.optim.AdamW(groups, lr=rate)
     n_rising = max(1, round(WARM_UP * n_steps))
 
     def share(step: int) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from stdistill._runs.finetuning import find_encoder, finetune
 from stdistill._support.arguments import takes
 from stdistill._support.checks import check_name
 from stdistill._table import schema
@@ -32,12 +33,14 @@ from stdistill.models.alignment.arguments import (
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+    from stdistill._runs.finetuning import Finetuned
+    from stdistill.encoders import Encoder
     from stdistill.models import AlignmentModel
     from stdistill.models.alignment.fit import FittedAlignment
 
 logger = logging.getLogger("stdistill")
 
-RECORDED = ("batch_size", "learning_rate", "weight_decay", "seed", "cell_dropout")
+RECORDED = ("batch_size", "learning_rate", "weight_decay", "seed", "place_dropout")
 """Arguments that the card and the record keep, beside those of the network."""
 
 
@@ -50,6 +53,7 @@ def align(
     key_added: str = schema.ALIGNED,
     split_key: str | None = schema.SPLIT,
     tiles_key: str = schema.TILES,
+    encoder: str | Encoder | None = None,
     **arguments: Unpack[FittingArguments],
 ) -> AlignmentModel:
     """Bring tiles of the H&E and the cells under them into one space, so that either finds the other.
@@ -74,6 +78,9 @@ def align(
         Column of ``.obs`` of the tiles, if there is one; those of the test are not trained on. `None` trains on all.
     tiles_key
         Name of the table of tiles.
+    encoder
+        With `finetune_blocks`, the encoder that computed the features: an :class:`stdistill.encoders.Encoder` where it
+        has no name here. By default the one of their record.
     **arguments
 
     Returns
@@ -90,6 +97,10 @@ def align(
     ``.uns["stdistill"]["align"]``
         The parameters; numbers of tiles and epochs; ``n_dense_tiles``, of which candidates were left out.
 
+    With `finetune_blocks` also the features of the encoder that learned, as :func:`stdistill.pp.embed_tiles` writes
+    them, under the key ``"{he_rep}_{key_added}"``: ``.obsm["X_he_aligned_micro"]`` …. The model keeps the blocks, and
+    :func:`stdistill.tl.predict` puts them into the encoder, which has to be at hand there.
+
     Written to the table of cells:
 
     ``.obsm["X_sigmma_micro"]``, ``.obsm["X_sigmma_meso"]``, ``.obsm["X_sigmma_macro"]``
@@ -104,7 +115,9 @@ def align(
         When tiles, features or the latent are not there.
     ValueError
         When the slides have other encoders, tiles or latents, the latent was fitted on test cells, there are fewer than
-        two tiles to train on, all are the same, or a number is out of range.
+        two tiles to train on, all are the same, or a number is out of range. With `finetune_blocks`: when the encoder
+        is not the one of the features, is no vision transformer of timm or has fewer blocks, or the features are of
+        several encoders or of a normalised stain.
 
     Warns
     -----
@@ -121,8 +134,10 @@ def align(
     Jeong et al. 2025 (SIGMMA, arXiv 2511.15464), sections 4 and 5. The paper states neither widths nor temperatures,
     optimiser or length of training, how cells of a micro place are connected, nor what becomes of the draws at
     inference (here: the probability); its formula of the blocks contradicts its text, and this is the reading that
-    works. H&E features are frozen. All of that, the hidden layer of the H&E side, and that cells are left out in
-    training, is our choice. Training lasts for epochs that see 12,000 tiles together, at least 20 and at most 200.
+    works. The paper tunes its encoder (UNI) and does not say how; here it is frozen by default. Of one that learns, all
+    before the last blocks is frozen, there is no dropout, and the scale of its features stays that of before the
+    training. All of that, the hidden layer of the H&E side, and that places are left out in training, is our choice.
+    Training lasts for epochs that see 12,000 tiles together, at least 20 and at most 200.
 
     Examples
     --------
@@ -137,6 +152,9 @@ def align(
     """
     check_fitting(arguments)
     check_name(key_added, "key_added")
+    if encoder is not None and not arguments["finetune_blocks"]:
+        msg = "encoder= is the one to fine-tune: give finetune_blocks= too. Features are computed by sd.pp.embed_tiles."
+        raise ValueError(msg)
     slides = get_slides(data)
     he_keys: dict[str, str] = {scale: f"{he_rep}_{scale}" for scale in arguments["scales"]}
     inputs = alignment_inputs(
@@ -161,9 +179,19 @@ def align(
     origins = {key: common_origin(inputs.tiles, key) for key in he_keys.values()}
     latent = common_origin(inputs.cells, use_rep)
     from stdistill.models.alignment.fit import fit_alignment
+    from stdistill.models.composition.card import FeatureCard
 
-    fitted = fit_alignment(inputs.data, training, arguments)
-    model = _build_model(fitted, inputs, training, arguments, he_keys, use_rep, origins, latent)
+    learned = None
+    if arguments["finetune_blocks"]:
+        scale, key = next(iter(he_keys.items()))
+        base = find_encoder(FeatureCard(key, inputs.data.images[scale].shape[1], **origins[key]), encoder)
+        tuned = f"{he_rep}_{key_added}"
+        learned = finetune(slides, inputs, training, base, arguments, key_added=tuned, tiles_key=tiles_key)
+        fitted, inputs, he_keys = learned.fitted, learned.inputs, learned.he_keys
+        origins = {key: common_origin(inputs.tiles, key) for key in he_keys.values()}
+    else:
+        fitted = fit_alignment(inputs.data, training, arguments)
+    model = _build_model(fitted, inputs, training, arguments, he_keys, use_rep, origins, latent, learned)
     how: dict[str, Any] = {"device": arguments["accelerator"]}
     he = model.embed_he(inputs.data.images, tiles=np.flatnonzero(inputs.with_he), **how)
     expression = model.embed_expression(inputs.data.graphs, tiles=np.flatnonzero(inputs.with_cells), **how)
@@ -182,6 +210,7 @@ def align(
         scales=list(arguments["scales"]),
         radius_um=arguments["radius_um"],
         max_pairs=arguments["max_pairs"],
+        finetune_blocks=arguments["finetune_blocks"],
         **model.card.network,
         **model.card.training,
     )
@@ -200,6 +229,7 @@ def _build_model(
     use_rep: str,
     origins: dict[str, Any],
     latent: Any,
+    learned: Finetuned | None,
 ) -> AlignmentModel:
     """Give what was fitted its card, and let it remember its tiles."""
     from stdistill.models import AlignmentCard, AlignmentModel
@@ -219,9 +249,10 @@ def _build_model(
         radius_um=float(arguments["radius_um"]),
         max_pairs=int(arguments["max_pairs"]),
         network=fitted.size,
+        finetuned=None if learned is None else learned.described,
         images=list(dict.fromkeys(image for table in seen for image in images_of(table, he_keys[first]))) or None,
         training={**{name: values[name] for name in RECORDED}, **fitted.training},
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
     )
     marks = mark_cells(images[first], inputs.data.centers)
-    return AlignmentModel(fitted.network, card, fitted.history, np.unique(marks[training]))
+    return AlignmentModel(fitted.network, card, fitted.history, np.unique(marks[training]), learned and learned.blocks)

@@ -174,10 +174,9 @@ def predict(
     how = _How(key_added, split_key, library_key, batch_size, device)
     if isinstance(loaded, AlignmentModel):
         (slide,) = get_slides([data])
-        sources_of_tiles = loaded.card.inputs
-        name_features(list(sources_of_tiles.values()), use_rep)
+        name_features(list(loaded.card.inputs.values()), use_rep)
         found = {"split_key": split_key, "table_key": table_key, "device": None if device == "auto" else device}
-        slide = complete_tiles(slide, sources_of_tiles, tiles_key=tiles_key, copy=copy, **found)  # type: ignore[arg-type]
+        slide = complete_tiles(slide, loaded, tiles_key=tiles_key, copy=copy, **found)  # type: ignore[arg-type]
         _write_tiles(slide, loaded, how, tiles_key)
         return slide if copy else None
     sources: Sequence[ModelCard | FeatureCard] = [loaded.card] if isinstance(loaded, NicheModel) else loaded.card.inputs

@@ -141,15 +141,19 @@ def test_small_slides_train_for_more_epochs(
     assert asked[0].arguments["max_epochs"] == n_epochs
 
 
-def test_cells_are_left_out_in_training_alone(make: Callable) -> None:
+def test_places_are_left_out_whole(make: Callable) -> None:
     graphs = make().graphs
     tiles = np.arange(36)
     half = [graphs.batch(tiles, left_out=0.5, rng=np.random.default_rng(seed)) for seed in (0, 0, 1)]
     assert torch.equal(half[0].cells, half[1].cells)
     assert not torch.equal(half[0].tile, half[2].tile)
     assert 0.4 < len(half[0].cells) / len(graphs.batch(tiles).cells) < 0.6
+    whole = graphs.batch(tiles)
     for pairs in (half[0].micro, half[0].meso, half[0].macro):
         assert torch.equal(half[0].tile[pairs[0]], half[0].tile[pairs[1]])
+    left = {tuple(cell) for cell in half[0].cells.tolist()}
+    beside = [{tuple(each.cells[end].tolist()) for end in each.micro.T.unique()} for each in (whole, half[0])]
+    assert beside[1] == beside[0] & left  # who had a neighbour and is there still has it
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ def test_cells_are_left_out_in_training_alone(make: Callable) -> None:
         ({"max_pairs": 0}, "max_pairs"),
         ({"batch_size": 1}, "batch_size"),
         ({"dropout": 1.0}, "dropout must be a number from 0 to less than 1"),
-        ({"cell_dropout": True}, "cell_dropout must be a number"),
+        ({"place_dropout": True}, "place_dropout must be a number"),
     ],
 )
 def test_arguments_out_of_range(changes: dict[str, Any], message: str) -> None:
@@ -180,7 +184,7 @@ sys.path.insert(0, {folder!r})
 from conftest import make_data
 from test_fit import train
 torch.set_num_threads(1)
-how = {{"batch_size": 8, "dropout": 0.0, "cell_dropout": 0.0, "edges": "all", "max_epochs": 4}}
+how = {{"batch_size": 8, "dropout": 0.0, "place_dropout": 0.0, "edges": "all", "max_epochs": 4}}
 how |= {{"devices": 2, "strategy": "ddp"}}
 fitted = train(make_data(n_side=6), **how)
 if int(__import__("os").environ.get("LOCAL_RANK", 0)) == 0:
@@ -194,7 +198,7 @@ def test_two_processes_train_as_one(make: Callable, tmp_path: Path) -> None:
     script = tmp_path / "train.py"
     script.write_text(TWO_PROCESSES.format(folder=str(Path(__file__).parent)))
     subprocess.run([sys.executable, str(script), str(tmp_path / "weights")], check=True, cwd=tmp_path, timeout=300)
-    alone = train(make(n_side=6), batch_size=16, dropout=0.0, cell_dropout=0.0, edges="all", max_epochs=4)
+    alone = train(make(n_side=6), batch_size=16, dropout=0.0, place_dropout=0.0, edges="all", max_epochs=4)
     found = torch.load(tmp_path / "weights", weights_only=True)
     for name, expected in alone.network.state_dict().items():
         torch.testing.assert_close(found[name], expected, atol=2e-4, rtol=2e-3, msg=name)

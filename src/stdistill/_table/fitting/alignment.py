@@ -45,6 +45,11 @@ class AlignmentInputs(NamedTuple):
     training: Mask
     """(n_tiles,), the tiles to train on if they have both."""
 
+    def with_features(self, he_keys: dict[str, str]) -> AlignmentInputs:
+        """Return the same with other features of the tiles: their keys of ``.obsm`` at each scale."""
+        images = _images(self.tiles, he_keys)
+        return self._replace(data=self.data._replace(images=images), with_he=_known(images))
+
     def divide(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Give each table of tiles its part of (n_tiles, …) values."""
         return np.split(values, np.cumsum([table.n_obs for table in self.tiles[:-1]]))
@@ -131,7 +136,7 @@ def alignment_inputs(
         radius_um=radius_um,
         max_pairs=max_pairs,
     )
-    images = {scale: together([np.asarray(table.obsm[key]) for table in tiles]) for scale, key in he_keys.items()}
+    images = _images(tiles, he_keys)
     data = AlignmentData(
         images=images,
         graphs=graphs,
@@ -145,10 +150,23 @@ def alignment_inputs(
         cells=cells,
         data=data,
         known_cells=list(known_cells),
-        with_he=np.logical_and.reduce([known_rows(each) for each in images.values()]),
+        with_he=_known(images),
         with_cells=graphs.n_cells > 0,
         training=np.concatenate([training_cells(table, split) for table, split in zip(tiles, splits, strict=True)]),
     )
+
+
+def _images(tiles: Sequence[AnnData], he_keys: dict[str, str]) -> dict[str, Floats]:
+    """Return the features (n_tiles, d) of each scale, of all tables one after the other."""
+    return {scale: together([np.asarray(table.obsm[key]) for table in tiles]) for scale, key in he_keys.items()}
+
+
+def _known(images: dict[str, Floats]) -> Mask:
+    """Tell which tiles (n,) have features at all scales."""
+    from stdistill.models.features import known_rows
+
+    known: Mask = np.logical_and.reduce([known_rows(each) for each in images.values()])
+    return known
 
 
 def check_tile_features(tiles: Sequence[AnnData], key: str) -> None:

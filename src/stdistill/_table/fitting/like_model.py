@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
@@ -11,18 +12,21 @@ from stdistill._slide.scale import is_same_mpp
 from stdistill._table.fitting.origin import find_difference, known_origin, origin_of, origin_of_card, show
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill.encoders import Encoder
+from stdistill.encoders._blocks import FINETUNED, with_blocks
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
 
 if TYPE_CHECKING:
+    from stdistill.models import AlignmentModel
     from stdistill.models.composition.card import FeatureCard
     from stdistill.models.niche.card import ModelCard
 
 
-def find_encoders(card: ModelCard | FeatureCard, name: str | None = None) -> list[Encoder]:
+def find_encoders(card: ModelCard | FeatureCard, name: str | Encoder | None = None) -> list[Encoder]:
     """Return the encoders of the model's features, which are at hand and the same.
 
-    Several encoders are joined by ``+`` in the card. `name` is what they are called on this machine, where it differs.
+    Several encoders are joined by ``+`` in the card. `name` is what they are called on this machine, where it differs,
+    or the encoder itself.
 
     Raises
     ------
@@ -45,7 +49,7 @@ def find_encoders(card: ModelCard | FeatureCard, name: str | None = None) -> lis
         )
         raise ValueError(msg)
     try:
-        encoders = resolve((name or card.encoder).split("+"))
+        encoders = resolve(name if isinstance(name, Encoder) else (name or card.encoder).split("+"))
     except KeyError as error:
         msg = f"{error.args[0]} Give the name under which the model's features were computed as the encoder."
         raise KeyError(msg) from error
@@ -62,6 +66,16 @@ def find_encoders(card: ModelCard | FeatureCard, name: str | None = None) -> lis
         )
         raise ValueError(msg)
     return encoders
+
+
+def find_tile_encoders(model: AlignmentModel) -> list[Encoder]:
+    """Return the encoders of the features of tiles that an alignment reads, with the blocks that learned with it."""
+    source = next(iter(model.card.inputs.values()))  # of all scales the same
+    if model.card.finetuned is None:
+        return find_encoders(source)
+    base = {"encoder": model.card.finetuned["encoder"], "encoder_revision": model.card.finetuned.get("revision")}
+    (encoder,) = find_encoders(replace(source, **base))
+    return [with_blocks(encoder, model.blocks)]
 
 
 def embedding_arguments(card: ModelCard | FeatureCard, encoders: list[Encoder], cells: AnnData) -> dict[str, Any]:
@@ -120,6 +134,8 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
             "sd.pp.embed_expression(model=...)."
         ),
     }
+    if entry == "encoder_revision" and names[0].endswith(FINETUNED):
+        remedies[entry] = "They are of an encoder that learned with another model: delete them, to get this one's."
     msg = (
         f".obsm[{use_rep!r}] was computed with {entry} {show(found[entry])}, the model was trained on "
         f"{show(expected[entry])}. {remedies[entry]}"

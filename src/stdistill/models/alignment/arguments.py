@@ -32,12 +32,17 @@ class AlignmentArguments(TypedDict, total=False):
         Of the draws of edges: the lower, the nearer to 0 or 1.
     width, hidden, n_dims
         Of the cells' vectors, of the hidden layer of the H&E side, and of the shared space, for each scale.
-    cell_dropout
-        Share of the cells that is left out in training, others each time: few tiles are learned by heart otherwise.
+    place_dropout
+        Share of a tile's micro places whose cells are left out in training, others each time: few tiles are learned by
+        heart otherwise.
     dropout
         Share of activations that is set to 0 in training.
     temperature
         Of the contrast when training begins; it is learned.
+    finetune_blocks
+        Last blocks of the encoder's vision transformer that learn as well, at a hundredth of the learning rate and
+        without decay. Training then reads pixels and encodes the crops of each tile, 21 at all scales, in each epoch: a
+        matter of a GPU, and of a small `batch_size`. 0: the features that are there are read.
     """
 
     scales: Sequence[Scale]
@@ -48,9 +53,10 @@ class AlignmentArguments(TypedDict, total=False):
     width: int
     hidden: int
     n_dims: int
-    cell_dropout: float
+    place_dropout: float
     dropout: float
     temperature: float
+    finetune_blocks: int
 
 
 class FittingArguments(AlignmentArguments, TrainingArguments, total=False):
@@ -67,9 +73,10 @@ ALIGNMENT_DEFAULTS: FittingArguments = {
     "width": 64,
     "hidden": 256,
     "n_dims": 64,
-    "cell_dropout": 0.5,
+    "place_dropout": 0.5,
     "dropout": 0.1,
     "temperature": 0.1,
+    "finetune_blocks": 0,
     "batch_size": 96,
     "learning_rate": 3e-3,
     "weight_decay": 1.0,
@@ -90,9 +97,10 @@ def check_fitting(arguments: FittingArguments) -> None:
         raise ValueError(msg)
     for name in ("max_pairs", "width", "hidden", "n_dims"):
         check_integer(values[name], name, minimum=1)
+    check_integer(values["finetune_blocks"], "finetune_blocks", minimum=0)
     for name in ("radius_um", "edge_temperature", "temperature"):
         check_positive(values[name], name)
-    for name in ("cell_dropout", "dropout"):
+    for name in ("place_dropout", "dropout"):
         value = values[name]
         is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
         if not is_number or not 0 <= value < 1:

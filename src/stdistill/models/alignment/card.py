@@ -30,6 +30,9 @@ class AlignmentCard(Card):
         Arguments of the network.
     images
         Fingerprints of the H&E images that it was trained on.
+    finetuned
+        Of a model whose encoder learned: number of ``blocks``, and name (``encoder``) and ``revision`` of what these
+        are put into.
     training, versions, unknown
         As of every card.
 
@@ -49,6 +52,7 @@ class AlignmentCard(Card):
     max_pairs: int
     network: dict[str, Any]
     images: list[str] | None = None
+    finetuned: dict[str, Any] | None = None
 
     @property
     def scales(self) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask
 from stdistill._support.files import digest
@@ -16,8 +17,8 @@ from stdistill._training.trainer import fit, seeded
 from stdistill.models.alignment.arguments import FittingArguments, network_arguments
 from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.objective import Alignment
-from stdistill.models.alignment.tiles import CellGraphs, TileDataset
-from stdistill.models.features import digest_rows, feature_statistics
+from stdistill.models.alignment.tiles import PIXELS, CellGraphs, TileDataset
+from stdistill.models.features import Rows, digest_rows, feature_statistics
 
 TILES_SEEN = 12_000
 """Tiles that training sees by default, all epochs together, within `EPOCHS` (our choice)."""
@@ -39,6 +40,15 @@ class AlignmentData(NamedTuple):
     side_um: float
 
 
+class Tuning(NamedTuple):
+    """An encoder that learns as well, and what it sees."""
+
+    encoder: nn.Module
+    """Makes features of each scale, (b, d), of pixels (b, 3, side, side). It is trained in place."""
+    pixels: Rows
+    """(n_tiles, 3, side, side), 0 to 255."""
+
+
 class FittedAlignment(NamedTuple):
     """A trained network and how it came about."""
 
@@ -50,7 +60,9 @@ class FittedAlignment(NamedTuple):
     """Numbers of tiles and epochs."""
 
 
-def fit_alignment(data: AlignmentData, training: Mask, arguments: FittingArguments) -> FittedAlignment:
+def fit_alignment(
+    data: AlignmentData, training: Mask, arguments: FittingArguments, tuning: Tuning | None = None
+) -> FittedAlignment:
     """Fit the alignment that the arguments describe.
 
     Parameters
@@ -61,6 +73,8 @@ def fit_alignment(data: AlignmentData, training: Mask, arguments: FittingArgumen
         (n_tiles,), those to train on; they have features at all scales, and cells.
     arguments
         How to fit, complete.
+    tuning
+        The encoder whose features the data holds, to learn from pixels. The scale stays that of these features.
     """
     tiles = np.flatnonzero(training)
     if len(tiles) < 2:
@@ -75,27 +89,29 @@ def fit_alignment(data: AlignmentData, training: Mask, arguments: FittingArgumen
     objective = Alignment(
         network,
         TileDataset(
-            images,
+            images if tuning is None else {PIXELS: tuning.pixels},
             data.graphs,
             data.slide,
             data.centers,
             with_candidates=with_candidates,
-            left_out=arguments["cell_dropout"],
+            left_out=arguments["place_dropout"],
         ),
         data.side_um,
         fitting=tiles,
         arguments=arguments,
         fingerprint=fingerprint_run(
             arguments,
-            arguments["cell_dropout"],
+            arguments["place_dropout"],
             arguments["radius_um"],
             arguments["max_pairs"],
+            arguments["finetune_blocks"],
             n_training_tiles=len(tiles),
             tiles=digest(tiles, data.centers[tiles]),
             # Only a checkpoint has to know its features from others.
             features=None if arguments["checkpoint_dir"] is None else _digest(data, images, tiles),
             network=str(sorted(size.items())),
         ),
+        encoder=None if tuning is None else tuning.encoder,
     )
     history = fit(objective)
     _warn_of_collapse(history)

@@ -23,6 +23,8 @@ from stdistill.models.saved import SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 
 PREDICTION_BATCH = 64
+BLOCKS = "encoder."
+"""Begins the names of the encoder's tensors among the weights."""
 Embeddings = dict[str, npt.NDArray[np.float32]]
 
 
@@ -41,6 +43,8 @@ class AlignmentModel(SavedModel):
         One row per epoch: losses, and how near partners and how far apart tiles are.
     seen
         What it remembers of the tiles that it was fitted on: sorted numbers, one of each.
+    blocks
+        Tensors of the encoder that learned with it, by their names in the encoder's module.
 
     Returns
     -------
@@ -69,12 +73,18 @@ class AlignmentModel(SavedModel):
     card: AlignmentCard
 
     def __init__(
-        self, network: AlignmentNetwork, card: AlignmentCard, history: pd.DataFrame, seen: Seen | None = None
+        self,
+        network: AlignmentNetwork,
+        card: AlignmentCard,
+        history: pd.DataFrame,
+        seen: Seen | None = None,
+        blocks: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.card = card
         self.history = history
         self.seen = seen
+        self.blocks = dict(blocks or {})
 
     def __repr__(self) -> str:
         card = self.card
@@ -82,15 +92,21 @@ class AlignmentModel(SavedModel):
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The network's tensors, and `seen`."""
-        return {**self.network.state_dict(), **to_tensors(self.seen)}
+        """The network's tensors, those of the encoder that learned, and `seen`."""
+        blocks = {f"{BLOCKS}{name}": each for name, each in self.blocks.items()}
+        return {**self.network.state_dict(), **blocks, **to_tensors(self.seen)}
 
     @classmethod
     def restore(cls, card: AlignmentCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Build the network that the card describes, with these weights."""
         network = card.build_network()
-        network.load_state_dict({name: part for name, part in weights.items() if name != SEEN})
-        return cls(network, card, history, recall(weights))
+        blocks = {name.removeprefix(BLOCKS): each for name, each in weights.items() if name.startswith(BLOCKS)}
+        if bool(blocks) != (card.finetuned is not None):
+            msg = f"{len(blocks)} tensors are of an encoder, and of one that learned the card says {card.finetuned}."
+            raise LookupError(msg)
+        own = {name: each for name, each in weights.items() if name != SEEN and not name.startswith(BLOCKS)}
+        network.load_state_dict(own)
+        return cls(network, card, history, recall(weights), blocks)
 
     def embed_he(
         self,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
 
 from stdistill._support.arrays import Integers
 from stdistill._training.arguments import TrainingArguments
-from stdistill._training.objective import Objective
+from stdistill._training.objective import Objective, adamw
 from stdistill.models.alignment.contrast import alignment, info_nce, overlapping, uniformity
 from stdistill.models.alignment.network import AlignmentNetwork
-from stdistill.models.alignment.tiles import TileBatch, TileDataset
+from stdistill.models.alignment.tiles import PIXELS, TileBatch, TileDataset
 
 
 class Alignment(Objective):
@@ -33,6 +34,9 @@ class Alignment(Objective):
         Tiles to learn from.
     arguments, fingerprint
         See `Objective`.
+    encoder
+        Makes features of each scale of pixels, where the tiles are read as such; those of its parameters that have
+        gradients learn.
     """
 
     tile_size: ClassVar[int] = 1
@@ -49,12 +53,17 @@ class Alignment(Objective):
         fitting: Integers,
         arguments: TrainingArguments,
         fingerprint: dict[str, Any],
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__(network, data, fitting, arguments, fingerprint)
         self.side_um = side_um
+        self.encoder = encoder
+        self.strict_loading = encoder is None
 
     def loss(self, batch: TileBatch) -> tuple[Tensor, int]:
         """Contrast the tiles of the batch, of all processes together."""
+        if self.encoder is not None:
+            batch = batch._replace(images=self.encoder(batch.images[PIXELS]))
         he, expression = self.network(batch)
         n, first, excluded = len(batch.slide), 0, overlapping(batch.slide, batch.centers, self.side_um)
         self._log_spread(he, expression, n)
@@ -66,6 +75,17 @@ class Alignment(Objective):
         scale = self.network.contrast_scale()
         losses = [info_nce(he[name].float(), expression[name].float(), scale, excluded, first) for name in he]
         return torch.stack(losses).sum(), n
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Let what is pretrained learn more slowly."""
+        return adamw(self.network, self.arguments, n_steps=self.n_steps, pretrained=self.encoder)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what does not learn: it may be gigabytes, and the encoder brings it again."""
+        super().on_save_checkpoint(checkpoint)
+        for name, each in self.named_parameters():
+            if not each.requires_grad:
+                del checkpoint["state_dict"][name]
 
     def _gather(self, values: Tensor) -> Tensor:
         """Put the rows of all processes one after the other; gradients flow back to each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +13,12 @@ from torch.utils.data import Dataset
 from stdistill._support.arrays import Float64s, Floats, Integers
 from stdistill._training.sampling import BatchRequest
 from stdistill.models.alignment.pairs import candidate_pairs, near_pairs
+from stdistill.models.features import Rows
 
 SIDE = 4
 """Micro places along the side of a tile; a meso place is 2 × 2 of them."""
+PIXELS = "pixels"
+"""Stands for the scales where tiles are read as they are, to be encoded in training."""
 
 
 class Graphs(NamedTuple):
@@ -37,7 +40,7 @@ class TileBatch(NamedTuple):
     """Some tiles."""
 
     images: dict[str, Tensor]
-    """(b, d) of each scale."""
+    """(b, d) of each scale, or `PIXELS` (b, 3, side, side), 0 to 255."""
     graphs: Graphs
     slide: Tensor
     """(b,), number of each tile's slide."""
@@ -110,10 +113,13 @@ class CellGraphs:
         left_out: float = 0.0,
         rng: np.random.Generator | None = None,
     ) -> Graphs:
-        """Make the graphs of some tiles, without a share of their cells that is drawn."""
+        """Make the graphs of some tiles, without the cells of a share of their micro places that is drawn.
+
+        Whole places: of cells left out one by one, the others would be beside nobody.
+        """
         at, which = self.rows(tiles)
         if rng is not None:
-            kept = rng.random(len(at)) >= left_out
+            kept = (rng.random((len(tiles), SIDE**2)) >= left_out)[which, self.code[at] % SIDE**2]
             at, which = at[kept], which[kept]
         rows = self.order[at]
         micro = which * SIDE**2 + self.code[at] % SIDE**2
@@ -150,7 +156,7 @@ class TileDataset(Dataset[TileBatch]):
     Parameters
     ----------
     images
-        (n_tiles, d) features of each scale.
+        (n_tiles, d) features of each scale, or `PIXELS` (n_tiles, 3, side, side).
     graphs
         The cells of the tiles.
     slide
@@ -160,12 +166,12 @@ class TileDataset(Dataset[TileBatch]):
     with_candidates
         Whether pairs between places are read.
     left_out
-        Share of the cells that is left out, others each time.
+        Share of the micro places whose cells are left out, others each time.
     """
 
     def __init__(
         self,
-        images: Mapping[str, Floats],
+        images: Mapping[str, Floats | Rows],
         graphs: CellGraphs,
         slide: Integers,
         centers: Float64s,
@@ -192,6 +198,6 @@ class TileDataset(Dataset[TileBatch]):
         )
 
 
-def as_float(features: Floats, rows: Integers | Sequence[int]) -> Tensor:
+def as_float(features: Floats | Rows, rows: Integers) -> Tensor:
     """Read some rows as float32."""
     return torch.from_numpy(np.asarray(features[rows], dtype=np.float32))
