@@ -71,3 +71,18 @@ def test_what_is_no_history(history: pd.DataFrame) -> None:
         sd.pl.training(history[:0])
     with pytest.raises(ValueError, match=r"has 20 rows and the columns \[\]"):
         sd.pl.training(history[[]])
+
+
+def test_what_an_alignment_logs_is_grouped() -> None:
+    """Each side has a panel, with a line for each scale that was aligned."""
+    scales = ("micro", "macro")
+    names = [f"{name}_{scale}" for name in ("alignment", "uniformity_he", "uniformity_expression") for scale in scales]
+    history = pd.DataFrame({name: [1.0, 0.5] for name in [*names, "training_loss"]})
+    axes = sd.pl.training(history, show=False)
+    assert [ax.get_title() for ax in axes] == [
+        "loss",
+        "alignment",
+        "uniformity of the H&E",
+        "uniformity of expression",
+    ]
+    assert [len(ax.lines) for ax in axes] == [1, 2, 2, 2]

@@ -25,7 +25,8 @@ PANELS = {
     "largest niche": ("largest_niche",),
     "effective rank": ("effective_rank",),
     "alignment": tuple(f"alignment_{scale}" for scale in schema.SCALES),
-    "uniformity": tuple(f"uniformity_{side}_{scale}" for side in ("he", "expression") for scale in schema.SCALES),
+    "uniformity of the H&E": tuple(f"uniformity_he_{scale}" for scale in schema.SCALES),
+    "uniformity of expression": tuple(f"uniformity_expression_{scale}" for scale in schema.SCALES),
 }
 """Measures that share a panel; each of the others gets its own."""
 NCOLS = 3
