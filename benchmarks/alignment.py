@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a look at whether it works")
     arguments = parser.parse_args()
     sizes = [arguments.n_cells, *([] if arguments.onto is None else [arguments.onto])]
-    sizes = [800] if arguments.quick else sizes
+    sizes = [1500] if arguments.quick else sizes
     quick: dict[str, Any] = {"max_epochs": 2, "width": 16} if arguments.quick else {}
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the models")
     parser.add_argument("--quick", action="store_true", help="a look at whether it works")
     arguments = parser.parse_args()
-    n_cells = 800 if arguments.quick else arguments.n_cells
+    n_cells = 1500 if arguments.quick else arguments.n_cells
     quick: dict[str, Any] = {"max_epochs": 2, "width": 16} if arguments.quick else {}
     with tempfile.TemporaryDirectory() as folder:
         outs = sd.datasets.simulate_xenium(Path(folder) / "outs", n_cells=n_cells, seed=arguments.slide)
