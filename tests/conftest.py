@@ -20,9 +20,12 @@ from spatialdata import SpatialData
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Before anything is fitted: the bits of a training depend on how many threads there are."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin each test, and the fixtures that it is the first to ask for, with one thread, whatever the last one left.
+
+    The bits of a training depend on how many threads there are.
+    """
     torch.set_num_threads(1)
 
 

@@ -104,8 +104,8 @@ def align(
     Written to the table of cells:
 
     ``.obsm["X_sigmma_micro"]``, ``.obsm["X_sigmma_meso"]``, ``.obsm["X_sigmma_macro"]``
-        (n, width) float32: what a cell and the cells around it express, at each scale; NaN for cells of no tile. What it
-        expresses itself outweighs the rest: average over near cells before clustering them to microenvironments.
+        (n, width) float32: what a cell and the cells around it express, at each scale; NaN for cells of no tile. What
+        it expresses itself outweighs the rest: average over near cells before clustering to microenvironments.
 
     Raises
     ------

@@ -75,13 +75,14 @@ def predict(
         Table with the features that the model was trained on; or SpatialData with such a table or, for a student
         or a composition model, with an H&E, as :func:`stdistill.pp.read_slide` reads it.
     model
-        From :func:`stdistill.tl.distill`, :func:`stdistill.tl.nolan` or :func:`stdistill.tl.decompose`, or the folder
-        of a saved one.
+        From :func:`stdistill.tl.distill`, :func:`stdistill.tl.nolan`, :func:`stdistill.tl.decompose` or
+        :func:`stdistill.tl.align`, or the folder of a saved one.
     use_rep
         Key of ``.obsm`` of the features, or several, as many as the model reads; by default those that it was trained
         on.
     key_added
-        Prefix of what is written, by default ``"student"``; of abundances their key, by default ``"he_abundance"``.
+        Prefix of what is written, by default ``"student"``; of abundances their key, by default ``"he_abundance"``; of
+        an alignment ``"aligned"``.
     split_key
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; cells of the buffer or of no
         group get no prediction. `None` ignores it, which the neighbourhoods must have done as well.
@@ -92,6 +93,8 @@ def predict(
         Cells at once.
     device
         Where to compute, by default on a GPU when there is one.
+    tiles_key
+        Name of the table of tiles, of an alignment. Where there is none, tiles are laid and embedded as the model's were.
     table_key
         Name of the table of a SpatialData.
     copy
@@ -99,8 +102,9 @@ def predict(
 
     Returns
     -------
-    `None`, or the copy. Of a composition model, what :func:`stdistill.tl.decompose` writes is written to the table. Of
-    a niche model:
+    `None`, or the copy. Of a composition model, what :func:`stdistill.tl.decompose` writes is written to the table; of
+    an alignment, what :func:`stdistill.tl.align` writes, the side of expression where the cells have its latent. Of a
+    niche model:
 
     ``.obs["{key_added}_logit_0"]`` …
         float32, k columns; NaN for cells without a prediction: those in the buffer or off the image.
