@@ -94,7 +94,7 @@ def predict(
     device
         Where to compute, by default on a GPU when there is one.
     tiles_key
-        Name of the table of tiles, of an alignment. Where there is none, tiles are laid and embedded as the model's were.
+        Name of the table of tiles, of an alignment; where there is none, tiles are laid as the model's were.
     table_key
         Name of the table of a SpatialData.
     copy
