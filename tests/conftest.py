@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import os
-
-# The bits of a training depend on how many threads there are, and how many are free depends on what else runs.
-os.environ["OMP_NUM_THREADS"] = "1"
-
 import shutil
 import socket
 import time

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from stdistill._support import threads
-from stdistill._support.threads import FreeCpus, FreeThreads, one_thread
+from stdistill._support.threads import FreeCpus, FreeThreads, kept_threads, one_thread
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -106,6 +106,17 @@ def test_one_thread_for_a_while() -> None:
             assert torch.get_num_threads() == 1
         with pytest.raises(KeyError), one_thread():
             raise KeyError
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_threads_are_kept() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with kept_threads():
+            torch.set_num_threads(2)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

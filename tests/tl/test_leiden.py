@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,26 @@ def test_finds_tissues_in_both_groups(cells: ad.AnnData, test: str) -> None:
     assert (record["k"], record["n_clusters"], record["n_clusters_test"], record["test"]) == (5, 5, 5, test)
     sizes = niches[cells.obs["split"] == "train"].value_counts(sort=False)
     assert sizes.is_monotonic_decreasing
+
+
+THREADS = """
+import torch
+torch.set_num_threads(1)
+import anndata as ad, numpy as np
+import stdistill as sd
+rng = np.random.default_rng(0)
+cells = ad.AnnData(np.zeros((300, 1)), obsm={"X_he": rng.normal(size=(300, 4)).astype("float32")})
+print(torch.get_num_threads())
+sd.tl.leiden(cells, k=2)
+print(torch.get_num_threads())
+"""
+
+
+def test_torch_keeps_its_threads() -> None:
+    """numba sets those of OpenMP when it begins, once a process; a teacher fitted again would then be another one."""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", THREADS], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split()[-2:] == ["1", "1"]
 
 
 def test_by_the_other_package(cells: ad.AnnData) -> None:

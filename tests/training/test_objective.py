@@ -133,7 +133,8 @@ def test_it_is_saved_and_loaded(class_tokens: tuple[torch.Tensor, torch.Tensor],
     assert (loaded.card, loaded.sha256) == (model.card, model.sha256)
     with pytest.raises(ValueError, match="kind 'toy probe', expected 'niche'"):
         sd.models.NicheModel.load(tmp_path / "probe")
-    with pytest.raises(ValueError, match="kind 'toy probe'; this stdistill knows 'niche', 'composition', 'expression'"):
+    known = "'alignment', 'niche', 'composition', 'expression'"
+    with pytest.raises(ValueError, match=f"kind 'toy probe'; this stdistill knows {known}"):
         sd.models.load(tmp_path / "probe")
 
 

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stdistill._measures.resolution import Flavor
+from stdistill._support.threads import kept_threads
 
 N_ITERATIONS: dict[Flavor, int] = {"igraph": 2, "leidenalg": -1}
 """Of Leiden: what scanpy recommends for the one, and its default for the other, until nothing changes."""
@@ -57,6 +58,7 @@ class NeighborSearch:
 class FeatureGraph:
     """Cells connected to those with the most similar features."""
 
+    @kept_threads()
     def __init__(
         self, features: npt.NDArray[np.float32], n_neighbors: int, seed: int, flavor: Flavor = "igraph"
     ) -> None:
@@ -88,6 +90,7 @@ class FeatureGraph:
         ranked: npt.NDArray[np.intp] = rank[labels]
         return ranked
 
+    @kept_threads()
     def vote(self, features: npt.NDArray[np.float32], labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         """Label other cells by the majority of their nearest cells here; of a tie, by the first label."""
         k = int(labels.max()) + 1

@@ -86,14 +86,25 @@ class FreeThreads:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread, where the bits of a result must not depend on how many there are."""
+def kept_threads() -> Iterator[None]:
+    """Leave torch as many threads as it has.
+
+    numba sets those of OpenMP, which are torch's as well, when it first computes in parallel: what is fitted afterwards
+    would have other bits than what was fitted before.
+    """
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch compute with one thread, where the bits of a result must not depend on how many there are."""
+    with kept_threads():
+        torch.set_num_threads(1)
+        yield
 
 
 def _busy_seconds() -> float | None:

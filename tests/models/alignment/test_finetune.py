@@ -153,13 +153,7 @@ def test_goes_on_from_a_checkpoint(
     monkeypatch.setattr(Alignment, "training_step", step)
     resumed = tuned(made[2])
     train(made, resumed, max_epochs=4, checkpoint_dir=tmp_path)
-    # To rounding, not to the bit: what a vision transformer's kernels add up first depends on where their arrays lie.
-    # The bias of the keys, which attention does not depend on, follows that rounding alone; so what comes out counts.
-    with torch.inference_mode():
-        found, expected = (each(torch.from_numpy(made[1][:16]))["macro"] for each in (resumed, whole))
-        before = tuned(made[2])(torch.from_numpy(made[1][:16]))["macro"]
-    assert (expected - before).abs().max() > 1e-2
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert bits(resumed) == bits(whole)
     saved = torch.load(tmp_path / "resume.ckpt", weights_only=True)["state_dict"]
     held = {name.removeprefix("encoder.module.module.") for name in saved if name.startswith("encoder.module.module.")}
     assert held == set(whole.blocks())

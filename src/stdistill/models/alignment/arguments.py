@@ -42,8 +42,7 @@ class AlignmentArguments(TypedDict, total=False):
     finetune_blocks
         Last blocks of the encoder's vision transformer that learn as well, at a hundredth of the learning rate and
         without decay. Training then reads pixels and encodes the crops of each tile, 21 at all scales, in each epoch: a
-        matter of a GPU, and of a small `batch_size`. A run that goes on from a checkpoint then ends with the same
-        weights to rounding, not to the bit. 0: the features that are there are read.
+        matter of a GPU, and of a small `batch_size`. 0: the features that are there are read.
     """
 
     scales: Sequence[Scale]
