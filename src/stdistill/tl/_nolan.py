@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 import numpy as np
 
@@ -18,7 +18,13 @@ from stdistill._table.fitting.results import Naming, check_niches, default_epoch
 from stdistill._table.niches import default_colors
 from stdistill._table.provenance import check_features_unseen
 from stdistill._training.arguments import TrainingArguments, check_training
-from stdistill.models.niche.arguments import TEACHER_DEFAULTS, NetworkArguments, NicheArguments, network_size
+from stdistill.models.niche.arguments import (
+    TEACHER_DEFAULTS,
+    Centering,
+    NetworkArguments,
+    NicheArguments,
+    network_size,
+)
 from stdistill.pp._embed_expression import ensure_expression
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 
@@ -29,8 +35,6 @@ if TYPE_CHECKING:
     from stdistill.models import NicheModel
 
 logger = logging.getLogger("stdistill")
-
-Centering = Literal["centering", "sinkhorn"]
 
 CELLS_SEEN = 60_000
 """Cells that training sees by default, all epochs together, within `EPOCHS` (our choice)."""

@@ -8,6 +8,8 @@ from stdistill._support.checks import check_integer
 from stdistill._training.arguments import DEFAULTS, TrainingArguments
 
 Head = Literal["linear", "prototypes"]
+Centering = Literal["centering", "sinkhorn"]
+"""How the teacher of a self-distillation is kept from giving all cells one niche."""
 
 SIZES = {
     "small": {"width": 128, "depth": 2, "n_heads": 4},

@@ -13,10 +13,11 @@ from stdistill._support.arrays import Integers
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.sampling import spatial_order
 from stdistill._training.trainer import fit
+from stdistill.models.niche.arguments import Centering
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.fitting import Fitted, fingerprint_niches, new_network, share_capped
 from stdistill.models.niche.network import NicheNetwork
-from stdistill.models.niche.self_distillation import Centering, SelfDistillation, neighborhood_means
+from stdistill.models.niche.self_distillation import SelfDistillation, neighborhood_means
 
 CELLS_TO_CLUSTER = 20_000
 CELLS_AT_ONCE = 512

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -13,12 +13,11 @@ from torch.nn import functional
 from stdistill._support.arrays import Integers
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.objective import Objective
+from stdistill.models.niche.arguments import Centering
 from stdistill.models.niche.batches import Neighborhoods, TokenBatch
 from stdistill.models.niche.network import NicheNetwork, PrototypeHead
 from stdistill.models.niche.use import NicheUse, check_not_collapsed
 from stdistill.models.niche.views import ViewDataset, Views
-
-Centering = Literal["centering", "sinkhorn"]
 
 STUDENT_TEMPERATURE = 0.1
 TEACHER_TEMPERATURE = 0.04
