@@ -18,11 +18,8 @@ def at(epoch: int = 0, **found: Any) -> Any:
     return SimpleNamespace(**place | {"estimated_stepping_batches": 10, "should_stop": False, "max_steps": -1} | found)
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
-    """Bars are shown."""
+def show_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
-    return capsys
 
 
 def test_history_goes_on_from_a_checkpoint() -> None:
@@ -74,7 +71,10 @@ def test_the_last_step_stops(step: int, most: int, expected: bool) -> None:
     assert trainer.should_stop is expected
 
 
-def test_a_bar_goes_on_where_the_checkpoint_was(terminal: pytest.CaptureFixture[str]) -> None:
+def test_a_bar_goes_on_where_the_checkpoint_was(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_bars(monkeypatch)
     bar = OneBar("scVI")
     bar.on_train_start(at(global_step=6), None)  # type: ignore[arg-type]
     metrics = {
@@ -85,7 +85,7 @@ def test_a_bar_goes_on_where_the_checkpoint_was(terminal: pytest.CaptureFixture[
     bar.on_train_epoch_end(at(callback_metrics=metrics), None)  # type: ignore[arg-type]
     bar.on_train_batch_end(at(global_step=8), None)
     bar.teardown(at(), None, "fit")  # type: ignore[arg-type]
-    shown = terminal.readouterr().err
+    shown = capsys.readouterr().err
     assert "scVI" in shown
     assert "8/10" in shown
     assert "training_loss 0.5000, validation_loss 0.2500" in shown
@@ -93,7 +93,8 @@ def test_a_bar_goes_on_where_the_checkpoint_was(terminal: pytest.CaptureFixture[
     assert bar.progress is None
 
 
-def test_other_processes_have_no_bar(terminal: pytest.CaptureFixture[str]) -> None:
+def test_other_processes_have_no_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    show_bars(monkeypatch)
     bar = OneBar()
     bar.disable()
     bar.on_train_start(at(), None)  # type: ignore[arg-type]
@@ -102,12 +103,13 @@ def test_other_processes_have_no_bar(terminal: pytest.CaptureFixture[str]) -> No
     other = Epochs(3, "scVI")
     other.on_train_start(at(is_global_zero=False), None)  # type: ignore[arg-type]
     other.on_train_epoch_end(at(), None)  # type: ignore[arg-type]
-    assert terminal.readouterr().err == ""
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_epochs_are_counted(terminal: pytest.CaptureFixture[str], fails: bool) -> None:
+def test_epochs_are_counted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool) -> None:
     """The bar is closed in any case: what is written next has a line of its own."""
+    show_bars(monkeypatch)
     bar = Epochs(3, "scVI")
     bar.on_train_start(at(), None)  # type: ignore[arg-type]
     for epoch in range(2):
@@ -115,7 +117,7 @@ def test_epochs_are_counted(terminal: pytest.CaptureFixture[str], fails: bool) -
     if fails:
         bar.on_exception(at(), None, KeyboardInterrupt())  # type: ignore[arg-type]
     bar.teardown(at(), None, "fit")  # type: ignore[arg-type]
-    shown = terminal.readouterr().err
+    shown = capsys.readouterr().err
     assert "2/3" in shown
     assert shown.endswith("\n")
     assert bar.progress is None

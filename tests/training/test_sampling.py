@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -85,8 +87,8 @@ def test_the_rows_themselves_are_drawn_in_their_order() -> None:
     rows = np.array([50, 3, 17, 8, 90, 41, 2, 66] * 8) + 100 * np.repeat(np.arange(8), 8)
     found = batches(TileSampler(rows, batch_size=32, seed=0, tile_size=8))
     assert set(np.concatenate(found)) == set(rows)
-    beside = {(a, b) for a, b in zip(rows[:-1], rows[1:], strict=True)}
-    drawn = [pair for cells in found for pair in zip(cells[:-1], cells[1:], strict=True)]
+    beside = {(a, b) for a, b in pairwise(rows)}
+    drawn = [pair for cells in found for pair in pairwise(cells)]
     assert np.mean([pair in beside for pair in drawn]) > 0.8
 
 
