@@ -3,14 +3,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stdistill as sd
 from stdistill._drawing import view
-from stdistill._drawing.view import paint, read_background, scale_bar_um
+from stdistill._drawing.view import View, draw_cells, draw_view, make_view, paint, read_background, scale_bar_um
 from stdistill._slide.affine import apply_affine
 
 
@@ -102,3 +104,89 @@ def test_painting_in_parts_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     whole = paint(centers, (0.0, 0.0, 100.0, 100.0), 7.0)
     monkeypatch.setattr(view, "PAINTED_AT_ONCE", 1000)
     np.testing.assert_array_equal(paint(centers, (0.0, 0.0, 100.0, 100.0), 7.0), whole)
+
+
+def seen(data: object, **options: object) -> View:
+    how = {"table_key": "table", "image_key": None, "crop_um": None, "size_um": None} | options
+    return make_view(data, **how)  # type: ignore[arg-type]
+
+
+def test_a_view_holds_its_cells_whole(make_cells: Callable) -> None:
+    """The dots at the edge are not cut, and a crop shows the cells within it, its edge included."""
+    cells = make_cells([[10.0, 20], [110, 20], [60, 70]])
+    everything = seen(cells)
+    assert everything.bounds == (5.0, 15.0, 115.0, 75.0)
+    assert everything.size_um == 10.0
+    assert seen(cells, size_um=40.0).bounds == (-10.0, 0.0, 130.0, 90.0)
+    part = seen(cells, crop_um=(60, 0, 110, 70))
+    assert part.cells.tolist() == [1, 2]
+    np.testing.assert_array_equal(part.centers, [[110, 20], [60, 70]])
+    assert part.bounds == (60.0, 0.0, 110.0, 70.0)
+    assert part.background is None
+
+
+def test_dots_are_not_lost_on_a_large_slide(make_cells: Callable) -> None:
+    """At 10 µm of 20 mm they would fall between the pixels."""
+    far = make_cells([[0.0, 0], [20_000, 100]])
+    assert seen(far).size_um == pytest.approx(20_010 / 400)
+    assert seen(far, size_um=3.0).size_um == 3.0
+    assert seen(far, crop_um=(-50.0, -50.0, 50.0, 50.0)).size_um == 10.0
+
+
+@pytest.mark.parametrize(
+    ("crop_um", "expected"),
+    [((0, 0, 100, 100), (4.5, 4.5)), ((0, 0, 100, 50), (4.5, 2.25)), ((0, 0, 10, 1000), (1.5, 4.5))],
+)
+def test_panels_have_the_shape_of_what_is_shown(
+    make_cells: Callable, crop_um: tuple[float, ...], expected: tuple[float, float]
+) -> None:
+    """But for slivers, which would leave no room for a title."""
+    assert seen(make_cells([[5.0, 5.0]]), crop_um=crop_um).panel_size == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("wrong", [(0, 0, 10), (10, 0, 0, 10), (0, 5, 10, 5), (0, 0, np.nan, 1), "all", 7])
+def test_crops_that_are_none(make_cells: Callable, wrong: object) -> None:
+    with pytest.raises(ValueError, match=r"crop_um must be \(x_min, y_min, x_max, y_max\) in µm, found"):
+        seen(make_cells(10), crop_um=wrong)
+
+
+def test_what_cannot_be_shown(make_cells: Callable) -> None:
+    cells = make_cells([[10.0, 20], [110, 70]])
+    with pytest.raises(ValueError, match=r"shows no cell; the cells lie between \(5, 15\) and \(115, 75\) µm"):
+        seen(cells, crop_um=(200, 200, 300, 300))
+    with pytest.raises(ValueError, match=r"alpha must be at most 1, found 1\.5"):
+        seen(cells, alpha=1.5)
+    with pytest.raises(ValueError, match="alpha must be positive and finite, found 0"):
+        seen(cells, alpha=0)
+    with pytest.raises(ValueError, match="size_um must be positive and finite, found -1"):
+        seen(cells, size_um=-1)
+    with pytest.raises(TypeError, match="image_key='he' needs a SpatialData with that image; an AnnData holds none"):
+        seen(cells, image_key="he")
+
+
+def test_slides_over_one_another_are_not_drawn(make_cells: Callable) -> None:
+    cells = make_cells([[10.0, 20], [110, 70]], section=pd.Categorical(["left", "right"]))
+    cells.uns["spatialdata_attrs"] = {"region_key": "section"}
+    with pytest.raises(
+        ValueError, match=r"annotates 2 regions.*\['left', 'right'\].*adata\.obs\['section'\] == 'left'"
+    ):
+        seen(cells)
+    assert len(seen(cells[cells.obs["section"] == "left"]).cells) == 1
+
+
+def test_the_picture_lies_as_the_slide_does(make_cells: Callable) -> None:
+    """y downwards, nothing but what was asked for, and a scale bar of a third of the width or less."""
+    figure, ax = plt.subplots()
+    shown = seen(make_cells([[100.0, 100]]), crop_um=(0, 0, 2000, 1000))
+    draw_cells(ax, shown, np.array([[1.0, 0, 0, 1]]), layers=np.zeros(1))
+    draw_view(ax, shown, "mine")
+    assert (ax.get_xlim(), ax.get_ylim()) == ((0.0, 2000.0), (1000.0, 0.0))
+    assert ax.get_title() == "mine"
+    (bar,) = ax.lines
+    assert np.ptp(bar.get_xdata()) == 500
+    assert [text.get_text() for text in ax.texts] == ["500 µm"]
+    plt.close(figure)
+    figure, ax = plt.subplots()
+    draw_view(ax, seen(make_cells([[100.0, 100]]), crop_um=(0, 0, 7000, 1000)), "mine")
+    assert [text.get_text() for text in ax.texts] == ["2 mm"]
+    plt.close(figure)

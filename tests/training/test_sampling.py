@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,40 @@ def test_spatial_order_slide_by_slide() -> None:
 
 def test_spatial_order_of_one_place() -> None:
     assert spatial_order(np.ones((4, 2))).tolist() == [0, 1, 2, 3]
+
+
+def test_the_rows_themselves_are_drawn_in_their_order() -> None:
+    """Not their places: of some cells of a table, tiles are of what stands beside each other among these."""
+    rows = np.array([50, 3, 17, 8, 90, 41, 2, 66] * 8) + 100 * np.repeat(np.arange(8), 8)
+    found = batches(TileSampler(rows, batch_size=32, seed=0, tile_size=8))
+    assert set(np.concatenate(found)) == set(rows)
+    beside = {(a, b) for a, b in pairwise(rows)}
+    drawn = [pair for cells in found for pair in pairwise(cells)]
+    assert np.mean([pair in beside for pair in drawn]) > 0.8
+
+
+def test_rows_one_by_one() -> None:
+    """With tiles of one row nothing is kept together."""
+    (cells,) = batches(TileSampler(np.arange(1000), batch_size=1000, seed=0, tile_size=1))
+    assert sorted(cells) == list(range(1000))
+    assert (np.diff(cells) == 1).mean() < 0.01
+
+
+def test_what_is_left_over_is_another_each_time() -> None:
+    sampler = TileSampler(np.arange(100), batch_size=64, seed=0)
+    left = [frozenset(range(100)) - set(np.concatenate(batches(sampler, epoch))) for epoch in range(10)]
+    assert {len(each) for each in left} == {36}
+    assert len(set(left)) == 10
+
+
+def morton(x: int, y: int) -> int:
+    """Bits of both in turn, the lowest of x first."""
+    return sum((x >> bit & 1) << 2 * bit | (y >> bit & 1) << 2 * bit + 1 for bit in range(16))
+
+
+def test_spatial_order_by_bits() -> None:
+    places = np.random.default_rng(0).integers(0, 0x10000, (300, 2))
+    places[:2] = [[0, 0], [0xFFFF, 0xFFFF]]
+    expected = sorted(range(300), key=lambda row: morton(*map(int, places[row])))
+    assert spatial_order(places.astype(np.float64)).tolist() == expected
+    assert spatial_order(np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])).tolist() == [0, 1, 2, 3]

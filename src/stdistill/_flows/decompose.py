@@ -153,7 +153,7 @@ def _leave_out(run: Run, cells: AnnData, key: str, asked: Asked, machine: Machin
     if kept:
         return kept[0]
     names = {"method": str, "group": str, "type": str}
-    return pd.read_csv(str(path), dtype=names, keep_default_na=False, na_values=[""])
+    return pd.read_csv(str(path), dtype=names, keep_default_na=False, na_values=[""], float_precision="round_trip")
 
 
 def _fit(run: Run, cells: AnnData, added: str, key: str, asked: Asked, machine: Machine) -> None:

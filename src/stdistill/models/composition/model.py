@@ -140,6 +140,8 @@ class CompositionModel(SavedModel):
         chosen = chosen[rows.known[chosen]]
         mean = np.full((len(rows), len(self.card.types)), np.nan, dtype=np.float32)
         spread = mean.copy()
+        if not len(chosen):
+            return mean, spread
         members: Iterable[Any] = self.members  # torch takes them for modules of any kind
         mean[chosen], spread[chosen] = predict_members(members, rows, chosen, batch_size=batch_size, device=device)
         return mean, spread

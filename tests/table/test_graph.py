@@ -1,0 +1,110 @@
+"""Neighbourhoods as squidpy and sd.pp.neighborhoods write them, and what is said where they are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anndata as ad
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+import stdistill as sd
+from stdistill._table.graph import (
+    decimals_apart,
+    graph_fingerprint,
+    graph_key,
+    graph_library_key,
+    graph_radius,
+    graph_split_key,
+    has_graph,
+    is_same_radius,
+    read_graph,
+)
+
+
+@pytest.fixture
+def cells(make_cells: Callable[..., ad.AnnData]) -> ad.AnnData:
+    cells = make_cells(50, extent=100.0, slide=["a", "b"] * 25)
+    sd.pp.neighborhoods(cells, radius_um=40, library_key="slide")
+    return cells
+
+
+def test_radii() -> None:
+    """The same but for rounding, as in files that hold float32; shown with as many decimals as tell them apart."""
+    assert is_same_radius(60.1, float(np.float32(60.1)))
+    assert not is_same_radius(60.1, 60.101)
+    assert decimals_apart(60.0, 61.0) == 2
+    assert decimals_apart(60.1234, 60.1235) == 4
+    assert decimals_apart(60.0, 60.0) == 2
+    assert decimals_apart(1.0, 1.0 + 1e-16) == 2
+
+
+def test_the_graph_of_a_table(cells: ad.AnnData) -> None:
+    assert has_graph(cells)
+    assert graph_key(cells) == "spatial_connectivities"
+    assert graph_radius(cells) == 40.0
+    assert graph_library_key(cells) == "slide"
+    assert graph_split_key(cells) is None
+    graph = read_graph(cells)
+    apart = np.linalg.norm(cells.obsm["spatial"][:, None] - cells.obsm["spatial"][None], axis=2)
+    expected = (apart <= 40) & (np.arange(50)[:, None] % 2 == np.arange(50)[None] % 2) & ~np.eye(50, dtype=bool)
+    np.testing.assert_array_equal(graph.toarray() > 0, expected)
+
+
+def test_cells_that_are_their_own_neighbours(cells: ad.AnnData) -> None:
+    """squidpy can be asked to write them: they are left out, and stay in the table."""
+    expected = read_graph(cells)
+    with_self = csr_matrix(cells.obsp["spatial_connectivities"] + csr_matrix(np.eye(50)))
+    cells.obsp["spatial_connectivities"] = with_self
+    found = read_graph(cells)
+    assert (found != expected).nnz == 0
+    assert found.nnz == expected.nnz
+    assert cells.obsp["spatial_connectivities"].diagonal().sum() == 50
+
+
+def test_a_graph_under_another_key(cells: ad.AnnData) -> None:
+    cells.obsp["mine"] = cells.obsp.pop("spatial_connectivities")
+    with pytest.raises(KeyError, match=r"connectivities_key='spatial_connectivities' is not a graph.*sd\.pp\.neighbor"):
+        read_graph(cells)
+    cells.uns["spatial_neighbors"]["connectivities_key"] = "mine"
+    assert read_graph(cells).shape == (50, 50)
+
+
+def test_a_column_that_is_gone(cells: ad.AnnData) -> None:
+    del cells.obs["slide"]
+    assert graph_library_key(cells) is None
+
+
+def test_without_neighbourhoods(make_cells: Callable[..., ad.AnnData]) -> None:
+    cells = make_cells(5)
+    assert not has_graph(cells)
+    assert graph_library_key(cells) is graph_split_key(cells) is graph_fingerprint(cells) is None
+    with pytest.raises(
+        KeyError, match=r"no \.uns\[.*spatial_neighbors.*where neighbourhoods are expected\. Run sd\.pp"
+    ):
+        graph_key(cells)
+
+
+@pytest.mark.parametrize("radius", [None, 0.0, -3.0, "40", [20.0, 40.0], float("nan")])
+def test_a_graph_without_a_radius(cells: ad.AnnData, radius: object) -> None:
+    """As of the nearest six, or of a ring: neighbourhoods of models have one radius."""
+    cells.uns["spatial_neighbors"]["params"]["radius"] = radius
+    with pytest.raises(ValueError, match=r"records the radius .*; the neighbours within one radius are needed"):
+        graph_radius(cells)
+    del cells.uns["spatial_neighbors"]["params"]
+    with pytest.raises(ValueError, match="records the radius None"):
+        graph_radius(cells)
+
+
+def test_the_fingerprint_goes_with_the_graph(cells: ad.AnnData) -> None:
+    """It is not that of a graph that another program has put in its place."""
+    mark = graph_fingerprint(cells)
+    assert isinstance(mark, str)
+    again = cells.copy()
+    sd.pp.neighborhoods(again, radius_um=40, library_key="slide")
+    assert graph_fingerprint(again) == mark
+    sd.pp.neighborhoods(again, radius_um=50, library_key="slide")
+    assert graph_fingerprint(again) not in (mark, None)
+    cells.uns["spatial_neighbors"]["params"]["radius"] = 50.0
+    assert graph_fingerprint(cells) is None
