@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from multiprocessing import get_context
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -130,17 +131,18 @@ def test_ids(path: str, taken: list[str], expected: str) -> None:
     assert make_id(Path(path), taken) == expected
 
 
-def _begin(path: Path, number: int) -> None:
-    begun(path, listed(*(f"/x/{number}-{each}.svs" for each in range(3))))
+BEGIN = """
+import sys
+import pandas as pd
+from stdistill._runs.cohort import CohortFolder
+slides = pd.DataFrame({"slide": [f"/x/{sys.argv[2]}-{each}.svs" for each in range(3)]})
+CohortFolder(sys.argv[1]).begin(slides, command="predict", parameters={})
+"""
 
 
 def test_many_begin_at_once(tmp_path: Path) -> None:
     """As the tasks of an array do."""
-    context = get_context("spawn")
-    processes = [context.Process(target=_begin, args=(tmp_path, number)) for number in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    commands = [[sys.executable, "-c", BEGIN, str(tmp_path), str(number)] for number in range(3)]
+    processes = [subprocess.Popen(command) for command in commands]
+    assert [process.wait() for process in processes] == [0, 0, 0]
     assert len(CohortFolder.open(tmp_path).slides) == 9
