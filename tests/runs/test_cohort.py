@@ -108,9 +108,19 @@ def test_no_cohort(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(FileExistsError, match="name a folder that is new or empty"):
+    with pytest.raises(FileExistsError, match=r"but thesis.tex: name a folder that is new or empty"):
         begun(tmp_path, listed("/x/a.svs"))
+    with pytest.raises(FileExistsError, match=r"but thesis.tex: name a folder"):
+        begun(tmp_path / "thesis.tex", listed("/x/a.svs"))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_folders_of_an_engine_are_no_hindrance(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    begun(tmp_path, listed("/x/a.svs"))
+    (tmp_path / "other" / "slides").mkdir(parents=True)
+    with pytest.raises(FileExistsError, match="but slides: name a folder"):
+        begun(tmp_path / "other", listed("/x/a.svs"))
 
 
 @pytest.mark.parametrize(

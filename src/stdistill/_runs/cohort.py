@@ -186,11 +186,18 @@ class CohortFolder:
         return pd.read_csv(self.path / SLIDES_CSV, dtype="str", keep_default_na=False)
 
     def _check_free(self) -> None:
-        """Raise when the folder is there and not one of a cohort."""
-        if not self.path.exists() or (self.path / MANIFEST).is_file():
-            return
-        if not self.path.is_dir() or any(each.name not in (LOCKS, MANIFEST) for each in self.path.iterdir()):
-            msg = f"{self.path} exists and holds no {MANIFEST} of a cohort: name a folder that is new or empty."
+        """Raise when the folder holds something else; workflow engines make folders for their logs first."""
+        if self.path.is_dir():
+            ours = (STATUS, WORK, SLIDES)
+            found = [each.name for each in self.path.iterdir() if each.name in ours or each.is_file()]
+            found = [name for name in found if not name.startswith(".")]
+        else:
+            found = [self.path.name] if self.path.exists() else []
+        if found and not (self.path / MANIFEST).is_file():
+            msg = (
+                f"{self.path} exists and holds no {MANIFEST} of a cohort, but {', '.join(sorted(found)[:5])}: name a "
+                "folder that is new or empty."
+            )
             raise FileExistsError(msg)
 
     @contextmanager

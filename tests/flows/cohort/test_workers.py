@@ -28,7 +28,7 @@ def test_a_killed_worker_loses_no_slide(tmp_path: Path, start: Callable[..., Any
     """As by the system when memory runs out: one slide kills whoever takes it, another one only the first."""
     cohort = begun(tmp_path, a="well", b="deadly", c="broken", d="deadly once", e="well")
     process = start(cohort.path, 2)
-    out, errors = process.communicate(timeout=300)
+    out, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     found = cohort.statuses()
     assert found["status"].to_dict() == {"a": "done", "b": "failed", "c": "failed", "d": "done", "e": "done"}
@@ -48,7 +48,7 @@ def test_two_processes_take_each_slide_once(tmp_path: Path, start: Callable[...,
     processes = [start(cohort.path, 1) for _ in range(2)]
     lines = []
     for process in processes:
-        out, errors = process.communicate(timeout=300)
+        out, errors = process.communicate(timeout=900)
         assert process.returncode == 0, errors
         lines += out.splitlines()
     assert len(lines) == 12
