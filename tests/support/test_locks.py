@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from stdistill._support.locks import hold
+from stdistill._support import locks
+from stdistill._support.locks import hold, lease
 
 OTHER = """
 import sys, time
@@ -62,3 +65,62 @@ def test_a_file_system_without_locks_is_no_hindrance(
     monkeypatch.setattr(FileLock, "acquire", refuse)
     with caplog.at_level("INFO", logger="stdistill"), hold(tmp_path / "lock", "busy"):
         assert "see to it that no other process writes there" in caplog.text
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from stdistill._support.locks import lease
+with lease(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lease_is_taken_over_when_its_owner_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "a.lock"
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(Timeout):
+            lease(path).acquire(blocking=False)
+        process.kill()
+        process.wait()
+        with lease(path).acquire(timeout=5) as held:
+            assert held.pid == os.getpid()
+    assert not path.exists()
+
+
+def test_a_lease_of_another_machine_is_taken_over_when_it_gives_no_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "LEASE_S", 1.0)
+    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.2)
+    path = tmp_path / "a.lock"
+    ours = lease(path)
+    with ours:
+        content = path.read_bytes()
+    elsewhere = content.replace(socket.gethostname().encode(), b"elsewhere")
+    assert elsewhere != content
+    path.write_bytes(elsewhere)
+    watching = lease(path)
+    start = time.monotonic()
+    while time.monotonic() - start < 1.5:  # its owner lives
+        os.utime(path)
+        with pytest.raises(Timeout):
+            watching.acquire(blocking=False)
+        time.sleep(0.1)
+    with watching.acquire(timeout=10):
+        assert time.monotonic() - start > 2
+
+
+def test_a_lease_gives_a_sign_while_it_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.05)
+    path = tmp_path / "a.lock"
+    with lease(path):
+        first = path.stat().st_mtime_ns
+        deadline = time.monotonic() + 10
+        while path.stat().st_mtime_ns == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
