@@ -7,7 +7,7 @@ Slides are cut from a simulated H&E. `kills`: two processes map the same cohort;
 killed with SIGKILL at a random moment and started again, until that was done so many times. Then every slide must have
 been finished once, and its results be those of an undisturbed run. `busy`: the encoder is replaced by one that sleeps
 as long as a GPU would compute (--crops-per-s), so that what the processor does beside it can be told without a GPU;
-printed is the share of the wall time, from the first call of an encoder to the last, in which at least one process is in it.
+printed is the share of the wall time, from the first call of an encoder to the last, in which a process is in it.
 """
 
 from __future__ import annotations
