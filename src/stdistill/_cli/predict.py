@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from stdistill._cli.cohort import COHORT, COHORT_OPTIONS, Spread, map_cohort
+from stdistill._cli.cohort.predicting import COHORT, COHORT_OPTIONS, Spread, map_cohort
 from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, NUCLEI, REMOTE_CODE, parse_scene, with_options
 
 WORDS = {

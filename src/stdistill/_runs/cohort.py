@@ -156,9 +156,8 @@ class CohortFolder:
 
     def forget_failure(self, slide_id: str) -> None:
         """Let a slide that failed wait for another try."""
-        if not self.is_done(slide_id):
+        if not self.is_done(slide_id) and self.status(slide_id).get("status") == FAILED:
             (self.path / STATUS / f"{slide_id}.json").unlink(missing_ok=True)
-            self.tries(slide_id).unlink(missing_ok=True)
 
     def lease(self, slide_id: str) -> Lease:
         """Return the lock of a slide, open."""
