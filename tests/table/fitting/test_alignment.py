@@ -10,6 +10,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from spatialdata import SpatialData
 
 from stdistill._table.fitting.alignment import (
     AlignmentInputs,
@@ -49,7 +50,7 @@ def slide_of(n_tiles: int = 3, *, seed: int = 0, lost: tuple[int, ...] = ()) -> 
     for key in HE_KEYS.values():
         tiles.obsm[key] = rng.normal(size=(n_tiles, 8)).astype(np.float16)
     write_record(tiles, "tiles", tile_um=100.0, tile_px=200, mpp=0.5, table_key="table")
-    return SimpleNamespace(tables={"table": cells, "tiles": tiles})
+    return SpatialData.init_from_elements({"table": cells, "tiles": tiles})
 
 
 def inputs_of(*slides: Any, use_rep: str | None = "X_pca", **changes: Any) -> AlignmentInputs:
