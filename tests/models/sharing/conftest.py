@@ -56,7 +56,6 @@ class Hub(ThreadingHTTPServer):
 
 class _Answer(BaseHTTPRequestHandler):
     server: Hub
-    protocol_version = "HTTP/1.1"
 
     def do(self) -> None:
         path = self.path.partition("?")[0]
@@ -105,7 +104,7 @@ class _Answer(BaseHTTPRequestHandler):
             self.send(409, {"error": "You already created this model repo", "url": f"{self.server.address}/{name}"})
         else:
             repository = self.server.repositories[name] = Repository()
-            repository.private = bool(asked.get("private"))
+            repository.private = asked.get("private") or asked.get("visibility") == "private"
             self.send(200, {"url": f"{self.server.address}/{name}"})
 
     def check_front_matter(self) -> None:
@@ -215,12 +214,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 def cells() -> ad.AnnData:
     """Two regions that features tell apart, a third of them for testing, and cell types."""
     rng = np.random.default_rng(0)
-    adata = ad.AnnData(np.zeros((1200, 1)), obsm={"spatial": rng.uniform(0, 600, (1200, 2))})
-    left = adata.obsm["spatial"][:, 0] < 250
-    adata.obsm["X_he"] = np.c_[adata.obsm["spatial"] / 100, rng.normal(size=(1200, 4))].astype("float16")
+    adata = ad.AnnData(np.zeros((2400, 1)), obsm={"spatial": rng.uniform(0, 850, (2400, 2))})
+    left = adata.obsm["spatial"][:, 0] < 350
+    adata.obsm["X_he"] = np.c_[adata.obsm["spatial"] / 100, rng.normal(size=(2400, 4))].astype("float16")
     adata.obs["region"] = np.where(left, "tumour", "stroma | <b>bold</b>")
-    adata.obs["split"] = np.where(adata.obsm["spatial"][:, 1] < 400, "train", "test")
-    adata.obs["cell_type"] = np.where(rng.random(1200) < np.where(left, 0.8, 0.1), "epithelial", "fibroblast")
+    adata.obs["split"] = np.where(adata.obsm["spatial"][:, 1] < 600, "train", "test")
+    adata.obs["cell_type"] = np.where(rng.random(2400) < np.where(left, 0.8, 0.1), "epithelial", "fibroblast")
     for column in ("region", "cell_type"):
         adata.obs[column] = adata.obs[column].astype("category")
     return adata
