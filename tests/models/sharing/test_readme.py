@@ -35,7 +35,7 @@ def page_of(model: Any) -> ModelCard:
 @pytest.fixture
 def complete(make_student: Make, cells: ad.AnnData) -> sd.models.NicheModel:
     composition = sd.tl.composition(cells, niche_key="region", cell_type_key="cell_type")
-    from stdistill.models.niche.description import commonest
+    from stdistill.models.sharing.niche import commonest
 
     student = make_student()
     types = commonest(composition, student.card.niches)

@@ -17,11 +17,11 @@ from stdistill._support.arrays import Floats, Integers
 from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
 from stdistill.models.alignment.card import AlignmentCard
-from stdistill.models.alignment.description import describe
 from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.tiles import CellGraphs, Graphs, as_float
 from stdistill.models.saved import SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
+from stdistill.models.sharing.alignment import describe
 from stdistill.models.sharing.description import Description
 
 PREDICTION_BATCH = 64

@@ -16,11 +16,11 @@ from stdistill._support.arrays import Integers
 from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
 from stdistill.models.composition.card import CompositionCard
-from stdistill.models.composition.description import describe
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.rows import FeatureRows
 from stdistill.models.saved import SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
+from stdistill.models.sharing.composition import describe
 from stdistill.models.sharing.description import Description
 
 PREDICTION_BATCH = 4096

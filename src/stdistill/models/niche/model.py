@@ -19,11 +19,11 @@ from stdistill._training.sampling import spatial_order
 from stdistill.models.features import known_rows
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.card import ModelCard
-from stdistill.models.niche.description import commonest, describe
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.saved import SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.sharing.description import Description
+from stdistill.models.sharing.niche import commonest, describe
 from stdistill.models.usual import PREFIX, UsualFeatures
 
 PREDICTION_BATCH = 512

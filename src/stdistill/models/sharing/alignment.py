@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from stdistill.models.alignment.card import AlignmentCard
+from typing import TYPE_CHECKING
+
 from stdistill.models.sharing.description import Description, count, describe_crops, find_ancestors, known
+
+if TYPE_CHECKING:
+    from stdistill.models.alignment.card import AlignmentCard
 
 
 def describe(card: AlignmentCard) -> Description:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from stdistill.models.composition.card import CompositionCard
+from typing import TYPE_CHECKING
+
 from stdistill.models.sharing.description import Description, Part, count, describe_crops, find_ancestors, known
+
+if TYPE_CHECKING:
+    from stdistill.models.composition.card import CompositionCard
 
 METHODS = {"mlp": "a network", "ridge": "a ridge regression"}
 
