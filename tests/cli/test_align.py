@@ -99,7 +99,7 @@ def test_what_was_removed_is_made_again(
 ) -> None:
     out, _ = complete
     steps = finished(out)
-    weights = (out / "aligned" / "weights.safetensors").read_bytes()
+    weights = (out / "aligned" / "model.safetensors").read_bytes()
     before = ad.read_h5ad(out / "tiles.h5ad").obsm["X_aligned_expression"]
     for name in ("tiles.h5ad", "retrieval.csv"):
         (out / name).unlink()
@@ -109,7 +109,7 @@ def test_what_was_removed_is_made_again(
     shutil.rmtree(out / "aligned")
     result = run(bundle, *OPTIONS, "--out", out)
     assert result.exit_code == 0, result.output
-    assert (out / "aligned" / "weights.safetensors").read_bytes() == weights
+    assert (out / "aligned" / "model.safetensors").read_bytes() == weights
     assert finished(out) == steps
     assert not (out / "checkpoints").exists()
 

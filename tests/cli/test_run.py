@@ -105,12 +105,12 @@ def test_another_slide_leaves_all_as_it_is(complete: Path, tmp_path: Path) -> No
 
 
 def test_what_was_removed_is_made_again(complete: Path, bundle: Path) -> None:
-    bits = (complete / "student" / "weights.safetensors").read_bytes()
+    bits = (complete / "student" / "model.safetensors").read_bytes()
     shutil.rmtree(complete / "student")
     (complete / "cells.h5ad").unlink()
     result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS, "--out", str(complete)])
     assert result.exit_code == 0, result.output
-    assert (complete / "student" / "weights.safetensors").read_bytes() == bits
+    assert (complete / "student" / "model.safetensors").read_bytes() == bits
     assert "student_niche" in ad.read_h5ad(complete / "cells.h5ad").obs
 
 

@@ -58,8 +58,8 @@ def test_entries_of_another_type(entry: str, value: Any) -> None:
 
 
 def test_a_card_is_json_without_surprises(tmp_path: Path) -> None:
-    content = write_card("niche", Scale("Bürzel", 1.0).to_dict(), {"weights.safetensors": "abc"})
+    content = write_card("niche", Scale("Bürzel", 1.0).to_dict(), {"model.safetensors": "abc"})
     assert "Bürzel" in content.decode()
     card = json.loads(content)
     assert (card["format"], card["format_version"], card["kind"]) == ("stdistill model", 3, "niche")
-    assert set(card["sha256"]) == {"card.json", "weights.safetensors"}
+    assert set(card["sha256"]) == {"card.json", "model.safetensors"}

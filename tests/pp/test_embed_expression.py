@@ -402,7 +402,7 @@ def test_what_a_saved_model_refuses(saved: tuple[ad.AnnData, Path]) -> None:
 def test_saving_overwrites_nothing(saved: tuple[ad.AnnData, Path], tmp_path: Path) -> None:
     adata, folder = saved
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(files) == {"card.json", "history.csv", "weights.safetensors"}
+    assert set(files) == {"card.json", "history.csv", "model.safetensors"}
     with pytest.raises(FileExistsError, match=r"scvi exists already: give save= a new folder"):
         sd.pp.embed_expression(adata, save=folder)
     (tmp_path / "file").touch()
@@ -437,7 +437,7 @@ def test_folders_without_a_readable_model(saved: tuple[ad.AnnData, Path], tmp_pa
     (tmp_path / "model.pt").touch()
     with pytest.raises(FileNotFoundError, match="scVI's own files are not read, because opening them can run code"):
         sd.pp.embed_expression(adata, model=tmp_path)
-    card, weights = (folder / "card.json").read_text(), (folder / "weights.safetensors").read_bytes()
+    card, weights = (folder / "card.json").read_text(), (folder / "model.safetensors").read_bytes()
     fields = json.loads(card)
     model, sums = fields["model"], {name: sum_ for name, sum_ in fields["sha256"].items() if name != "card.json"}
 
@@ -459,7 +459,7 @@ def test_folders_without_a_readable_model(saved: tuple[ad.AnnData, Path], tmp_pa
     }
     for text, content in spoilt.values():
         (tmp_path / "card.json").write_text(text)
-        (tmp_path / "weights.safetensors").write_bytes(content)
+        (tmp_path / "model.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match=r"The expression model in .* cannot be read"):
             sd.pp.embed_expression(adata, model=tmp_path)
     assert not adata.obsm.keys()

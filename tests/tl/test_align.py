@@ -83,7 +83,9 @@ def test_saved_and_applied_again(
     fitted, model = aligned_once
     model.save(tmp_path / "model")
     loaded = sd.models.load(tmp_path / "model")
-    assert repr(loaded) == "AlignmentModel(micro, meso, macro; X_pca and 64 µm tiles)"
+    assert repr(loaded) == repr(model)
+    assert repr(model).startswith("AlignmentModel: an alignment of H&E and expression at 3 scales\n")
+    assert "tiles of 64 µm" in repr(model)
     assert loaded.card == model.card
     assert loaded.sha256 == model.sha256
     sd.tl.predict(slide, tmp_path / "model")

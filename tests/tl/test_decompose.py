@@ -145,7 +145,8 @@ def test_same_bits_and_saved(make_places: Callable[..., ad.AnnData], tmp_path: P
     assert_array_equal(other.obsm["he_abundance_std"], copy.obsm["he_abundance_std"])
     loaded = sd.models.load(tmp_path / "model")
     assert loaded.sha256 == model.sha256 == str(cells.uns["stdistill"]["decompose"]["model_sha256"])
-    assert repr(loaded) == "CompositionModel(mlp, 3 types, X_he with 6 features)"
+    assert repr(loaded) == repr(model)
+    assert repr(model).startswith("CompositionModel: a network that tells 3 cell types from H&E\n")
 
 
 def test_goes_on_from_checkpoints(make_places: Callable[..., ad.AnnData], tmp_path: Path) -> None:

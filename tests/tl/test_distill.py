@@ -66,7 +66,15 @@ def test_student_finds_the_niches_on_the_test_strip(tissue: ad.AnnData) -> None:
     assert student.card.niches == NAMES
     assert student.card.colors == tissue.uns["student_niche_colors"].tolist() == ["#ff0000", "#00ff00", "#0000ff"]
     assert student.radius_um == tissue.uns["spatial_neighbors"]["params"]["radius"]
-    assert repr(student) == f"NicheModel(distillation, k=3, X_he with 6 features, radius {student.radius_um:.1f} µm)"
+    assert repr(student).startswith("NicheModel: a student of 3 tissue niches from H&E\n")
+    assert f"6 features of X_he; cells within {student.radius_um:.1f} µm" in repr(student)
+    training = (tissue.obs["split"] == "train").to_numpy()
+    in_niche = tissue.obs["student_niche"][training].value_counts()
+    assert dict(zip(NAMES, student.card.sizes or [], strict=True)) == in_niche.to_dict()
+    assert student.card.n_slides == 1
+    found, expected = student.card.agreement, sd.tl.agreement(tissue).set_index("split").loc["test"]
+    assert found is not None
+    assert found == {"cells": "test", **expected[["n_cells", "ari", "nmi"]].to_dict()}
 
 
 def test_learns_from_augmented_slides(make_tissue: Callable[..., ad.AnnData]) -> None:

@@ -64,7 +64,7 @@ def test_record_tells_which_model_it_was(student: NicheModel, tmp_path: Path) ->
         model.save(tmp_path / name)
         sd.tl.predict(slide, model, key_added=name)
         saved = json.loads((tmp_path / name / "card.json").read_text())
-        assert slide.uns["stdistill"][f"predict_{name}"]["model_sha256"] == saved["sha256"]["weights.safetensors"]
+        assert slide.uns["stdistill"][f"predict_{name}"]["model_sha256"] == saved["sha256"]["model.safetensors"]
     records = [slide.uns["stdistill"][f"predict_{name}"] for name in ("one", "other")]
     assert records[0]["model_sha256"] != records[1]["model_sha256"]
 

@@ -24,6 +24,19 @@ HE: Sequence[Decorator] = (
 )
 
 
+def _find_student(ctx: click.Context, param: click.Parameter, value: str) -> Path:
+    """Return the folder of a student; of one on the hub that of its files in the hub's cache."""
+    if value.startswith("hf:"):
+        from stdistill.models.sharing.hub import find_folder
+
+        return find_folder(value)
+    click.Path(exists=True, file_okay=False).convert(value, param, ctx)
+    return Path(value)
+
+
+STUDENT = click.argument("student", callback=_find_student)
+
+
 def trust_remote_code() -> None:
     """Let the encoders whose repositories have code of their own be built by it, in this process."""
     from stdistill.encoders import get, register

@@ -7,7 +7,17 @@ from pathlib import Path
 import click
 
 from stdistill._cli.cohort.predicting import COHORT, COHORT_OPTIONS, Spread, map_cohort
-from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, NUCLEI, REMOTE_CODE, parse_scene, with_options
+from stdistill._cli.options import (
+    BATCH_SIZE,
+    FOLDER,
+    HE,
+    MACHINE,
+    NUCLEI,
+    REMOTE_CODE,
+    STUDENT,
+    parse_scene,
+    with_options,
+)
 
 WORDS = {
     "usable": "usable.",
@@ -18,7 +28,7 @@ NAMES = {"bundle": "a Xenium bundle", "slide": "an H&E", "table": "a table, whos
 
 
 @click.command()
-@click.argument("student", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@STUDENT
 @click.argument("data", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True, metavar="DATA...")
 @with_options(HE)
 @with_options(NUCLEI)
@@ -59,7 +69,8 @@ def command(
 ) -> None:
     """Map the niches of slides by a saved student.
 
-    STUDENT is the folder of a saved student, as `stdistill run` writes it. DATA is an H&E, any file that `stdistill
+    STUDENT is the folder of a saved student, as `stdistill run` writes it, or a student on the Hugging Face hub,
+    hf:OWNER/NAME or hf:OWNER/NAME@REVISION. DATA is an H&E, any file that `stdistill
     slide` can read, whose nuclei are found first; a Xenium bundle, of which the H&E and the places of the cells are
     used; or an h5ad with H&E features under the student's key and cell centres in µm in .obsm["spatial"]. Features of
     an H&E and of a bundle are computed as the student's were.

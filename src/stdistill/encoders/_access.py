@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 from stdistill.encoders._catalogue import CATALOGUE
@@ -62,7 +63,7 @@ def _ask(encoder: Encoder, timeout_s: float | None) -> str | None:
     token = get_token()
     if token is None and encoder.gated:
         raise PermissionError(explain(name, repository, "access is granted on request, and you are not logged in."))
-    with hub_errors(name, repository):
+    with hub_errors(partial(explain, name, repository), repository):
         return _ask_hub(name, repository, encoder.revision, token, timeout_s)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from stdistill.encoders._checkpoint import WEIGHT_FILES, find_weights
@@ -23,7 +24,7 @@ def fetch(name: str, source: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    with hub_errors(name, source):
+    with hub_errors(partial(explain, name, source), source):
         for file in WEIGHT_FILES:
             try:
                 return Path(hf_hub_download(source, file, revision=revision))
@@ -61,10 +62,16 @@ def is_on_hub(source: str | None) -> bool:
 
 
 @contextmanager
-def hub_errors(name: str, repository: str) -> Iterator[None]:
-    """Say in plain words why the hub gave no weights."""
+def hub_errors(explain: Callable[[str], str], repository: str) -> Iterator[None]:
+    """Say in plain words why the hub did not give, or take, what was asked of it.
+
+    `explain` makes a message of the reason.
+    """
     from huggingface_hub import errors
 
+    # Those of the HTTP client, which differs between versions of the hub.
+    bases: tuple[type[BaseException], ...] = errors.HfHubHTTPError.__bases__
+    client_errors = tuple(base for base in bases if base is not OSError)
     try:
         yield
     except errors.GatedRepoError as error:
@@ -72,19 +79,23 @@ def hub_errors(name: str, repository: str) -> Iterator[None]:
             "your account has no access yet, or your token may not read gated repositories (a fine-grained token has "
             "to allow it)."
         )
-        raise PermissionError(explain(name, repository, reason)) from error
+        raise PermissionError(explain(reason)) from error
     except errors.RepositoryNotFoundError as error:
         reason = f"the hub shows no repository {repository!r}; it may be private, or spelled differently."
-        raise FileNotFoundError(explain(name, repository, reason)) from error
+        raise FileNotFoundError(explain(reason)) from error
+    except errors.RevisionNotFoundError as error:
+        raise FileNotFoundError(explain("its repository has no such revision.")) from error
     except errors.LocalEntryNotFoundError as error:
-        reason = "they are not on this machine, and the hub could not be reached."
-        raise ConnectionError(explain(name, repository, reason)) from error
+        reason = "not all of it is on this machine, and the hub could not be reached."
+        raise ConnectionError(explain(reason)) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status not in {401, 403}:
-            raise ConnectionError(explain(name, repository, f"the hub answers with status {status}.")) from error
+            raise ConnectionError(explain(f"the hub answers with status {status}.")) from error
         reason = "the hub refuses your token; it may be mistyped or out of date (check with `hf auth whoami`)."
-        raise PermissionError(explain(name, repository, reason)) from error
+        raise PermissionError(explain(reason)) from error
+    except client_errors as error:
+        raise ConnectionError(explain(f"the hub could not be reached ({type(error).__name__}).")) from error
 
 
 def explain(name: str, repository: str, reason: str) -> str:

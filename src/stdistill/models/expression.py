@@ -26,6 +26,7 @@ from stdistill._training.callbacks import Epochs
 from stdistill._training.devices import environment
 from stdistill.models.saved import Card, SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
+from stdistill.models.sharing.description import Description, Part, count, known
 
 ARCHITECTURE = {
     "n_hidden": 128,
@@ -79,6 +80,21 @@ class ExpressionModel(SavedModel):
         self.history = history
         self._weights = {name: tensor for name, tensor in weights.items() if name != SEEN}
         self.seen: Seen | None = recall(weights)
+
+    def describe(self) -> Description:
+        """Say what it is, for people."""
+        card = self.card
+        cells = card.training.get("n_training_cells")
+        trained = known(card.tissue, count(len(card.libraries), "slide"), count(cells, "cell"))
+        return Description(
+            title=f"a scVI model of {len(card.genes)} genes",
+            purpose=f"It tells in {card.n_latent} numbers what a cell expresses, from its counts.",
+            sections={"Trained on": trained},
+            use='model.save("scvi")\nsd.pp.embed_expression(adata, model="scvi")',
+            parts_name="Genes",
+            parts=[Part(name) for name in card.genes],
+            unrecorded=["tissue"] if card.tissue is None else [],
+        )
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -168,7 +184,9 @@ def train(
     losses = pd.DataFrame({"elbo_train": history["elbo_train"]}).rename_axis("epoch")
     versions = {package: version(package) for package in ("stdistill", "scvi-tools", "torch")}
     card = ExpressionCard(genes, names, n_latent, training=training, versions=versions)
-    return ExpressionModel(card, weights, losses)
+    model = ExpressionModel(card, weights, losses)
+    model.known_sha256 = model.sha256
+    return model
 
 
 def _default_epochs(n_cells: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from pkgutil import resolve_name
@@ -18,8 +18,11 @@ from torch import Tensor
 
 from stdistill._support.files import digest, replacing_folder
 from stdistill.models import formats
+from stdistill.models.sharing import hub
+from stdistill.models.sharing.shareable import Shareable
 
-CARD, WEIGHTS, HISTORY = "card.json", "weights.safetensors", "history.csv"
+CARD, WEIGHTS, HISTORY = hub.FILES[:3]
+EARLIER_WEIGHTS = "weights.safetensors"
 KINDS = {
     "alignment": "stdistill.models.alignment.model:AlignmentModel",
     "niche": "stdistill.models.niche.model:NicheModel",
@@ -33,6 +36,10 @@ KINDS = {
 class Card:
     """What every model says of itself; each kind adds its own entries."""
 
+    tissue: str | None = field(default=None, kw_only=True)
+    """Organ, species, disease of the training, in the words of whoever shared it."""
+    licence: str | None = field(default=None, kw_only=True)
+    """Terms under which it was shared."""
     training: dict[str, Any] = field(default_factory=dict, kw_only=True)
     """How it was trained: parameters, numbers of cells, epochs."""
     versions: dict[str, str] = field(default_factory=dict, kw_only=True)
@@ -59,14 +66,12 @@ class Card:
             raise ValueError(msg) from error
 
 
-class SavedModel(ABC):
+class SavedModel(Shareable):
     """A trained model: what it is, its weights, and how its training went.
 
     A kind of model says how its weights become tensors and back; saving, loading and checking are here.
     """
 
-    kind: ClassVar[str]
-    """Its name among `KINDS`."""
     card_type: ClassVar[type[Card]]
     card: Card
     history: pd.DataFrame
@@ -88,7 +93,7 @@ class SavedModel(ABC):
         return digest(self._serialised())
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> None:
-        """Write the model to a folder: ``card.json``, ``weights.safetensors`` and ``history.csv``.
+        """Write the model to a folder: ``card.json``, ``model.safetensors`` and ``history.csv``.
 
         The folder appears when all of it is written. Nothing is pickled.
 
@@ -140,8 +145,9 @@ class SavedModel(ABC):
             format.
         """
         folder = Path(folder)
-        contents = {name: _read(folder, name, cls.kind) for name in (CARD, WEIGHTS)}
-        card = formats.read_card(folder / CARD, contents[CARD])
+        card = formats.read_card(folder / CARD, _read(folder, CARD, cls.kind))
+        weights = WEIGHTS if WEIGHTS in card.sums else EARLIER_WEIGHTS
+        contents = {weights: _read(folder, weights, cls.kind)}
         if card.kind != cls.kind:
             msg = f"{folder} holds a model of the kind {card.kind!r}, expected {cls.kind!r}. sd.models.load reads any."
             raise ValueError(msg)
@@ -155,10 +161,12 @@ class SavedModel(ABC):
                 raise ValueError(msg)
         described = cls.card_type.from_dict(card.entries)
         try:
-            return cls.restore(described, load_tensors(contents[WEIGHTS]), history)
+            model = cls.restore(described, load_tensors(contents[weights]), history)
         except (SafetensorError, RuntimeError, LookupError) as error:
-            msg = f"{folder / WEIGHTS} does not fit the card: {error}"
+            msg = f"{folder / weights} does not fit the card: {error}"
             raise ValueError(msg) from error
+        model.known_sha256 = card.sums.get(weights)
+        return model
 
     def _serialised(self) -> bytes:
         state = {name: value.detach().cpu().contiguous() for name, value in self.weights.items()}
@@ -171,7 +179,8 @@ def load(folder: str | Path) -> SavedModel:
     Parameters
     ----------
     folder
-        The folder that a model's ``save`` wrote, or ``save=`` of :func:`stdistill.pp.embed_expression`.
+        The folder that a model's ``save`` wrote, or ``save=`` of :func:`stdistill.pp.embed_expression`; or a model on
+        the Hugging Face hub, ``"hf:owner/name"`` or ``"hf:owner/name@revision"``, as ``from_pretrained`` reads it.
 
     Returns
     -------
@@ -183,6 +192,8 @@ def load(folder: str | Path) -> SavedModel:
         When the folder or one of its files is not there.
     ValueError
         When a file was changed or cut off, or was written by a later version of the format.
+    PermissionError, ConnectionError
+        When the hub does not give the model.
 
     Examples
     --------
@@ -194,7 +205,7 @@ def load(folder: str | Path) -> SavedModel:
     >>> sd.models.load("scvi/").kind
     'expression'
     """
-    folder = Path(folder)
+    folder = hub.find_folder(folder)
     kind = formats.read_card(folder / CARD, _read(folder, CARD, "saved")).kind
     if kind not in KINDS:
         msg = f"{folder} holds a model of the kind {kind!r}; this stdistill knows {', '.join(map(repr, KINDS))}."

@@ -255,4 +255,6 @@ def _build_model(
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
     )
     marks = mark_cells(images[first], inputs.data.centers)
-    return AlignmentModel(fitted.network, card, fitted.history, np.unique(marks[training]), learned and learned.blocks)
+    model = AlignmentModel(fitted.network, card, fitted.history, np.unique(marks[training]), learned and learned.blocks)
+    model.known_sha256 = model.sha256
+    return model

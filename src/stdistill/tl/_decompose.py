@@ -292,7 +292,9 @@ def build_model(
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
     )
     marks = mark_cells(inputs.rows.features[0], inputs.centers)
-    return CompositionModel(fitted.members, card, fitted.history, np.unique(marks[np.concatenate(trained)]))
+    model = CompositionModel(fitted.members, card, fitted.history, np.unique(marks[np.concatenate(trained)]))
+    model.known_sha256 = model.sha256
+    return model
 
 
 def _check_counts(table: AnnData, target_key: str, split_key: str | None) -> None:

@@ -15,7 +15,7 @@ from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.model import NicheModel
 
-CARD, WEIGHTS, HISTORY = "card.json", "weights.safetensors", "history.csv"
+CARD, WEIGHTS, HISTORY = "card.json", "model.safetensors", "history.csv"
 
 
 @pytest.fixture

@@ -17,7 +17,14 @@ from stdistill._table.checks import find_split_key
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import Origin, images_of
 from stdistill._table.fitting.targets import Targets
-from stdistill._table.fitting.trust import FEWEST, calibrate, describe_features, measure_calibration, measure_ood
+from stdistill._table.fitting.trust import (
+    FEWEST,
+    calibrate,
+    describe_features,
+    measure_agreement,
+    measure_calibration,
+    measure_ood,
+)
 from stdistill._table.libraries import find_library_key
 from stdistill._table.marks import mark_cells
 from stdistill._table.niches import write_niches
@@ -126,6 +133,7 @@ def write_model(
         n_neighbors=float(np.diff(inputs.indptr)[training].mean()),
         quality=_quality_of(inputs.tables) if targets is not None else None,
         images=list(images) or None,
+        n_slides=len(np.unique(inputs.libraries[training])),
         training=record,
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
         **origin,
@@ -141,7 +149,8 @@ def write_model(
     ]
     model.seen = np.unique(mark_cells(inputs.features, inputs.centers)[np.concatenate(fitted_cells)])
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
-    sha256 = model.sha256
+    model.card = replace(model.card, sizes=sizes.tolist())
+    model.known_sha256 = sha256 = model.sha256
     parts = zip(inputs.tables, inputs.divide(logits), fitted_cells, ood, strict=True)
     for table, part, cells, unusual in parts:
         found = stands_on(table, naming.use_rep, graph=True, teacher_key=teacher)
@@ -198,8 +207,9 @@ def _let_judge(
     """Give a student what its confidence and its slides are judged by; return what the test cells say of it."""
     truth = targets.labels
     calibration = calibrate(logits, truth, fitted.held_out)
-    model.card = replace(model.card, calibration=calibration)
     test = inputs.test & ~np.isnan(logits[:, 0])
+    agreement = measure_agreement(logits, truth, test & targets.known, fitted.held_out)
+    model.card = replace(model.card, calibration=calibration, agreement=agreement)
     unseen = np.flatnonzero(test) if test.sum() >= FEWEST else fitted.held_out
     model.usual = describe_features([inputs.features, *inputs.augmented], fitted.fitting, unseen, seed)
     return measure_calibration(logits, truth, test & targets.known, model.card.confidence_temperature)

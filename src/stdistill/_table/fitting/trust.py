@@ -55,6 +55,22 @@ def measure_calibration(logits: Floats, truth: Integers, test: Mask, temperature
     }
 
 
+def measure_agreement(logits: Floats, truth: Integers, test: Mask, held_out: Integers) -> dict[str, Any] | None:
+    """Measure how well a student agrees with its teacher on cells that it did not learn from, for its card.
+
+    They are test cells, or where these are too few those that the training was stopped by; `None` when both are, or are
+    all in one niche.
+    """
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    name, cells = ("test", np.flatnonzero(test)) if test.sum() >= FEWEST else ("held-out", held_out)
+    if len(cells) < FEWEST or len(np.unique(truth[cells])) < 2:
+        return None
+    pair = truth[cells], logits[cells].argmax(axis=1)
+    ari, nmi = adjusted_rand_score(*pair), normalized_mutual_info_score(*pair)
+    return {"cells": name, "n_cells": len(cells), "ari": float(ari), "nmi": float(nmi)}
+
+
 def describe_features(
     looks: Sequence[npt.NDArray[Any]], fitting: Integers, unseen: Integers, seed: int
 ) -> UsualFeatures | None:

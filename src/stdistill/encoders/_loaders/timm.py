@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stdistill.encoders._checkpoint import find_weights, load_into
 from stdistill.encoders._encoder import Encoder
-from stdistill.encoders._hub import RANDOM, fetch, hub_errors
+from stdistill.encoders._hub import RANDOM, explain, fetch, hub_errors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,7 +75,7 @@ def describe(name: str, *, source: str | None) -> Encoder:
         folder = Path(name.removeprefix(FOLDER)).expanduser().resolve()
         name, source = f"{FOLDER}{folder}", source or str(find_weights(folder))
     try:
-        with hub_errors(name, name.removeprefix(HUB)), torch.device("meta"):
+        with hub_errors(partial(explain, name, name.removeprefix(HUB)), name.removeprefix(HUB)), torch.device("meta"):
             network = build_network(name, {})
     except RuntimeError as error:  # an unknown tag of a known architecture
         tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")) or "none"
@@ -124,10 +124,10 @@ def load_by_name(name: str, *, source: str | None, repository: str) -> nn.Module
     if source == RANDOM:
         network = _seeded(build)
     elif source is None and not name.startswith(HUB):
-        with hub_errors(name, repository):
+        with hub_errors(partial(explain, name, repository), repository):
             network = timm.create_model(name, pretrained=True, num_classes=0)
     else:
-        with hub_errors(name, repository):
+        with hub_errors(partial(explain, name, repository), repository):
             path = fetch(name, source or repository, None)
             network = load_into(build, path, name=name, ignored=_classifiers(name))
     return network.eval().requires_grad_(False)

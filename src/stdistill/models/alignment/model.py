@@ -21,6 +21,8 @@ from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.tiles import CellGraphs, Graphs, as_float
 from stdistill.models.saved import SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
+from stdistill.models.sharing.alignment import describe
+from stdistill.models.sharing.description import Description
 
 PREDICTION_BATCH = 64
 BLOCKS = "encoder."
@@ -86,9 +88,9 @@ class AlignmentModel(SavedModel):
         self.seen = seen
         self.blocks = dict(blocks or {})
 
-    def __repr__(self) -> str:
-        card = self.card
-        return f"AlignmentModel({', '.join(card.scales)}; {card.cells.feature_key} and {card.tile_um:.0f} µm tiles)"
+    def describe(self) -> Description:
+        """Say what it is, for people."""
+        return describe(self.card)
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -20,6 +20,8 @@ from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.rows import FeatureRows
 from stdistill.models.saved import SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
+from stdistill.models.sharing.composition import describe
+from stdistill.models.sharing.description import Description
 
 PREDICTION_BATCH = 4096
 
@@ -83,10 +85,9 @@ class CompositionModel(SavedModel):
         self.history = history
         self.seen = seen
 
-    def __repr__(self) -> str:
-        card = self.card
-        read = " + ".join(each.feature_key for each in card.inputs)
-        return f"CompositionModel({card.method}, {len(card.types)} types, {read} with {card.n_features} features)"
+    def describe(self) -> Description:
+        """Say what it is, for people."""
+        return describe(self.card)
 
     @property
     def weights(self) -> dict[str, Tensor]:

@@ -56,6 +56,17 @@ class ModelCard(Card):
         :func:`stdistill.pp.quality` had measured.
     images
         Fingerprints of the H&E images that it was trained on.
+    n_slides
+        Number of slides that it was trained on.
+    sizes
+        Number of training cells in each niche, as the model sees them.
+    agreement
+        Of a student with its teacher: ``ari`` and ``nmi`` on ``n_cells`` of ``cells``, which are ``"test"``, those of
+        the split, or where it has fewer than 100 ``"held-out"``, by which the training was stopped.
+    cell_types
+        Commonest cell types of each niche and their shares, where :meth:`NicheModel.push_to_hub` was told.
+    tissue, licence
+        What it was trained on, and the terms under which it was shared, in the words of whoever shared it.
     training
         How it was trained: parameters, numbers of cells, epochs.
     versions
@@ -98,10 +109,15 @@ class ModelCard(Card):
     n_neighbors: float | None = None
     quality: list[dict[str, Any]] | None = None
     images: list[str] | None = None
+    n_slides: int | None = None
+    sizes: list[int] | None = None
+    agreement: dict[str, Any] | None = None
+    cell_types: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
-        for name, names in (("niches", self.niches), ("colors", self.colors)):
-            if len(names) != self.k:
+        for name in ("niches", "colors", "sizes", "cell_types"):
+            names = getattr(self, name)
+            if names is not None and len(names) != self.k:
                 msg = f"The card lists {len(names)} {name}; expected k = {self.k}."
                 raise ValueError(msg)
 

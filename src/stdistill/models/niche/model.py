@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.saved import SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
+from stdistill.models.sharing.description import Description
+from stdistill.models.sharing.niche import commonest, describe
 from stdistill.models.usual import PREFIX, UsualFeatures
 
 PREDICTION_BATCH = 512
@@ -88,12 +91,9 @@ class NicheModel(SavedModel):
         self.usual = usual
         self.seen = seen
 
-    def __repr__(self) -> str:
-        card = self.card
-        return (
-            f"NicheModel({card.kind}, k={card.k}, {card.feature_key} with {card.n_features} features, "
-            f"radius {card.radius_um:.1f} µm)"
-        )
+    def describe(self) -> Description:
+        """Say what it is, for people."""
+        return describe(self.card, self.usual)
 
     @property
     def radius_um(self) -> float:
@@ -112,6 +112,53 @@ class NicheModel(SavedModel):
         network = card.build_network()
         network.load_state_dict({name: part for name, part in weights.items() if not name.startswith((PREFIX, SEEN))})
         return cls(network, card, history, UsualFeatures.from_tensors(weights), recall(weights))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        licence: str | None = None,
+        tissue: str | None = None,
+        composition: pd.DataFrame | None = None,
+        private: bool = False,
+    ) -> str:
+        """Put the model on the Hugging Face hub, with a page that says what it is.
+
+        One commit of four files: those of `save`, and ``README.md``, which is written from the card. What is given
+        here is kept on the card.
+
+        Parameters
+        ----------
+        repo_id
+            The repository, ``"owner/name"``; it is made where it is not there.
+        licence
+            Terms of the model. By default those of the encoder that it learned through, of several the strictest;
+            given ones must demand as much. Needed where these are not known.
+        tissue
+            What it was trained on, in your words: organ, species, disease, preparation.
+        composition
+            Cell types of the niches, as :func:`stdistill.tl.composition` returns them; the three commonest of each are
+            kept.
+        private
+            Whether a new repository is seen by its owners alone.
+
+        Returns
+        -------
+        The commit, which ``from_pretrained(revision=)`` takes.
+
+        Raises
+        ------
+        ValueError
+            When the terms are not known, or the given ones allow more than those of the encoder; the weights are not
+            those that the card was written for; or the composition is not of the model's niches.
+        PermissionError
+            When nobody is logged in (``hf auth login``), or may not write there.
+        ConnectionError
+            When the hub cannot be reached.
+        """
+        told: dict[str, Any] = {} if composition is None else {"cell_types": commonest(composition, self.card.niches)}
+        card = replace(self.card, tissue=tissue or self.card.tissue, **told)
+        return self._push(repo_id, card, licence, private=private)
 
     def predict(
         self,
