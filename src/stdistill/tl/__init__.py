@@ -8,6 +8,7 @@ from stdistill.tl._align import align
 from stdistill.tl._choose_k import choose_k
 from stdistill.tl._colocalization import colocalization
 from stdistill.tl._compare_colocalization import compare_colocalization
+from stdistill.tl._compare_niches import compare_niches
 from stdistill.tl._composition import composition
 from stdistill.tl._composition_jsd import composition_jsd
 from stdistill.tl._cross_validate import cross_validate
@@ -31,6 +32,7 @@ __all__ = [
     "choose_k",
     "colocalization",
     "compare_colocalization",
+    "compare_niches",
     "composition",
     "composition_jsd",
     "cross_validate",
