@@ -32,8 +32,7 @@ def territories(centers: Float64s, labels: Labels) -> Float64s:
         places = (squares[start : start + AT_ONCE, None] * REACH_UM + inside).reshape(-1, 2)
         _, cell = tree.query(places, distance_upper_bound=REACH_UM, workers=n_cpus())
         counts += np.bincount(labels.codes[cell[cell < len(centers)]] + 1, minlength=len(counts))
-    areas: Float64s = counts[1:] * step**2
-    return areas
+    return counts[1:].astype(np.float64) * step**2
 
 
 def _squares_in_reach(centers: Float64s) -> Rows:

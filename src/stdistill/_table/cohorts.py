@@ -79,8 +79,7 @@ def _read_group(column: pd.Series, group_key: str, reference: str | None) -> tup
     first = names[0] if reference is None else reference
     check_key(first, names, f"a group of .obs[{group_key!r}]", argument="reference")
     other = names[1 - names.index(first)]
-    is_other: Float64s = (labels.astype(str) == other).to_numpy(dtype=np.float64)
-    return is_other, [first, other]
+    return np.where(labels.astype(str) == other, 1.0, 0.0), [first, other]
 
 
 def _read_covariate(column: pd.Series) -> Float64s:

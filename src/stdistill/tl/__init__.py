@@ -6,6 +6,7 @@ from stdistill.tl._abundance_scores import abundance_scores
 from stdistill.tl._agreement import agreement
 from stdistill.tl._align import align
 from stdistill.tl._choose_k import choose_k
+from stdistill.tl._cohort import cohort
 from stdistill.tl._colocalization import colocalization
 from stdistill.tl._compare_colocalization import compare_colocalization
 from stdistill.tl._compare_niches import compare_niches
@@ -30,6 +31,7 @@ __all__ = [
     "agreement",
     "align",
     "choose_k",
+    "cohort",
     "colocalization",
     "compare_colocalization",
     "compare_niches",

@@ -209,7 +209,7 @@ def _warn_of_too_few(found: Comparison) -> None:
     if smallest > LEVEL:
         units = f"{found.n_patients} {'slides' if found.unit == 'slides' else 'patients'}"
         warn(
-            f"Too few slides: {units} in these groups can be permuted in {n_ways} ways, so that no p-value can be below "
-            f"{smallest:.2g}. Four and four slides, or six pairs, can reach {LEVEL}. Look at the effects and their "
-            "intervals."
+            f"Too few slides: {units} in these groups can be permuted in {n_ways} ways, so that no p-value can be "
+            f"below {smallest:.2g}. Four and four slides, or six pairs, can reach {LEVEL}. Look at the effects and "
+            "their intervals."
         )

@@ -11,7 +11,6 @@ from stdistill._measures.compositional.models import Estimate, degrees_of_freedo
 from stdistill._measures.compositional.permutations import Orders, make_orders, permutation_p
 from stdistill._support.arrays import Float64s, Rows
 
-
 Unit: TypeAlias = Literal["slides", "patients", "slides of a patient"]
 
 
