@@ -22,7 +22,7 @@ def test_a_cell_alone_has_a_disc() -> None:
 
 def test_two_cells_share_what_lies_between_them() -> None:
     left = scattered(100)
-    centers = np.concatenate([left, left + [20, 0]])
+    centers = np.concatenate([left, left + np.array([20, 0])])
     found = territories(centers, Labels(np.repeat([0, 1], 100), ["left", "right"]))
     beyond = Polygon([(10, -99), (99, -99), (99, 99), (10, 99)])
     np.testing.assert_allclose(found / 100, Point(0, 0).buffer(REACH_UM, 64).difference(beyond).area, rtol=0.01)

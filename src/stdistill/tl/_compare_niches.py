@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._measures.compositional.comparison import Comparison, Design, compare
+from stdistill._measures.compositional.comparison import Design, Tested, estimate, permute
 from stdistill._measures.compositional.log_ratios import centred_log_ratios
+from stdistill._support.arrays import Integers
 from stdistill._support.checks import check_integer, check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
@@ -127,41 +129,42 @@ def compare_niches(
     if there.sum() < 2:
         msg = f"{there.sum()} of {cohort.n_vars} niches are on the slides compared; two at least are needed."
         raise ValueError(msg)
-    found = compare(
-        centred_log_ratios(counts[:, there]),
-        Design(slides.group, slides.covariates, slides.patients),
-        confidence=confidence,
-        n_permutations=n_permutations,
-        seed=seed,
-    )
-    _warn_of_too_few(found)
-    frame = pd.DataFrame({"niche": cohort.var_names})
-    rows = np.flatnonzero(there)
-    frame.loc[rows, ["effect", "lower", "upper"]] = np.array(found.effects)
-    frame.loc[rows, "p"], frame.loc[rows, "q"] = found.p, found.q
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    if slides.groups is None:
-        frame["share"], frame["n"] = shares.mean(axis=0), len(counts)
-    else:
-        chosen = {name: slides.group == number for number, name in enumerate(slides.groups)}
-        for name, members in chosen.items():
-            frame[f"share_{name}"] = shares[members].mean(axis=0)
-        for name, members in chosen.items():
-            frame[f"n_{name}"] = int(members.sum())
-    frame["n_absent"] = (counts == 0).sum(axis=0)
+    ratios = centred_log_ratios(counts[:, there])
+    design = Design(slides.group, slides.covariates, slides.patients)
+    effects = np.full((cohort.n_vars, 3), np.nan)
+    effects[there] = estimate(ratios, design, confidence)
+    test = permute(ratios, design, n_permutations=n_permutations, seed=seed)
+    _warn_of_too_few(test)
+    p, q = np.full((2, cohort.n_vars), np.nan)
+    p[there], q[there] = test.p, test.q
+    columns = dict(zip(("effect", "lower", "upper"), effects.T, strict=True))
+    frame = pd.DataFrame({"niche": cohort.var_names, **columns, "p": p, "q": q, **_describe(counts, slides)})
     frame.attrs = {
         "group_key": group_key,
         "groups": slides.groups,
         "covariates": list(covariates),
         "paired_key": paired_key,
-        "model": "mixed" if found.unit != "slides" else "linear",
-        "unit": found.unit,
-        "n_patients": found.n_patients,
-        "n_permutations": len(found.orders.rows),
-        "smallest_p": found.orders.smallest_p,
+        "model": "mixed" if design.has_several else "linear",
+        "unit": test.unit,
+        "n_patients": test.n_patients,
+        "n_permutations": len(test.orders.rows),
+        "smallest_p": test.orders.smallest_p,
         "confidence": confidence,
     }
     return frame
+
+
+def _describe(counts: Integers, slides: Slides) -> dict[str, Any]:
+    """Name the columns that say what was compared: shares, numbers of slides, and of those without a niche."""
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    groups = {"": np.ones(len(counts), dtype=bool)}
+    if slides.groups is not None:
+        groups = {f"_{name}": slides.group == number for number, name in enumerate(slides.groups)}
+    return {
+        **{f"share{name}": shares[members].mean(axis=0) for name, members in groups.items()},
+        **{f"n{name}": int(members.sum()) for name, members in groups.items()},
+        "n_absent": (counts == 0).sum(axis=0),
+    }
 
 
 def _check(cohort: AnnData, covariates: Sequence[str], confidence: float) -> None:
@@ -204,7 +207,7 @@ def _warn_of_slides(cohort: AnnData, slides: Slides, paired_key: str | None) -> 
         )
 
 
-def _warn_of_too_few(found: Comparison) -> None:
+def _warn_of_too_few(found: Tested) -> None:
     smallest, n_ways = found.orders.smallest_p, found.orders.n_distinct
     if smallest > LEVEL:
         units = f"{found.n_patients} {'slides' if found.unit == 'slides' else 'patients'}"

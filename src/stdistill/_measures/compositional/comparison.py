@@ -44,26 +44,26 @@ class Design(NamedTuple):
         return bool((low < -high).any())
 
 
-class Comparison(NamedTuple):
-    """Of each part (k,), and of the comparison as a whole."""
+class Tested(NamedTuple):
+    """Whether parts (k,) differ, and what changed places to tell."""
 
-    effects: list[Estimate]
     p: Float64s
-    q: Float64s
-    """False discovery rate (Benjamini & Hochberg 1995)."""
     orders: Orders
     unit: Unit
-    """What changes places."""
     n_patients: int
     """Or slides, where each is a patient's only one."""
 
+    @property
+    def q(self) -> Float64s:
+        """False discovery rate (Benjamini & Hochberg 1995)."""
+        q: Float64s = stats.false_discovery_control(self.p, method="bh")
+        return q
 
-def compare(ratios: Float64s, design: Design, *, confidence: float, n_permutations: int, seed: int) -> Comparison:
-    """Compare log-ratios (n, k) of slides.
 
-    Effects are of a linear model; of one with a level for each patient (a mixed model) where a patient has several
-    slides. What is permuted is what could have been otherwise: the slides of each patient where the group differs
-    between them, else patients, each with the mean of its slides, which are slides where each has one.
+def estimate(ratios: Float64s, design: Design, confidence: float) -> list[Estimate]:
+    """Estimate the effect on each of the log-ratios (n, k) of slides.
+
+    By a linear model; by one with a level for each patient (a mixed model) where a patient has several slides.
 
     Raises
     ------
@@ -72,9 +72,16 @@ def compare(ratios: Float64s, design: Design, *, confidence: float, n_permutatio
     """
     df = _degrees_left(design)
     if design.has_several:
-        fit = [fit_mixed(each, design.matrix, design.patients, df, confidence) for each in ratios.T]
-    else:
-        fit = [fit_linear(each, design.matrix, confidence) for each in ratios.T]
+        return [fit_mixed(each, design.matrix, design.patients, df, confidence) for each in ratios.T]
+    return [fit_linear(each, design.matrix, confidence) for each in ratios.T]
+
+
+def permute(ratios: Float64s, design: Design, *, n_permutations: int, seed: int) -> Tested:
+    """Tested each of the log-ratios (n, k) of slides by permutation.
+
+    What changes places is what could have been otherwise: the slides of each patient where the group differs between
+    them, else patients, each with the mean of its slides, which are slides where each has one.
+    """
     unit: Unit = "patients" if design.has_several else "slides"
     if design.is_within:
         unit, values, units, blocks = "slides of a patient", ratios, design, design.patients
@@ -84,8 +91,7 @@ def compare(ratios: Float64s, design: Design, *, confidence: float, n_permutatio
     has_covariates = units.covariates.shape[1] > 0
     orders = make_orders(units.group, blocks, has_covariates=has_covariates, n_permutations=n_permutations, seed=seed)
     p = permutation_p(values, units.group, units.covariates, blocks, orders.rows)
-    q: Float64s = stats.false_discovery_control(p, method="bh")
-    return Comparison(fit, p, q, orders, unit, len(np.unique(design.patients)))
+    return Tested(p, orders, unit, len(np.unique(design.patients)))
 
 
 def _degrees_left(design: Design) -> int:

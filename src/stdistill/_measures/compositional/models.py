@@ -30,14 +30,15 @@ def fit_linear(values: Float64s, design: Float64s, confidence: float) -> Estimat
 def fit_mixed(values: Float64s, design: Float64s, patients: Rows, df: int, confidence: float) -> Estimate:
     """Estimate the same where each patient has a level of its own, normally distributed (by REML).
 
-    The interval is that of t with `df` degrees of freedom: that of the normal distribution, which statsmodels takes,
-    is too narrow with few patients.
+    One number is searched for, the variance of the levels over that of slides, and without gradients: with them
+    statsmodels fails on some data, or stops early. The interval is that of t with `df` degrees of freedom: that of the
+    normal distribution, which statsmodels takes, is too narrow with few patients.
     """
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # patients may be as alike as slides are: a variance of 0, no failure
-        fitted = MixedLM(values, design, groups=patients).fit(reml=True)
+        fitted = MixedLM(values, design, groups=patients).fit(reml=True, method="powell")
     return _interval(fitted.fe_params[1], fitted.bse_fe[1], df, confidence)
 
 
