@@ -19,7 +19,6 @@ from stdistill._cli import main
 from stdistill._cli.predict import WORDS
 from stdistill._flows import predict
 from stdistill._runs.folder import Run
-from stdistill._runs.prepare import Machine
 from stdistill.models import NicheModel
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 2, "batch_size": 128}
@@ -214,7 +213,7 @@ def test_no_such_folder(student: Path, table: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     check_refused(run(tmp_path / "none", table, "--out", out), out, "does not exist", exit_code=2)
     check_refused(run(student, tmp_path / "none", "--out", out), out, "does not exist", exit_code=2)
-    check_refused(run(student, "--out", out), out, "Missing argument 'DATA'", exit_code=2)
+    check_refused(run(student, "--out", out), out, "Missing argument 'DATA...'", exit_code=2)
 
 
 def test_no_model(table: Path, bundle: Path, tmp_path: Path) -> None:
@@ -413,8 +412,7 @@ def test_weights_that_cannot_be_had(student: Path, attempts: list[Any], tmp_path
 def test_memory_only(cells: ad.AnnData, student: Path, table: Path) -> None:
     """The parts also work without a folder, as those of other runs."""
     model = predict.load_student(student)
-    niches, verdict = predict.map_niches(
-        Run(None, command="predict", parameters={}), predict.read_table(table, model.card), model, Machine(), None
-    )
+    run = Run(None, command="predict", parameters={})
+    niches, verdict = predict.map_niches(run, predict.read_table(table, model.card), model, predict.Asked(student))
     np.testing.assert_array_equal(niches.obs[LOGITS].to_numpy(), cells.obs[LOGITS].to_numpy())
     assert verdict.verdict == niches.uns["stdistill"]["verdict"]["verdict"]

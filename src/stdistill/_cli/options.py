@@ -24,14 +24,18 @@ HE: Sequence[Decorator] = (
 )
 
 
-def _trust(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+def trust_remote_code() -> None:
     """Let the encoders whose repositories have code of their own be built by it, in this process."""
-    if value:
-        from stdistill.encoders import get, register
-        from stdistill.encoders._catalogue import RUNS_CODE
+    from stdistill.encoders import get, register
+    from stdistill.encoders._catalogue import RUNS_CODE
 
-        for name in RUNS_CODE:
-            register(get(name, trust_remote_code=True), overwrite=True)
+    for name in RUNS_CODE:
+        register(get(name, trust_remote_code=True), overwrite=True)
+
+
+def _trust(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
+        trust_remote_code()
 
 
 REMOTE_CODE = click.option(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import click
 
+from stdistill._cli.cohort import COHORT, COHORT_OPTIONS, Spread, map_cohort
 from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, NUCLEI, REMOTE_CODE, parse_scene, with_options
 
 WORDS = {
@@ -19,7 +19,7 @@ NAMES = {"bundle": "a Xenium bundle", "slide": "an H&E", "table": "a table, whos
 
 @click.command()
 @click.argument("student", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.argument("data", type=click.Path(path_type=Path, exists=True))
+@click.argument("data", type=click.Path(path_type=Path, exists=True), nargs=-1, required=True, metavar="DATA...")
 @with_options(HE)
 @with_options(NUCLEI)
 @click.option(
@@ -32,9 +32,12 @@ NAMES = {"bundle": "a Xenium bundle", "slide": "an H&E", "table": "a table, whos
 @with_options([BATCH_SIZE])
 @click.option("--strict", is_flag=True, help="Give no niche to cells that are not to be trusted.")
 @click.option("--out", type=FOLDER, default="prediction", show_default=True, help="Folder to write or to go on with.")
+@with_options(COHORT_OPTIONS)
+@click.pass_context
 def command(
+    ctx: click.Context,
     student: Path,
-    data: Path,
+    data: tuple[Path, ...],
     he_image: Path | None,
     he_alignment: Path | None,
     mpp: float | None,
@@ -48,8 +51,13 @@ def command(
     batch_size: int | None,
     strict: bool,
     out: Path,
+    shard: tuple[int, int] | None,
+    only: tuple[str, ...],
+    retry_failed: bool,
+    stage: Path | None,
+    workers: int,
 ) -> None:
-    """Map the niches of a slide by a saved student.
+    """Map the niches of slides by a saved student.
 
     STUDENT is the folder of a saved student, as `stdistill run` writes it. DATA is an H&E, any file that `stdistill
     slide` can read, whose nuclei are found first; a Xenium bundle, of which the H&E and the places of the cells are
@@ -64,70 +72,54 @@ def command(
     found tile by tile (tiles/), their outlines with the niches as SpatialData without the image (niches.zarr) and as
     QuPath's detections (niches.geojson.gz). The same command goes on from the folder after a kill; DATA is never
     changed. In a table with a split, cells of the buffer get no niche.
+
+    Several DATA, a folder of H&E, or a CSV with a column slide (and perhaps mpp, nuclei, group, patient and others) are
+    a cohort: the results of each slide appear in a folder of their own, slides/ID in that of --out, when all of them
+    are there, and status.csv says what became of each. Any number of processes on any number of machines may run the
+    same command at once; a slide is worked on by one of them. What is broken does not stop the others, and is said at
+    the end, with exit code 1.
     """
-    kind = _kind(data)
-    given = {
+    from stdistill._formats.slides.listing import find_kind, names_several
+
+    spread = Spread(shard, only, retry_failed, stage, workers)
+    is_cohort = len(data) > 1 or spread != Spread() or names_several(data[0]) or (out / COHORT).is_file()
+    kind = None if is_cohort else find_kind(data[0])
+    given: dict[str, tuple[object, list[str | None]]] = {
         "--he-image": (he_image, ["bundle"]),
         "--he-alignment": (he_alignment, ["bundle"]),
-        "--encoder": (encoder, ["bundle", "slide"]),
-        "--mpp": (mpp, ["slide"]),
-        "--scene": (scene, ["slide"]),
+        "--encoder": (encoder, ["bundle", "slide", None]),
+        "--mpp": (mpp, ["slide", None]),
+        "--scene": (scene, ["slide", None]),
         "--nuclei": (nuclei, ["slide"]),
-        "--nuclei-unit": (None if nuclei_unit == "px" else nuclei_unit, ["slide"]),
-        "--method": (None if method == "unet" else method, ["slide"]),
+        "--nuclei-unit": (None if nuclei_unit == "px" else nuclei_unit, ["slide", None]),
+        "--method": (None if method == "unet" else method, ["slide", None]),
     }
     for name, (value, kinds) in given.items():
         if value is not None and kind not in kinds:
-            msg = f"{name} goes with {' or '.join(NAMES[one] for one in kinds)}; {data} is {NAMES[kind]}."
+            found = "these are several slides" if kind is None else f"{data[0]} is {NAMES[kind]}"
+            msg = f"{name} goes with {' or '.join(NAMES[one] for one in kinds if one is not None)}; {found}."
             raise click.UsageError(msg)
-    from stdistill._flows.predict import (
-        SlideFile,
-        load_student,
-        map_niches,
-        read_bundle,
-        read_image,
-        read_table,
-        write_slide,
-    )
-    from stdistill._runs.folder import Run
-    from stdistill._runs.prepare import Machine, Source
-    from stdistill._support.files import digest_file
-    from stdistill.models.saved import CARD
+    from stdistill._flows.predict import Asked, load_student, predict
+    from stdistill._runs.prepare import Machine
 
-    model = load_student(student)
-    run = Run(
-        out,
-        command="predict",
-        parameters={
-            "student_sha256": digest_file(student / CARD),
-            **_of_slide(kind, mpp, scene, method, nuclei, nuclei_unit),
-        },
-        asked={
-            "student": student,
-            "data": data,
-            "he_image": he_image,
-            "he_alignment": he_alignment,
-            "nuclei": nuclei,
-            "encoder": encoder,
-            "device": device,
-            "devices": devices,
-            "batch_size": batch_size,
-            "strict": strict,
-        },
+    asked = Asked(
+        student,
+        he_image=he_image,
+        he_alignment=he_alignment,
+        mpp=mpp,
+        scene=parse_scene(scene),
+        method=method,
+        nuclei=nuclei,
+        nuclei_unit=nuclei_unit,
+        encoder=encoder,
+        machine=Machine(device, devices),
+        batch_size=batch_size,
+        strict=strict,
     )
-    with run:
-        machine = Machine(device, devices)
-        if kind == "slide":
-            source = SlideFile(data, mpp, parse_scene(scene), method, nuclei, nuclei_unit)
-            slide = read_image(run, source, model.card, encoder, machine)
-            niches, verdict = map_niches(run, slide, model, machine, batch_size, strict=strict)
-            write_slide(run, slide, niches)
-        elif kind == "bundle":
-            slide = read_bundle(run, Source(data, he_image, he_alignment), model.card, encoder, machine)
-            niches, verdict = map_niches(run, slide, model, machine, batch_size, strict=strict)
-        else:
-            cells = read_table(data, model.card)
-            niches, verdict = map_niches(run, cells, model, machine, batch_size, strict=strict)
+    if is_cohort:
+        map_cohort(ctx, data, out, asked, spread)
+        return
+    niches, verdict = predict(load_student(student), data[0], out, asked)
     confidence = niches.obs["student_confidence"].dropna()
     click.echo(f"\n{len(confidence):,} of {niches.n_obs:,} cells have a niche.")
     if len(confidence):
@@ -138,24 +130,3 @@ def command(
     more = ", niches.zarr, niches.geojson.gz" if kind == "slide" else ""
     figures = ", niches.png, confidence.png" if len(confidence) else ""
     click.echo(f"Wrote niches.h5ad{more}{figures} and verdict.csv to {out}.")
-
-
-def _kind(data: Path) -> Literal["bundle", "table", "slide"]:
-    """Tell what a path is."""
-    if data.is_dir():
-        return "bundle"
-    import h5py
-
-    return "table" if data.suffix == ".h5ad" or h5py.is_hdf5(data) else "slide"
-
-
-def _of_slide(
-    kind: str, mpp: float | None, scene: str | None, method: str, nuclei: Path | None, nuclei_unit: str
-) -> dict[str, float | str | None]:
-    """Return what tells a run on an H&E alone from another."""
-    if kind != "slide":
-        return {}
-    from stdistill._support.files import digest_file
-
-    sha256 = None if nuclei is None else digest_file(nuclei)
-    return {"mpp": mpp, "scene": scene, "method": method, "nuclei_sha256": sha256, "nuclei_unit": nuclei_unit}

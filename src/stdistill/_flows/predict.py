@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anndata as ad
 import h5py
@@ -12,21 +13,24 @@ from anndata import AnnData
 
 from stdistill import io, pl, pp, tl
 from stdistill._flows.nuclei import find_nuclei
+from stdistill._formats.slides.listing import find_kind
 from stdistill._measures.verdict import Verdict
 from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Source, read_slide
 from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._support.checks import check_key
-from stdistill._support.files import replacing
+from stdistill._support.files import digest_file, replacing
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.fitting.like_model import check_card, embedding_arguments, find_encoders
 from stdistill._table.graph import NEIGHBORS
+from stdistill._table.he.slide_record import read_slide_record, write_slide_record
 from stdistill._table.he.stored import write_without_images
 from stdistill._table.records import read_record
 from stdistill.models import NicheModel
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.model import PREDICTION_BATCH
+from stdistill.models.saved import CARD
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -43,37 +47,106 @@ def load_student(folder: Path) -> NicheModel:
     return model
 
 
-def read_bundle(run: Run, source: Source, card: ModelCard, encoder: str | None, machine: Machine) -> SpatialData:
-    """Read a Xenium slide, and compute its H&E features as those of the student were."""
-    encoders = find_encoders(card, encoder)
-    slide = read_slide(run, source)
-    # Before features of another slide would be replaced.
-    run.check_input(describe_slide(slide.tables[schema.TABLE], counts=False))
-    run.step(card.feature_key, lambda: _embed(run, slide, card, encoders, machine))
-    return slide
+class Asked(NamedTuple):
+    """How the niches of a slide are to be mapped; what is said of an H&E alone or of a bundle holds for these."""
 
-
-class SlideFile(NamedTuple):
-    """An H&E alone on disk, and where its cells are from."""
-
-    path: Path
+    student: Path
+    he_image: Path | None = None
+    he_alignment: Path | None = None
     mpp: float | None = None
     scene: int | str | None = None
     method: str = "unet"
     nuclei: Path | None = None
     nuclei_unit: str = "px"
+    encoder: str | None = None
+    machine: Machine = Machine()
+    batch_size: int | None = None
+    strict: bool = False
+
+    def of_image(self) -> dict[str, Any]:
+        """Return what tells a run on an H&E alone from one with other nuclei or another scale."""
+        return {
+            "mpp": self.mpp,
+            "scene": None if self.scene is None else str(self.scene),
+            "method": self.method,
+            "nuclei_sha256": None if self.nuclei is None else digest_file(self.nuclei),
+            "nuclei_unit": self.nuclei_unit,
+        }
 
 
-def read_image(run: Run, source: SlideFile, card: ModelCard, encoder: str | None, machine: Machine) -> SpatialData:
-    """Read an H&E alone, find its nuclei, and compute their features as those of the student were."""
-    encoders = find_encoders(card, encoder)
-    slide = pp.read_slide(source.path, mpp=source.mpp, scene=source.scene)
-    options = {"method": source.method, "nuclei": source.nuclei, "nuclei_unit": source.nuclei_unit}
-    find_nuclei(run, slide, device=machine.device, **options)
+def predict(
+    model: NicheModel, data: Path, out: Path, asked: Asked, *, copy: Path | None = None
+) -> tuple[AnnData, Verdict]:
+    """Map the niches of one slide, and write them to a folder, or go on there.
+
+    Parameters
+    ----------
+    model
+        What `load_student` made of ``asked.student``.
+    data
+        An H&E alone, a Xenium bundle, or an h5ad with features.
+    out
+        The folder.
+    asked
+        How.
+    copy
+        Of `data` on a nearer disk, to be read in its place; `data` is what is recorded.
+    """
+    kind = find_kind(data)
+    names = ("student", "he_image", "he_alignment", "nuclei", "encoder", "batch_size", "strict")
+    run = Run(
+        out,
+        command="predict",
+        parameters={
+            "student_sha256": digest_file(asked.student / CARD),
+            **(asked.of_image() if kind == "slide" else {}),
+        },
+        asked={"data": data, **{name: getattr(asked, name) for name in names}, **asked.machine._asdict()},
+    )
+    with run:
+        if kind == "table":
+            cells = read_table(copy or data, model.card)
+            return map_niches(run, cells, model, asked)
+        read = read_image if kind == "slide" else read_bundle
+        slide = read(run, data, model.card, asked, copy)
+        niches, verdict = map_niches(run, slide, model, asked)
+        if kind == "slide":
+            write_slide(run, slide, niches)
+    return niches, verdict
+
+
+def read_bundle(run: Run, path: Path, card: ModelCard, asked: Asked, copy: Path | None = None) -> SpatialData:
+    """Read a Xenium slide, or a copy of it, and compute its H&E features as those of the student were."""
+    encoders = find_encoders(card, asked.encoder)
+    slide = read_slide(run, Source(copy or path, asked.he_image, asked.he_alignment))
+    cells = slide.tables[schema.TABLE]
+    if copy is not None:
+        _record_origin(cells, copy, path)
+    run.check_input(describe_slide(cells, counts=False))  # before features of another slide would be replaced
+    run.step(card.feature_key, lambda: _embed(run, slide, card, encoders, asked.machine))
+    return slide
+
+
+def read_image(run: Run, path: Path, card: ModelCard, asked: Asked, copy: Path | None = None) -> SpatialData:
+    """Read an H&E alone, or a copy of it, find its nuclei, and compute their features as those of the student were."""
+    encoders = find_encoders(card, asked.encoder)
+    slide = pp.read_slide(copy or path, mpp=asked.mpp, scene=asked.scene)
+    if copy is not None:
+        _record_origin(slide, copy, path)
+    options = {"method": asked.method, "nuclei": asked.nuclei, "nuclei_unit": asked.nuclei_unit}
+    find_nuclei(run, slide, device=asked.machine.device, **options)
     cells = slide.tables[schema.TABLE]
     run.check_input(describe_slide(cells, counts=False))
-    run.step(card.feature_key, lambda: _embed(run, slide, card, encoders, machine))
+    run.step(card.feature_key, lambda: _embed(run, slide, card, encoders, asked.machine))
     return slide
+
+
+def _record_origin(data: AnnData | SpatialData, copy: Path, origin: Path) -> None:
+    """Record where a slide is from that was read from a copy: its image, or what is in its folder."""
+    record = read_slide_record(data)
+    if record is not None and record.path is not None and Path(record.path).is_relative_to(copy):
+        path = origin.absolute() / Path(record.path).relative_to(copy)
+        write_slide_record(data, replace(record, path=str(path)))
 
 
 def _embed(run: Run, slide: SpatialData, card: ModelCard, encoders: list[Encoder], machine: Machine) -> None:
@@ -115,30 +188,22 @@ def read_table(path: Path, card: ModelCard) -> AnnData:
     return cells
 
 
-def map_niches(
-    run: Run,
-    data: AnnData | SpatialData,
-    model: NicheModel,
-    machine: Machine,
-    batch_size: int | None,
-    *,
-    strict: bool = False,
-) -> tuple[AnnData, Verdict]:
+def map_niches(run: Run, data: AnnData | SpatialData, model: NicheModel, asked: Asked) -> tuple[AnnData, Verdict]:
     """Predict the niches of cells that have features, judge them, and write table and figures.
 
-    The features are not in the table that is written. With `strict` cells that are not to be trusted get no niche.
+    The features are not in the table that is written. If so asked, cells that are not to be trusted get no niche.
     """
     cells = get_table(data, schema.TABLE)
     key = model.card.feature_key
     run.step(NEIGHBORS, lambda: pp.neighborhoods(cells, radius_um=model.radius_um))
     run.check_input({**describe_slide(cells, counts=False), **describe_inputs(cells, [key])})
-    at_once = PREDICTION_BATCH if batch_size is None else batch_size
-    run.step(schema.STUDENT, lambda: tl.predict(cells, model, device=machine.accelerator, batch_size=at_once))
+    at_once = PREDICTION_BATCH if asked.batch_size is None else asked.batch_size
+    run.step(schema.STUDENT, lambda: tl.predict(cells, model, device=asked.machine.accelerator, batch_size=at_once))
     if cells.obs["student_niche"].isna().all():
         msg = f"No cell got a niche: .obsm[{key!r}] is NaN for all cells, or all are in the buffer of the split."
         raise ValueError(msg)
     verdict = run.step("verdict", lambda: tl.verdict(data, model))
-    if strict:
+    if asked.strict:
         _leave_out_doubtful(cells, verdict)
     uns = {name: value for name, value in cells.uns.items() if name != NEIGHBORS}
     niches = AnnData(obs=cells.obs, obsm={schema.SPATIAL: cells.obsm[schema.SPATIAL]}, uns=uns)

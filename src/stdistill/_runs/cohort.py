@@ -129,6 +129,10 @@ class CohortFolder:
         """Whether there are results of the slide."""
         return self.result(slide_id).is_dir()
 
+    def is_settled(self, slide_id: str) -> bool:
+        """Whether the slide is done, or failed and is not to be tried again."""
+        return self.is_done(slide_id) or self.status(slide_id).get("status") == FAILED
+
     def status(self, slide_id: str) -> dict[str, Any]:
         """Return what became of the last try that ended; nothing where none did."""
         path = self.path / STATUS / f"{slide_id}.json"
@@ -171,12 +175,9 @@ class CohortFolder:
 
     def _status_row(self, slide_id: str) -> dict[str, Any]:
         found = self.status(slide_id)
-        if self.is_done(slide_id):
-            status = DONE
-        elif found.get("status") == FAILED:
-            status = FAILED
-        else:  # also of one whose process was killed before its folder was put to the results
+        if not self.is_settled(slide_id):  # such as one whose process was killed before its folder was renamed
             return {"status": WAITING}
+        status = DONE if self.is_done(slide_id) else FAILED
         seconds = sum(found["seconds"].values()) if found.get("seconds") else None
         return {**{key: found.get(key) for key in COLUMNS}, "status": status, "seconds": seconds}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -49,22 +49,18 @@ def hold(path: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
-def lease(path: Path, *, on_loss: Callable[[], None] | None = None) -> Lease:
+def lease(path: Path) -> Lease:
     """Return a lock between machines that share a file system, which frees itself when its owner is dead.
 
     Its file names the owner, whose thread touches it every `HEARTBEAT_S`. It is taken over at once when the owner's
     process on this machine is gone, and when a process watches it and it is not touched for `LEASE_S`. Use one object
-    for each lock that is tried again and again, since it remembers since when it watches.
+    for each lock that is tried again and again, since it remembers since when it watches; its
+    ``compromise`` tells whether it was lost, as by a process that was suspended.
 
     Parameters
     ----------
     path
         The file, whose folder is made; it is there while somebody has the lock.
-    on_loss
-        Called, in another thread, when another process took the lock over, as from one that was suspended.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lost = None if on_loss is None else lambda _: on_loss()
-    return SoftFileLease(
-        path, lease_duration=LEASE_S, heartbeat_interval=HEARTBEAT_S, poll_interval=POLL_S, on_compromise=lost
-    )
+    return SoftFileLease(path, lease_duration=LEASE_S, heartbeat_interval=HEARTBEAT_S, poll_interval=POLL_S)

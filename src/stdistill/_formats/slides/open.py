@@ -55,6 +55,11 @@ def open_slide(path: str | Path, *, scene: int | str | None = None) -> SlideImag
     return image
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is of a kind that `open_slide` reads, by its first bytes or its name; perhaps it is not whole."""
+    return _is_tiff(path) or plain_format(_start(path)) is not None or _is_named_for_openslide(path)
+
+
 def list_scenes(path: str | Path) -> list[tuple[str, int, int]]:
     """List the slides in a file: name, height and width of each; none for a file that holds one image alone."""
     path = Path(path).absolute()
