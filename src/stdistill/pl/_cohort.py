@@ -91,7 +91,7 @@ def cohort(
     """
     shares = _read_shares(cohort, of)
     names = list(map(str, cohort.var_names))
-    niches = AnnData(obs=pd.DataFrame({NICHE: pd.Categorical(names, names)}), uns=dict(cohort.uns))
+    niches = AnnData(obs=pd.DataFrame({NICHE: pd.Categorical(names, names)}, index=names), uns=dict(cohort.uns))
     colors = category_colors(niches, NICHE, names, palette, {})
     groups = None
     if group_key is not None:

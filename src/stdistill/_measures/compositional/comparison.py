@@ -77,7 +77,7 @@ def estimate(ratios: Float64s, design: Design, confidence: float) -> list[Estima
 
 
 def permute(ratios: Float64s, design: Design, *, n_permutations: int, seed: int) -> Tested:
-    """Tested each of the log-ratios (n, k) of slides by permutation.
+    """Test each of the log-ratios (n, k) of slides by permutation.
 
     What changes places is what could have been otherwise: the slides of each patient where the group differs between
     them, else patients, each with the mean of its slides, which are slides where each has one.
