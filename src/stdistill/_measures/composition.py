@@ -80,7 +80,7 @@ def _with_empty_places(matrix: Float64s, base: float) -> Float64s:
     return np.pad(matrix, ((0, 0), (0, missing)), constant_values=largest_divergence(base))
 
 
-def shares(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def shares(counts: npt.NDArray[np.int64] | Float64s) -> npt.NDArray[np.float64]:
     """Divide each row by its sum; NaN where that is 0."""
     totals = counts.sum(axis=1, keepdims=True)
     divided: npt.NDArray[np.float64] = np.divide(counts, totals, out=np.full(counts.shape, np.nan), where=totals > 0)

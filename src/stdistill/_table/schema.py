@@ -58,6 +58,13 @@ SCALES = {"micro": 4, "meso": 2, "macro": 1}
 ALIGNED = "aligned"
 """Names ``.obsm["X_aligned_he"]`` and ``.obsm["X_aligned_expression"]`` of the tiles."""
 
+COUNTS = "counts"
+"""``.layers`` of a table of slides: numbers of cells of each niche."""
+AREA = "area"
+"""``.layers`` of a table of slides: share of each niche in the area."""
+ADJACENCY = "adjacency"
+"""``.obsm`` of a table of slides: neighbours of cells of each niche by niche."""
+
 CHOOSE_K = "choose_k"
 """Record of how stable the niches are for each number of them."""
 

@@ -6,7 +6,9 @@ from stdistill.pl._abundance import abundance
 from stdistill.pl._abundance_scores import abundance_scores
 from stdistill.pl._agreement import agreement
 from stdistill.pl._choose_k import choose_k
+from stdistill.pl._cohort import cohort
 from stdistill.pl._colocalization import colocalization
+from stdistill.pl._compare_niches import compare_niches
 from stdistill.pl._composition import composition
 from stdistill.pl._composition_jsd import composition_jsd
 from stdistill.pl._confidence import confidence
@@ -24,7 +26,9 @@ __all__ = [
     "abundance_scores",
     "agreement",
     "choose_k",
+    "cohort",
     "colocalization",
+    "compare_niches",
     "composition",
     "composition_jsd",
     "confidence",

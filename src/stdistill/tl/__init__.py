@@ -6,8 +6,10 @@ from stdistill.tl._abundance_scores import abundance_scores
 from stdistill.tl._agreement import agreement
 from stdistill.tl._align import align
 from stdistill.tl._choose_k import choose_k
+from stdistill.tl._cohort import cohort
 from stdistill.tl._colocalization import colocalization
 from stdistill.tl._compare_colocalization import compare_colocalization
+from stdistill.tl._compare_niches import compare_niches
 from stdistill.tl._composition import composition
 from stdistill.tl._composition_jsd import composition_jsd
 from stdistill.tl._cross_validate import cross_validate
@@ -29,8 +31,10 @@ __all__ = [
     "agreement",
     "align",
     "choose_k",
+    "cohort",
     "colocalization",
     "compare_colocalization",
+    "compare_niches",
     "composition",
     "composition_jsd",
     "cross_validate",

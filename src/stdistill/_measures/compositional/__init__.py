@@ -1,0 +1,1 @@
+"""Compositions of slides, and how they differ between groups of them."""

@@ -1,0 +1,156 @@
+"""A cohort as one table: a row per slide, a column per niche."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from stdistill._measures.composition import shares
+from stdistill._runs.cohort import DONE, FAILED, CohortFolder
+from stdistill._runs.slide_results import SlideResult, read_slide_result
+from stdistill._support.warn import warn
+from stdistill._table import schema
+from stdistill._table.records import write_record
+
+logger = logging.getLogger("stdistill")
+
+UM2_PER_MM2 = 1e6
+NICHE_COLUMN = "niche"
+"""Of ``.var``, by which the colours of the niches go."""
+
+
+def cohort(folder: str | Path) -> AnnData:
+    """Read what became of many slides into one table, a row per slide and a column per niche.
+
+    Parameters
+    ----------
+    folder
+        What ``stdistill predict STUDENT SLIDES… --out FOLDER`` wrote for several slides. It may go on being written:
+        the slides that are done are read, one after the other.
+
+    Returns
+    -------
+    Table with a row for each slide that is done (n), named by its ``slide_id``, and a column for each niche (k):
+
+    ``.X``
+        float32, share of each niche in the cells that have one. NaN on a slide where no cell has.
+    ``.layers["counts"]``
+        int64, numbers of cells.
+    ``.layers["area"]``
+        float32, share of each niche in the area of the cells that have one. The area of a cell is what lies nearer to
+        it than to any other, and no further than 30 µm: a niche of large or loose cells has more of the area than of
+        the cells.
+    ``.obs``
+        The columns of the cohort's ``slides.csv``, as they are, among them times and events for survival analysis;
+        ``n_cells``, and ``n_niches`` of those that have one; ``area_mm2``; ``mean_confidence``; ``unlike_share``, of
+        the cells with a niche that are unlike the student's training, and ``trusted_share``, whose niche may be
+        believed; ``verdict``. A column of ``slides.csv`` with one of these names is under ``<name>_given``.
+    ``.obsm["adjacency"]``
+        float64 (n, k·k), squidpy's interaction matrix row by row: the number of neighbours in niche j that the cells of
+        niche i have, within the student's radius. ``cohort.obsm["adjacency"].reshape(-1, k, k)`` has it as matrices.
+    ``.var["niche"]``, ``.uns["niche_colors"]``
+        The niches as categories, and the student's colours.
+    ``.uns["stdistill"]["cohort"]``
+        ``folder``; ``model_sha256`` and ``radius_um`` of the student; ``failed`` and ``reasons``, the slides that
+        failed and why; ``waiting``, those that are not done yet.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the folder is none of a cohort.
+    ValueError
+        When no slide is done, a table cannot be read, or slides are of several students.
+
+    Warns
+    -----
+    UserWarning
+        When slides failed or are not done yet, which are no rows.
+
+    See Also
+    --------
+    stdistill.tl.compare_niches : whether groups of slides differ.
+
+    Notes
+    -----
+    The area is our choice: outlines of nuclei leave most of the tissue to nobody, and the tissue's own outline has no
+    niches. It is summed over places 6 µm apart.
+
+    Examples
+    --------
+    >>> import stdistill as sd
+    >>> sd.tl.cohort("no_such_folder")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: no_such_folder is no folder of a cohort: it is not there. Expected what ...
+    """
+    where = CohortFolder.open(folder)
+    statuses, given = where.statuses(), where.slides
+    ids = statuses.index[statuses["status"] == DONE]
+    failed = statuses[statuses["status"] == FAILED]
+    waiting = statuses.index.difference(ids.union(failed.index), sort=False)
+    if ids.empty:
+        msg = f"No slide of {folder} is done: {len(failed)} failed, {len(waiting)} are waiting."
+        raise ValueError(msg)
+    _warn_of_missing(list(failed.index), list(waiting), len(statuses))
+    results = []
+    for slide_id in ids:
+        results.append(read_slide_result(where.result(slide_id)))
+        _check_same_student(results, list(ids))
+        logger.info("Read %s: %d cells.", slide_id, results[-1].facts["n_cells"])
+    first = results[0]
+    counts, areas = np.array([each.counts for each in results]), np.array([each.area_um2 for each in results])
+    facts = pd.DataFrame([each.facts for each in results], index=ids)
+    facts.insert(2, "area_mm2", areas.sum(axis=1) / UM2_PER_MM2)
+    facts["verdict"] = pd.Categorical(facts["verdict"], categories=["usable", "partly", "not"])
+    own = given.loc[ids].rename(columns={name: f"{name}_given" for name in facts.columns})
+    found = AnnData(
+        shares(counts).astype(np.float32),
+        obs=pd.concat([own, facts], axis=1),
+        var=pd.DataFrame({NICHE_COLUMN: pd.Categorical(first.niches, first.niches)}, index=first.niches),
+    )
+    found.obs_names.name = None
+    found.layers[schema.COUNTS], found.layers[schema.AREA] = counts, shares(areas).astype(np.float32)
+    found.obsm[schema.ADJACENCY] = np.array([each.adjacency.ravel() for each in results])
+    found.uns[f"{NICHE_COLUMN}_colors"] = np.array(first.colors, dtype=object)
+    write_record(
+        found,
+        "cohort",
+        folder=str(where.path),
+        model_sha256=first.model,
+        radius_um=first.radius_um,
+        failed=list(failed.index),
+        reasons=[str(reason) for reason in failed["reason"]],
+        waiting=list(waiting),
+    )
+    return found
+
+
+def _warn_of_missing(failed: Sequence[str], waiting: Sequence[str], n_slides: int) -> None:
+    """Say which slides are no rows."""
+    parts = [
+        f"{len(ids)} {what} ({', '.join(ids[:5])}{', …' if len(ids) > 5 else ''})"
+        for ids, what in ((failed, "failed"), (waiting, "are not done yet"))
+        if ids
+    ]
+    if parts:
+        warn(
+            f"Of {n_slides} slides {' and '.join(parts)}: they are no rows of the table. Why slides failed is in "
+            'status.csv and in .uns["stdistill"]["cohort"]["reasons"].'
+        )
+
+
+def _check_same_student(results: Sequence[SlideResult], ids: Sequence[str]) -> None:
+    """Raise when the slide that was read last is of another student than the first."""
+    one, other = results[0], results[-1]
+    if (one.model, one.niches) != (other.model, other.niches):
+        msg = (
+            f"The slides {ids[0]} and {ids[len(results) - 1]} are of two students ({one.model[:12]}… with the niches "
+            f"{one.niches}, {other.model[:12]}… with {other.niches}): their niches cannot be compared. Run all slides "
+            "with one."
+        )
+        raise ValueError(msg)
