@@ -38,7 +38,7 @@ def test_the_first_step_by_hand(make_objective: Callable[..., Any]) -> None:
     objective = make_objective(max_epochs=1, batch_size=40, learning_rate=0.01, weight_decay=0.5)
     before, bias = weight_of(objective), float(objective.network.bias.detach())
     x = objective.data.x[:40]
-    error = objective.network(x) - (2 * x + 1)
+    error = objective.network(x).detach() - (2 * x + 1)
     slope, shift = float((2 * error * x).mean()), float((2 * error).mean())
     fit(objective)
     assert weight_of(objective) == pytest.approx(before * (1 - 0.01 * 0.5) - 0.01 * np.sign(slope), abs=1e-6)
