@@ -16,10 +16,11 @@ import argparse
 import gzip
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import anndata as ad
@@ -38,7 +39,6 @@ SLEEPING = "sleeping"
 CROPS_PER_S, CALLS = "COHORT_CROPS_PER_S", "COHORT_CALLS"
 """Variables by which the encoder is told how fast it is, and where to write when it was called."""
 MPP = 0.274
-COMMAND = "from stdistill._cli import main; main()"
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 2, "batch_size": 128}
 
 
@@ -93,18 +93,25 @@ def make(folder: Path, n_slides: int, side: int, n_cells: int, encoder: str) -> 
     return folder / "slides.csv", slides, student
 
 
-def start(student: Path, slides: Path, out: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start the command in a process of its own."""
-    command = [sys.executable, "-c", COMMAND, "predict", student, slides, "--method", "tree", "--out", out]
-    with log.open("ab") as file:
-        return subprocess.Popen(list(map(str, command)), stdout=file, stderr=subprocess.STDOUT)
+def run(student: Path, slides: Path, out: Path, log: Path) -> None:
+    """Run the command in this process."""
+    with log.open("a") as file, redirect_stdout(file):
+        stdistill(["predict", str(student), str(slides), "--method", "tree", "--out", str(out)])
 
 
-def measure_kills(folder: Path, options: argparse.Namespace) -> None:
+def start(*arguments: Path) -> BaseProcess:
+    """Run the command in a process of its own, which has the library loaded: kills shall meet the work."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["stdistill._flows.cohort.work", "stdistill._flows.cohort.begin"])
+    process = context.Process(target=run, args=arguments)
+    process.start()
+    return process
+
+
+def measure_kills(folder: Path, slides: Path, student: Path, options: argparse.Namespace) -> None:
     """Map a cohort undisturbed and under kills, and compare."""
-    _, slides, student = make(folder, options.n_slides, 640, 800, "texture")
     began = time.monotonic()
-    start(student, slides, folder / "undisturbed", folder / "undisturbed.log").wait()
+    start(student, slides, folder / "undisturbed", folder / "undisturbed.log").join()
     seconds = time.monotonic() - began
     print(f"undisturbed, one process: {seconds:.0f} s", flush=True)
 
@@ -116,14 +123,16 @@ def measure_kills(folder: Path, options: argparse.Namespace) -> None:
     while n_kills < options.n_kills:
         time.sleep(chance.uniform(0.1, 1) * seconds / options.n_slides * options.patience)
         victim = chance.randrange(2)
-        if processes[victim].poll() is None:
+        if processes[victim].is_alive():
             processes[victim].kill()
-            processes[victim].wait()
+            processes[victim].join()
             n_kills += 1
         elif (CohortFolder.open(out).statuses()["status"] != "waiting").all():
             break  # there is nothing left to disturb
         processes[victim] = start(student, slides, out, log)
-    codes = [process.wait() for process in processes]
+    for process in processes:
+        process.join()
+    codes = [process.exitcode for process in processes]
     print(f"disturbed, two processes, {n_kills} kills: {time.monotonic() - began:.0f} s, exit codes {codes}")
 
     cohorts = [CohortFolder.open(folder / name) for name in ("undisturbed", "disturbed")]
@@ -184,7 +193,11 @@ def main() -> None:
     parser.add_argument("--crops-per-s", type=float, default=100.0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        (measure_kills if options.what == "kills" else measure_busy)(Path(folder), options)
+        if options.what == "kills":
+            _, slides, student = make(Path(folder), options.n_slides, 640, 800, "texture")
+            measure_kills(Path(folder), slides, student, options)
+        else:
+            measure_busy(Path(folder), options)
 
 
 if __name__ == "__main__":

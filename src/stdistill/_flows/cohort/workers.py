@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from multiprocessing.connection import wait
@@ -9,7 +10,8 @@ from multiprocessing.context import SpawnProcess
 
 from stdistill._flows.cohort.slide import MAX_TRIES, Unit
 from stdistill._flows.cohort.work import Say, work_through
-from stdistill._support.warn import warn
+
+logger = logging.getLogger("stdistill")
 
 INTERRUPT_S = 10.0
 """To end by themselves."""
@@ -58,7 +60,7 @@ def share(
                 running.remove(process)
                 code = process.exitcode or 0
                 if code < 0:
-                    warn(f"A process was killed by signal {-code}; its slide is taken over.")
+                    logger.warning("Process %s was killed by signal %d; its slide is taken over.", process.pid, -code)
                 n_broken += code > 0
     finally:
         for process in running:  # after an interrupt, which they got as well
