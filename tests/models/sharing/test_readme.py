@@ -16,8 +16,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 import stdistill as sd
+from stdistill.models.sharing.alignment import describe as describe_alignment
 from stdistill.models.sharing.description import Description, Part, as_html, as_line, find_ancestors
-from stdistill.models.sharing.licences import choose
+from stdistill.models.sharing.licences import check_shareable, choose
 from stdistill.models.sharing.readme import write_readme
 
 Make = Callable[..., sd.models.NicheModel]
@@ -185,6 +186,21 @@ def test_other_kinds(cells: ad.AnnData) -> None:
     assert repr(scvi).startswith("ExpressionModel: a scVI model of 12 genes\n")
     teacher = sd.models.NicheModel.load(STORED / "teacher")
     assert repr(teacher).startswith("NicheModel: a teacher of 3 tissue niches\n")
+
+
+def test_an_alignment_whose_encoder_learned() -> None:
+    """It holds changed blocks of the encoder, under the terms of the encoder as it was."""
+    he = {"feature_key": "X_he_macro", "n_features": 1536, "encoder": "uni2-h-finetuned", "crop_px": 224, "mpp": 0.5}
+    network = {"width": 8, "hidden": 8, "n_dims": 4, "edges": "none", "edge_temperature": 1.0, "dropout": 0.0}
+    expression = {"feature_key": "X_scVI", "n_features": 10}
+    plain = sd.models.AlignmentCard({"macro": he}, expression, 112.0, 20.0, 5000, network)
+    tuned = replace(plain, finetuned={"blocks": 2, "encoder": "uni2-h", "revision": "sha256-ab"})
+    assert not describe_alignment(plain).holds_encoder
+    described = describe_alignment(tuned)
+    assert described.holds_encoder
+    assert [each.name for each in described.ancestors] == ["uni2-h"]
+    with pytest.raises(ValueError, match="does not allow to pass these on"):
+        check_shareable(described.licences, holds_encoder=described.holds_encoder)
 
 
 def test_ancestors() -> None:

@@ -156,4 +156,4 @@ class Shareable(ABC):
         return as_html(f"{type(self).__name__}: {described.title}", self._summary(described), described)
 
     def _summary(self, described: Description) -> dict[str, str]:
-        return summary(described, in_short(described.licences, self.card.licence), self.sha256)
+        return summary(described, in_short(described.licences, self.card.licence), self.known_sha256 or self.sha256)
