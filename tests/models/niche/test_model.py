@@ -162,7 +162,7 @@ def test_tampered_weights(model: NicheModel, tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"weights\.safetensors is not the file that was saved"):
+    with pytest.raises(ValueError, match=r"model\.safetensors is not the file that was saved"):
         NicheModel.load(tmp_path / "student")
 
 

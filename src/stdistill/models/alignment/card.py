@@ -33,7 +33,7 @@ class AlignmentCard(Card):
     finetuned
         Of a model whose encoder learned: number of ``blocks``, and name (``encoder``) and ``revision`` of what these
         are put into.
-    training, versions, unknown
+    tissue, licence, training, versions, unknown
         As of every card.
 
     Examples

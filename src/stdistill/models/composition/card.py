@@ -62,7 +62,7 @@ class CompositionCard(Card):
         Mean abundance of each type in the training.
     images
         Fingerprints of the H&E images that it was trained on.
-    training, versions, unknown
+    tissue, licence, training, versions, unknown
         As of every card.
 
     Examples

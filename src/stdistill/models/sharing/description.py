@@ -151,17 +151,16 @@ def as_line(text: object) -> str:
     return " ".join("".join(one if one.isprintable() else " " for one in str(text)).split())
 
 
-def name_parts(parts: Sequence[Part]) -> str:
-    """Name the largest niches, or the first cell types."""
-    order = sorted(parts, key=lambda part: -(part.share or 0.0))
-    named = [f"{as_line(part.name)}{'' if part.share is None else f' ({part.share:.0%})'}" for part in order[:NAMED]]
-    more = len(parts) - len(named)
-    return ", ".join(named) + (f" and {more} more" if more else "")
+def name_parts(parts: Sequence[Part]) -> list[tuple[Part, str]]:
+    """Return the largest niches, or the first cell types, with what they are called in the summary."""
+    order = sorted(parts, key=lambda part: -(part.share or 0.0))[:NAMED]
+    return [(part, f"{as_line(part.name)}{'' if part.share is None else f' ({part.share:.0%})'}") for part in order]
 
 
 def summary(described: Description, licence: str, weights: str) -> dict[str, str]:
     """Return the lines of the summary by what they are about."""
-    lines = {described.parts_name: name_parts(described.parts)} if described.parts else {}
+    named = ", ".join(text for _, text in name_parts(described.parts))
+    lines = {described.parts_name: f"{named}{_more(described.parts)}"}
     lines |= {heading: "; ".join(facts) for heading, facts in described.sections.items()}
     lines |= {"Licence": licence, "Weights": f"SHA-256 {weights[:16]}…"}
     return {heading: as_line(text) for heading, text in lines.items() if text}
@@ -177,19 +176,27 @@ def as_text(title: str, lines: dict[str, str]) -> str:
     return "\n".join([as_line(title), *rows])
 
 
-def as_html(title: str, lines: dict[str, str], parts: Sequence[Part]) -> str:
-    """Write a summary for a notebook."""
+def as_html(title: str, lines: dict[str, str], described: Description) -> str:
+    """Write a summary for a notebook, with the colours of the niches."""
+    cells = {heading: escape(text) for heading, text in lines.items()}
+    if described.parts:
+        named = ", ".join(f"{_dot(part.color)}{escape(text)}" for part, text in name_parts(described.parts))
+        cells[described.parts_name] = f"{named}{_more(described.parts)}"
     rows = "".join(
         f'<tr><th scope="row" style="text-align:left;vertical-align:top">{escape(heading)}</th>'
-        f'<td style="text-align:left">{escape(text)}</td></tr>'
-        for heading, text in lines.items()
+        f'<td style="text-align:left">{cell}</td></tr>'
+        for heading, cell in cells.items()
     )
-    dots = "".join(
-        f'<span title="{escape(as_line(part.name))}" style="color:{part.color}">■</span>'
-        for part in parts
-        if part.color is not None and COLOR.fullmatch(part.color)
-    )
-    return f"<table><caption><strong>{escape(as_line(title))}</strong> {dots}</caption><tbody>{rows}</tbody></table>"
+    caption = f'<caption style="text-align:left"><strong>{escape(as_line(title))}</strong></caption>'
+    return f"<table>{caption}<tbody>{rows}</tbody></table>"
+
+
+def _more(parts: Sequence[Part]) -> str:
+    return f" and {len(parts) - NAMED} more" if len(parts) > NAMED else ""
+
+
+def _dot(color: str | None) -> str:
+    return f'<span style="color:{color}">■</span> ' if color is not None and COLOR.fullmatch(color) else ""
 
 
 def known(*facts: str | None) -> list[str]:

@@ -153,7 +153,7 @@ class Shareable(ABC):
 
     def _repr_html_(self) -> str:
         described = self.describe()
-        return as_html(f"{type(self).__name__}: {described.title}", self._summary(described), described.parts)
+        return as_html(f"{type(self).__name__}: {described.title}", self._summary(described), described)
 
     def _summary(self, described: Description) -> dict[str, str]:
-        return summary(described, in_short(described.licences, self.card.licence), self.sha256)
+        return summary(described, in_short(described.licences, self.card.licence), self.known_sha256 or self.sha256)
