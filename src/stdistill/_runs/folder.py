@@ -83,7 +83,7 @@ class Run:
             "parameters": dict(parameters),
             "asked": dict(asked or {}),
             "input": {},
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+            "versions": find_versions(),
             "device": _device(),
             "started": _now(),
             "steps": [],
@@ -91,7 +91,7 @@ class Run:
         self._manifest: dict[str, Any] = json.loads(json.dumps(new, default=str))  # as it is read again
         found = None if self.kept is None else _read_manifest(self.kept)
         if found is not None:
-            _check_same(found, self._manifest, self.kept)
+            check_same(found, self._manifest, self.kept)
             changes = describe_changes(found["versions"], self._manifest["versions"])
             if changes:
                 warn(f"The run in {self.kept} goes on with other versions ({changes}).")
@@ -203,7 +203,12 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _check_same(found: Mapping[str, Any], new: Mapping[str, Any], folder: Path | None) -> None:
+def find_versions() -> dict[str, str]:
+    """List the versions of what results depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def check_same(found: Mapping[str, Any], new: Mapping[str, Any], folder: Path | None) -> None:
     """Raise unless the earlier run was of the same command with the same parameters, by the same stdistill."""
     before, now = (
         {"command": each["command"], "stdistill": each["versions"]["stdistill"], **each["parameters"]}

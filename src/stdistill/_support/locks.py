@@ -1,15 +1,21 @@
-"""One process at a time: two that write to one folder at once would spoil it."""
+"""One process at a time, on one machine or on many: two that write to one folder at once would spoil it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLease, Timeout
 
 logger = logging.getLogger("stdistill")
+
+Lease = SoftFileLease
+LEASE_S = 180.0
+"""After which an owner is dead that gave no sign. A network file system may show a file's time a minute late."""
+HEARTBEAT_S = 30.0
+POLL_S = 0.2
 
 
 @contextmanager
@@ -41,3 +47,24 @@ def hold(path: Path, busy: str, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def lease(path: Path, *, on_loss: Callable[[], None] | None = None) -> Lease:
+    """Return a lock between machines that share a file system, which frees itself when its owner is dead.
+
+    Its file names the owner, whose thread touches it every `HEARTBEAT_S`. It is taken over at once when the owner's
+    process on this machine is gone, and when a process watches it and it is not touched for `LEASE_S`. Use one object
+    for each lock that is tried again and again, since it remembers since when it watches.
+
+    Parameters
+    ----------
+    path
+        The file, whose folder is made; it is there while somebody has the lock.
+    on_loss
+        Called, in another thread, when another process took the lock over, as from one that was suspended.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lost = None if on_loss is None else lambda _: on_loss()
+    return SoftFileLease(
+        path, lease_duration=LEASE_S, heartbeat_interval=HEARTBEAT_S, poll_interval=POLL_S, on_compromise=lost
+    )

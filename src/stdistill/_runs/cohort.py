@@ -1,0 +1,226 @@
+"""The folder of a cohort: which slides it has, what became of each, and where their results are."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from stdistill._runs.folder import check_same, find_versions
+from stdistill._support.files import replacing
+from stdistill._support.locks import Lease, lease
+
+MANIFEST, SLIDES_CSV, STATUS_CSV = "cohort.json", "slides.csv", "status.csv"
+STATUS, LOCKS, WORK, SLIDES = "status", "locks", "work", "slides"
+DONE, FAILED, WAITING = "done", "failed", "waiting"
+ID, SLIDE = "slide_id", "slide"
+COLUMNS = ("status", "reason", "n_cells", "n_niches", "verdict", "seconds")
+TEXT = (ID, SLIDE, "nuclei", "group", "patient")
+"""Columns that are text even where they look like numbers; those of users' own are what they look like."""
+DOUBLE_SUFFIX = re.compile(r"\.ome$", re.IGNORECASE)
+UNSAFE = re.compile(r"[^\w.-]+")
+
+
+class CohortFolder:
+    """Slides, each in a folder of its own, that any number of processes on any number of machines work on.
+
+    Parameters
+    ----------
+    path
+        The folder; `open` looks whether it is one, `begin` makes it one.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a folder that `stdistill predict` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            When it is none.
+        """
+        path = Path(path)
+        missing = [name for name in (MANIFEST, SLIDES_CSV) if not (path / name).is_file()]
+        if missing:
+            found = "is not there" if not path.exists() else f"has no {' and no '.join(missing)}"
+            msg = (
+                f"{path} is no folder of a cohort: it {found}. Expected what `stdistill predict STUDENT SLIDES… "
+                "--out FOLDER` writes for several slides."
+            )
+            raise FileNotFoundError(msg)
+        return cls(path)
+
+    def begin(self, slides: pd.DataFrame, *, command: str, parameters: Mapping[str, Any]) -> pd.Index:
+        """Add slides to the folder, which may be new, and return their ids; those that are there keep theirs.
+
+        Parameters
+        ----------
+        slides
+            Text, with a column ``slide`` of absolute paths; further columns are kept as they are.
+        command, parameters
+            What is run on each of them; those of the folder, where there is one, must be the same.
+
+        Raises
+        ------
+        ValueError
+            When the folder is of another command, or of other parameters such as another student.
+        FileExistsError
+            When the folder holds something else.
+        """
+        new = {"command": command, "parameters": dict(parameters), "versions": find_versions()}
+        new = json.loads(json.dumps(new, default=str))  # as it is read again
+        self._check_free()
+        with self._alone():
+            manifest = self.path / MANIFEST
+            if manifest.is_file():
+                check_same(json.loads(manifest.read_text(encoding="utf-8")), new, self.path)
+            else:
+                _write_json(manifest, new)
+            known = self._read_slides() if (self.path / SLIDES_CSV).is_file() else pd.DataFrame(columns=[ID, SLIDE])
+            ids = dict(zip(known[SLIDE], known[ID], strict=True))
+            for slide in slides[SLIDE]:
+                if slide not in ids:
+                    ids[slide] = make_id(Path(slide), ids.values())
+            given: pd.Index = pd.Index(slides[SLIDE].map(ids), name=ID)
+            rows = slides.set_index(given).combine_first(known.set_index(ID))  # what was said last of a slide holds
+            columns = dict.fromkeys([SLIDE, *known.columns.drop(ID), *slides.columns])
+            rows = rows.loc[list(ids.values()), list(columns)]
+            with replacing(self.path / SLIDES_CSV) as beside:
+                rows.to_csv(beside)
+        self.write_statuses()
+        return given
+
+    @property
+    def slides(self) -> pd.DataFrame:
+        """One row per slide, index ``slide_id``: ``slide`` (absolute path), and the columns that were given."""
+        numbers = pd.read_csv(self.path / SLIDES_CSV, dtype=dict.fromkeys(TEXT, "str"))
+        return numbers.set_index(ID)
+
+    def statuses(self) -> pd.DataFrame:
+        """One row per slide, index ``slide_id``.
+
+        ``status`` is ``"done"``, ``"failed"`` or ``"waiting"``, ``reason`` why it failed, ``n_cells`` and ``n_niches``
+        the numbers of cells and of those with a niche, ``verdict`` its verdict, and ``seconds`` what all stages took
+        together.
+        """
+        ids = self._read_slides()[ID]
+        rows = [self._status_row(slide_id) for slide_id in ids]
+        frame = pd.DataFrame(rows, columns=list(COLUMNS), index=pd.Index(ids, name=ID))
+        return frame.astype({"n_cells": "Int64", "n_niches": "Int64", "seconds": "float64"})
+
+    def result(self, slide_id: str) -> Path:
+        """Return the folder of a slide that is done: it is there completely, or not at all."""
+        return self.path / SLIDES / slide_id
+
+    def work(self, slide_id: str) -> Path:
+        """Return the folder of a slide in work, or of one that failed."""
+        return self.path / WORK / slide_id
+
+    def is_done(self, slide_id: str) -> bool:
+        """Whether there are results of the slide."""
+        return self.result(slide_id).is_dir()
+
+    def status(self, slide_id: str) -> dict[str, Any]:
+        """Return what became of the last try that ended; nothing where none did."""
+        path = self.path / STATUS / f"{slide_id}.json"
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def settle(self, slide_id: str, **facts: Any) -> None:
+        """Keep what became of a try, and, where it is ``"done"``, put its folder to the results.
+
+        Only who holds the lease of the slide may do so.
+        """
+        _write_json(self.path / STATUS / f"{slide_id}.json", facts)
+        if facts["status"] == DONE:
+            self.result(slide_id).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self.work(slide_id), self.result(slide_id))
+        self.tries(slide_id).unlink(missing_ok=True)
+        self.write_statuses()
+
+    def forget_failure(self, slide_id: str) -> None:
+        """Let a slide that failed wait for another try."""
+        if not self.is_done(slide_id):
+            (self.path / STATUS / f"{slide_id}.json").unlink(missing_ok=True)
+            self.tries(slide_id).unlink(missing_ok=True)
+
+    def lease(self, slide_id: str) -> Lease:
+        """Return the lock of a slide, open."""
+        return lease(self.path / LOCKS / f"{slide_id}.lock")
+
+    def tries(self, slide_id: str) -> Path:
+        """Return the file that counts tries since the last one that ended: those whose process was killed."""
+        return self.path / LOCKS / f"{slide_id}.tries"
+
+    def write_statuses(self) -> None:
+        """Renew the table of what became of all slides."""
+        with self._alone(), replacing(self.path / STATUS_CSV) as beside:
+            self.statuses().to_csv(beside)
+
+    def _status_row(self, slide_id: str) -> dict[str, Any]:
+        found = self.status(slide_id)
+        if self.is_done(slide_id):
+            status = DONE
+        elif found.get("status") == FAILED:
+            status = FAILED
+        else:  # also of one whose process was killed before its folder was put to the results
+            return {"status": WAITING}
+        seconds = sum(found["seconds"].values()) if found.get("seconds") else None
+        return {**{key: found.get(key) for key in COLUMNS}, "status": status, "seconds": seconds}
+
+    def _read_slides(self) -> pd.DataFrame:
+        """Read the list of slides as it is written: all of it text."""
+        return pd.read_csv(self.path / SLIDES_CSV, dtype="str", keep_default_na=False)
+
+    def _check_free(self) -> None:
+        """Raise when the folder is there and not one of a cohort."""
+        if not self.path.exists() or (self.path / MANIFEST).is_file():
+            return
+        if not self.path.is_dir() or any(each.name not in (LOCKS, MANIFEST) for each in self.path.iterdir()):
+            msg = f"{self.path} exists and holds no {MANIFEST} of a cohort: name a folder that is new or empty."
+            raise FileExistsError(msg)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from writing what is of all slides."""
+        with lease(self.path / LOCKS / ".cohort.lock"):
+            yield
+
+
+def make_id(path: Path, taken: Any) -> str:
+    """Name a slide by its file, safely for paths and unlike those `taken`, whatever the case of letters.
+
+    Where the name is taken, that of its folder is put before it, then that of the folder above, and so on; where all
+    are, a number is put after it.
+    """
+    used = {name.casefold() for name in taken}
+    candidate = _safe(DOUBLE_SUFFIX.sub("", path.stem))
+    for folder in path.parents:
+        if candidate.casefold() not in used:
+            return candidate
+        candidate = f"{_safe(folder.name)}_{candidate}" if folder.name else candidate
+    number = 2
+    while f"{candidate}_{number}".casefold() in used:
+        number += 1
+    return f"{candidate}_{number}"
+
+
+def _safe(name: str) -> str:
+    return UNSAFE.sub("_", name).lstrip(".") or "slide"
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
