@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stdistill._cli.options import FILE, FOLDER, MACHINE, SLIDE, TRAINING, SeveralNumbers, with_options
+from stdistill._cli.report import report_on
 
 if TYPE_CHECKING:
     from stdistill._table.annotations import PolygonsUnit
@@ -93,3 +94,5 @@ def command(
         asked = Asked(ks, cell_type_key, polygons=annotations, polygons_unit=polygons_unit)
         evaluation = evaluate_slide(run, slide, asked, training, machine=machine, encoder=encoder)
     click.echo(f"\n{evaluation}\n\nWrote the tables, figures and models to {out}.")
+    if run.folder is not None:
+        report_on(out)

@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from stdistill._cli.options import BATCH_SIZE, FOLDER, HE, MACHINE, NUCLEI, REMOTE_CODE, parse_scene, with_options
+from stdistill._cli.report import report_on
 
 WORDS = {
     "usable": "usable.",
@@ -138,6 +139,8 @@ def command(
     more = ", niches.zarr, niches.geojson.gz" if kind == "slide" else ""
     figures = ", niches.png, confidence.png" if len(confidence) else ""
     click.echo(f"Wrote niches.h5ad{more}{figures} and verdict.csv to {out}.")
+    if run.folder is not None:
+        report_on(out)
 
 
 def _kind(data: Path) -> Literal["bundle", "table", "slide"]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stdistill._cli.options import FOLDER, MACHINE, SLIDE, TRAINING, with_options
+from stdistill._cli.report import report_on
 
 
 @click.command()
@@ -56,3 +57,5 @@ def command(
         agreement = map_niches(run, source, k=k, encoder=encoder, training=training, machine=machine)
     click.echo(f"\nAgreement with the teacher:\n{agreement.to_string(index=False, float_format='%.3f')}\n")
     click.echo(f"Wrote cells.h5ad, the models and figures to {out}.")
+    if run.folder is not None:
+        report_on(out)

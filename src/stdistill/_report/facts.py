@@ -27,8 +27,7 @@ TABLES = {
 }
 FIGURES = {
     "training.png": "Training curves of the student",
-    "niches.png": "Niches",
-    "confidence.png": "Confidence of the student",
+    "niches.png": "Niches of teacher and student",
 }
 MAX_ROWS = 60
 """Rows of a table that are shown."""
@@ -88,9 +87,11 @@ def read_tables(folder: Path) -> list[dict[str, Any]]:
     return tables
 
 
-def find_figures(folder: Path) -> list[tuple[str, str, Path]]:
-    """List the pictures of a run: name, caption, file."""
+def find_figures(folder: Path, command: str) -> list[tuple[str, str, Path]]:
+    """List the pictures of a run that show more than the viewer does: name, caption, file."""
     named = {name: caption for name, caption in FIGURES.items() if (folder / name).is_file()}
+    if command == "predict":
+        named.pop("niches.png", None)
     for path in sorted(folder.glob("niches_k*.png")):
         named[path.name] = f"Niches of all methods, {path.stem.removeprefix('niches_k')} of them"
     return [(name, caption, folder / name) for name, caption in named.items()]

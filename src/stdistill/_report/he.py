@@ -68,7 +68,8 @@ def _tiles(levels: list[SlideLevel], shrinkage: int, grid: Grid) -> Iterator[Til
         start = np.floor(np.array([left, top]) * scale).astype(int)
         stop = np.ceil(np.array([left + width, top + height]) * scale).astype(int)
         stop = np.maximum(np.minimum(stop, level.shape[::-1]), start + 1)
-        windows.append(Window(*map(int, start), *map(int, stop - start), 0, 0))
+        size = stop - start
+        windows.append(Window(int(start[0]), int(start[1]), int(size[0]), int(size[1]), 0, 0))
     for (left, top, width, height), window, pixels in zip(
         boxes, windows, read_windows(level, windows, np.asarray(WHITE, dtype=np.uint8)), strict=True
     ):

@@ -25,7 +25,12 @@ METHODS = {
 UNLIKE = (1.0, 10**0.5)
 """How unlike the training a cell may be, from usual to not to be trusted (`stdistill.tl.verdict`)."""
 SCALES = {
-    "confidence": ("Confidence", (0.0, 1.0), "viridis", "How sure the student is of a cell, among tissue that it knows"),
+    "confidence": (
+        "Confidence",
+        (0.0, 1.0),
+        "viridis",
+        "How sure the student is of a cell, among tissue that it knows",
+    ),
     "ood": (
         "Unlike training",
         UNLIKE,

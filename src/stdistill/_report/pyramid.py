@@ -83,10 +83,8 @@ def build(
     """
 
     def make(level: int, column: int, row: int) -> Tile:
-        if level == grid.n_levels - 1:
-            tile = next(finest)
-        else:
-            tile = _halve(join(level, column, row), shrinks)
+        is_finest = level == grid.n_levels - 1
+        tile = next(finest) if is_finest else _halve(join(level, column, row), shrinks)
         for number, pixels in enumerate(tile):
             if pixels is not None:
                 save(number, level, column, row, pixels)
@@ -96,8 +94,7 @@ def build(
         joined: Tile = [None] * len(shrinks)
         left, top, _, _ = grid.box(level, column, row)
         width, height = (
-            min(2 * TILE_PX, side - 2 * start)
-            for side, start in zip(grid.size(level + 1), (left, top), strict=True)
+            min(2 * TILE_PX, side - 2 * start) for side, start in zip(grid.size(level + 1), (left, top), strict=True)
         )
         for x, y in grid.parts(level, column, row):
             for number, pixels in enumerate(make(level + 1, x, y)):
@@ -138,7 +135,8 @@ def quarters(pixels: Pixels) -> Pixels:
 def mean_color(pixels: Pixels) -> Pixels:
     """Halve a picture of colours: the mean of four."""
     total = quarters(pixels).sum(axis=0, dtype=np.uint16)
-    return ((total + 2) // 4).astype(np.uint8)
+    mean: Pixels = ((total + 2) // 4).astype(np.uint8)
+    return mean
 
 
 def mean_code(pixels: Pixels) -> Pixels:
@@ -151,7 +149,7 @@ def mean_code(pixels: Pixels) -> Pixels:
 
 
 def most_common(pixels: Pixels) -> Pixels:
-    """Halve a picture of categories, 0 where there is none: the most common of the four, none only where all are none."""
+    """Halve a picture of categories, 0 where there is none: the most common of the four that there are."""
     parts = quarters(pixels)
     votes = (parts[:, None] == parts[None]).sum(axis=0, dtype=np.uint8)
     votes[parts == 0] = 0

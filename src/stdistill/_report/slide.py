@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,9 +67,7 @@ def write_slide(
     coarser = shrinkage * 2 ** max(0, round(np.log2(LAYER_MPP / mpp)))
     cell_grid = _grid(width, height, coarser)
     wholes, exists = write_layers(layers, slide.outlines, 1 / coarser, cell_grid, store)
-    pictures += [
-        _picture(layer.key, cell_grid, there, "png") for layer, there in zip(layers, exists, strict=True)
-    ]
+    pictures += [_picture(layer.key, cell_grid, there, "png") for layer, there in zip(layers, exists, strict=True)]
     if slide.tissue is not None:
         coarse = shrinkage * 2 ** max(0, round(np.log2(TISSUE_MPP / mpp)))
         tissue_grid = _grid(width, height, coarse)
@@ -118,9 +115,20 @@ def write_slide(
         crops={} if shown is None else write_crops(slide, shown, store),
         composition=None if shown is None else _composition(slide, shown),
         tables=read_tables(slide.folder),
-        figures=_copy_figures(slide.folder, store),
+        figures=_copy_figures(slide, store),
         no_niches=NO_NICHES,
     )
+
+
+def summarize(slide: Slide) -> dict[str, Any]:
+    """Say of a slide what the table of a cohort shows: niches with colour and share, and the verdict."""
+    shown = _shown(find_layers(slide.cells))
+    verdict = read_verdict(slide)
+    return {
+        "niches": [] if shown is None else _sizes(slide, shown),
+        "mpp": slide.frame.mpp,
+        "reasons": [] if verdict is None else verdict["reasons"],
+    }
 
 
 def _grid(width: int, height: int, shrinkage: int) -> Grid:
@@ -204,13 +212,15 @@ def _composition(slide: Slide, layer: Layer) -> dict[str, Any] | None:
     if found is None:
         return None
     title, shares = found
-    rows = [(str(name), [float(share) for share in row]) for name, row in zip(shares.index, shares.to_numpy())]
+    rows = [
+        (str(name), [float(share) for share in row]) for name, row in zip(shares.index, shares.to_numpy(), strict=True)
+    ]
     return {"title": title, "types": [str(name) for name in shares.columns], "rows": rows}
 
 
-def _copy_figures(folder: Path, store: Store) -> list[dict[str, str]]:
+def _copy_figures(slide: Slide, store: Store) -> list[dict[str, str]]:
     figures = []
-    for name, caption, path in find_figures(folder):
+    for name, caption, path in find_figures(slide.folder, str(slide.manifest.get("command"))):
         store.write(f"figure_{name}", path.read_bytes())
         figures.append({"address": store.link(f"figure_{name}"), "caption": caption})
     return figures
