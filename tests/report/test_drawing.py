@@ -83,7 +83,9 @@ def test_layers(tmp_path: Path) -> None:
     wholes, there = write_layers([layer, alone], outlines_of(cells), 1.0, grid, store)
     assert there[0] == ["1", "11", "10100000"]
     assert there[1] == ["1", "10", "10000000"]
-    written = {str(path.relative_to(tmp_path / "student_niche")) for path in (tmp_path / "student_niche").rglob("*.png")}
+    written = {
+        str(path.relative_to(tmp_path / "student_niche")) for path in (tmp_path / "student_niche").rglob("*.png")
+    }
     assert written == {"0/0_0.png", "1/0_0.png", "1/1_0.png", "2/0_0.png", "2/2_0.png"}
     tile = np.asarray(Image.open(tmp_path / "student_niche" / "2" / "2_0.png").convert("RGBA"))
     assert tile[20, 1500 - 1024 + 10].tolist() == [0, 0, 255, 255]

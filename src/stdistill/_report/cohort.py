@@ -114,7 +114,7 @@ def _row(
         words, verdict = str(status["status"]), str(status["status"])
         more = "" if pd.isna(status["reason"]) else str(status["reason"])
     own = [_cell(given[name]) for name in _own_columns(given)]
-    values = [
+    columns = [
         _cell(slide_id),
         *own,
         _cell(status["n_cells"]),
@@ -126,7 +126,7 @@ def _row(
         inline = f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
         thumbnail = inline if single_file else f"{SLIDES}/{slide_id}/{THUMBNAIL}"
     return {
-        "values": values,
+        "columns": columns,
         "kind": words,
         "thumbnail": thumbnail,
         "page": f"{SLIDES}/{slide_id}/{INDEX}" if summary is not None and not single_file else None,
