@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -95,8 +96,8 @@ def test_folder(finished: Path, own_run: Path) -> None:
     assert keys == ["he", "student_niche", "student_confidence", "student_ood", "outside"]
     for picture in viewer["pictures"]:
         for level, there in enumerate(picture["there"]):
-            shrinkage = 2 ** (picture["levels"] - 1 - level)
-            columns = -(-(-(-picture["width"] // shrinkage)) // viewer["tile"])
+            width = math.ceil(picture["width"] / 2 ** (picture["levels"] - 1 - level))
+            columns = math.ceil(width / viewer["tile"])
             for number, is_there in enumerate(there):
                 place = f"{number % columns}_{number // columns}.{picture['ending']}"
                 assert (own_run / "report" / picture["key"] / str(level) / place).is_file() == (is_there == "1")
