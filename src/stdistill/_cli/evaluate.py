@@ -62,7 +62,8 @@ def command(
     other one.
 
     Writes tables (agreement.csv; composition_jsd.csv where there are cell types; pathology_probe.csv where there are
-    annotations), figures (niches_k10.png, .pdf), the models, and manifest.json. The same command goes on from the
+    annotations), figures (niches_k10.png, .pdf), the niches of all methods (niches.h5ad), the models,
+    manifest.json, and a report that is opened by double click (report/index.html). The same command goes on from the
     folder after a kill.
     """
     from stdistill._flows.evaluate import evaluate_slide

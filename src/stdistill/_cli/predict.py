@@ -57,7 +57,8 @@ def command(
     used; or an h5ad with H&E features under the student's key and cell centres in µm in .obsm["spatial"]. Features of
     an H&E and of a bundle are computed as the student's were.
 
-    Whether the niches are to be believed is judged last, and said with reasons.
+    Whether the niches are to be believed is judged last, and said with reasons. A report is opened by double click
+    (report/index.html).
 
     Writes the table of cells with their niches (niches.h5ad, without counts and features), figures (niches.png,
     confidence.png), what the verdict is based on (verdict.csv), manifest.json and, of an H&E and a bundle, the features

@@ -37,7 +37,8 @@ def command(
     """Fit a teacher and its student to a Xenium slide, and map its niches.
 
     Writes the table of the cells of BUNDLE with the niches of both (cells.h5ad), the models (teacher/, student/), their
-    agreement (agreement.csv), figures (niches.png, .pdf; training.png), the H&E features (features/) and manifest.json.
+    agreement (agreement.csv), figures (niches.png, .pdf; training.png), the H&E features (features/), manifest.json,
+    and a report that is opened by double click (report/index.html).
     The same command goes on from the folder after a kill.
     """
     from stdistill._flows.run import map_niches

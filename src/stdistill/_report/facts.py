@@ -119,7 +119,7 @@ def _source(source: str | None) -> str:
 
 
 def _with_unit(value: float | None, unit: str) -> str | None:
-    return None if value is None else f"{value:g} {unit}"
+    return None if value is None else f"{value:.3g} {unit}"
 
 
 def _format(value: Any) -> str:
