@@ -16,6 +16,7 @@ COMMANDS = (
     "decompose",
     "align",
     "predict",
+    "report",
     "slide",
     "nuclei",
     "encoders",

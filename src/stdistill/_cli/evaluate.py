@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from stdistill._cli.options import FILE, FOLDER, MACHINE, SLIDE, TRAINING, SeveralNumbers, with_options
+from stdistill._cli.report import report_on
 
 if TYPE_CHECKING:
     from stdistill._table.annotations import PolygonsUnit
@@ -61,7 +62,8 @@ def command(
     other one.
 
     Writes tables (agreement.csv; composition_jsd.csv where there are cell types; pathology_probe.csv where there are
-    annotations), figures (niches_k10.png, .pdf), the models, and manifest.json. The same command goes on from the
+    annotations), figures (niches_k10.png, .pdf), the niches of all methods (niches.h5ad), the models,
+    manifest.json, and a report that is opened by double click (report/index.html). The same command goes on from the
     folder after a kill.
     """
     from stdistill._flows.evaluate import evaluate_slide
@@ -93,3 +95,5 @@ def command(
         asked = Asked(ks, cell_type_key, polygons=annotations, polygons_unit=polygons_unit)
         evaluation = evaluate_slide(run, slide, asked, training, machine=machine, encoder=encoder)
     click.echo(f"\n{evaluation}\n\nWrote the tables, figures and models to {out}.")
+    if run.folder is not None:
+        report_on(out)

@@ -18,6 +18,7 @@ from stdistill._cli.options import (
     parse_scene,
     with_options,
 )
+from stdistill._cli.report import report_on
 
 WORDS = {
     "usable": "usable.",
@@ -75,7 +76,8 @@ def command(
     used; or an h5ad with H&E features under the student's key and cell centres in µm in .obsm["spatial"]. Features of
     an H&E and of a bundle are computed as the student's were.
 
-    Whether the niches are to be believed is judged last, and said with reasons.
+    Whether the niches are to be believed is judged last, and said with reasons. A report is opened by double click
+    (report/index.html).
 
     Writes the table of cells with their niches (niches.h5ad, without counts and features), figures (niches.png,
     confidence.png), what the verdict is based on (verdict.csv), manifest.json and, of an H&E and a bundle, the features
@@ -112,6 +114,7 @@ def command(
             raise click.UsageError(msg)
     from stdistill._flows.predict import Asked, load_student, predict
     from stdistill._runs.prepare import Machine
+    from stdistill._support.ranks import is_first_process
 
     asked = Asked(
         student,
@@ -141,3 +144,5 @@ def command(
     more = ", niches.zarr, niches.geojson.gz" if kind == "slide" else ""
     figures = ", niches.png, confidence.png" if len(confidence) else ""
     click.echo(f"Wrote niches.h5ad{more}{figures} and verdict.csv to {out}.")
+    if is_first_process():
+        report_on(out)

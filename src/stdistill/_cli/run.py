@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from stdistill._cli.options import FOLDER, MACHINE, SLIDE, TRAINING, with_options
+from stdistill._cli.report import report_on
 
 
 @click.command()
@@ -36,7 +37,8 @@ def command(
     """Fit a teacher and its student to a Xenium slide, and map its niches.
 
     Writes the table of the cells of BUNDLE with the niches of both (cells.h5ad), the models (teacher/, student/), their
-    agreement (agreement.csv), figures (niches.png, .pdf; training.png), the H&E features (features/) and manifest.json.
+    agreement (agreement.csv), figures (niches.png, .pdf; training.png), the H&E features (features/), manifest.json,
+    and a report that is opened by double click (report/index.html).
     The same command goes on from the folder after a kill.
     """
     from stdistill._flows.run import map_niches
@@ -56,3 +58,5 @@ def command(
         agreement = map_niches(run, source, k=k, encoder=encoder, training=training, machine=machine)
     click.echo(f"\nAgreement with the teacher:\n{agreement.to_string(index=False, float_format='%.3f')}\n")
     click.echo(f"Wrote cells.h5ad, the models and figures to {out}.")
+    if run.folder is not None:
+        report_on(out)

@@ -85,6 +85,8 @@ def map_cohort(ctx: click.Context, paths: Sequence[Path], out: Path, asked: Aske
     click.echo("\n" + _table(cohort, chosen))
     counts = statuses["status"].value_counts()
     click.echo(f"\n{counts.get('done', 0)} done, {counts.get('failed', 0)} failed. status.csv in {out} has all slides.")
+    if counts.get("done", 0):
+        click.echo(f"To look at them in a browser: stdistill report {out}")
     if counts.get("failed", 0):
         again = "" if spread.retry_failed else " Try them again with --retry-failed."
         click.echo(f"What was said of those that failed is in {out}/status/SLIDE_ID.log.{again}", err=True)

@@ -36,18 +36,21 @@ class CellOutlines:
 
     def blocks(self, size: int) -> Iterator[tuple[Rows, npt.NDArray[np.object_]]]:
         """Yield the rows of the table and the polygons in pixels, some cells at a time."""
+        for start in range(0, len(self.positions), size):
+            which = np.arange(start, min(start + size, len(self.positions)))
+            yield self.frame.cells[which], self.polygons(which)
+
+    def polygons(self, which: Rows) -> npt.NDArray[np.object_]:
+        """Return polygons in pixels, of some of the cells by their number in the frame."""
         import shapely
 
         matrix: FloatArray = np.asarray(self.frame.element_to_px)
-        for start in range(0, len(self.positions), size):
-            part = self.shapes.iloc[self.positions[start : start + size]]
-            geometries = part.geometry.to_numpy()
-            if "radius" in part:
-                geometries = shapely.buffer(geometries, part["radius"].to_numpy(), quad_segs=QUARTER_SEGMENTS)
-            yield (
-                self.frame.cells[start : start + size],
-                shapely.transform(geometries, lambda points: apply_affine(matrix, points)),
-            )
+        part = self.shapes.iloc[self.positions[which]]
+        geometries = part.geometry.to_numpy()
+        if "radius" in part:
+            geometries = shapely.buffer(geometries, part["radius"].to_numpy(), quad_segs=QUARTER_SEGMENTS)
+        moved: npt.NDArray[np.object_] = shapely.transform(geometries, lambda points: apply_affine(matrix, points))
+        return moved
 
 
 def cell_outlines(

@@ -1,0 +1,128 @@
+"""What a page says beside its pictures: what was run, the verdict, sizes of niches, tables and figures of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stdistill._report.source import Slide
+from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.records import read_record
+
+VERDICTS = {
+    "usable": "Usable",
+    "partly": "Usable in part, with care",
+    "not": "Not usable, whatever the confidence says",
+}
+SHOWN_VERSIONS = ("stdistill", "python", "torch", "timm", "anndata", "spatialdata")
+TABLES = {
+    "agreement.csv": "Agreement with the teacher",
+    "composition_jsd.csv": "Divergence of cell-type compositions from the teacher's",
+    "pathology_probe.csv": "Annotations predicted from niches",
+    "verdict.csv": "What the verdict is based on",
+}
+FIGURES = {
+    "training.png": "Training curves of the student",
+    "niches.png": "Niches of teacher and student",
+}
+MAX_ROWS = 60
+"""Rows of a table that are shown."""
+
+
+def describe_run(slide: Slide) -> dict[str, str]:
+    """Say what was run, in the words of people: names and values."""
+    manifest, cells = slide.manifest, slide.cells
+    asked = {**manifest.get("parameters", {}), **manifest.get("asked", {})}
+    predicted = read_record(cells, "predict") or read_record(cells, "distill")
+    embedded = read_record(cells, "embed_he")
+    record = read_slide_record(cells)
+    mpp = None if record is None else record.mpp
+    scale = embedded.get("mpp") if not embedded.get("native", True) else mpp
+    facts: dict[str, Any] = {
+        "Command": f"stdistill {manifest.get('command', '')}",
+        "Slide": asked.get("data") or asked.get("bundle"),
+        "H&E": None if record is None else record.path,
+        "µm per pixel": None if mpp is None else f"{mpp:.4g}{_source(record.mpp_source if record else None)}",
+        "Student": asked.get("student"),
+        "SHA-256 of the student": predicted.get("model_sha256"),
+        "Teacher of the student": predicted.get("teacher_key"),
+        "Encoder": embedded.get("encoder") or predicted.get("encoder") or asked.get("encoder"),
+        "Crops": f"{embedded['crop_px']} px" if "crop_px" in embedded else None,
+        "µm per pixel of the crops": None if scale is None or not embedded else f"{scale:.4g}",
+        "Neighbourhood": _with_unit(read_record(cells, "neighborhoods").get("radius_um"), "µm"),
+        "Cells": f"{cells.n_obs:,}",
+        "Begun": manifest.get("started"),
+        "Device": manifest.get("device"),
+        "Versions": _versions(manifest.get("versions", {})),
+    }
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def read_verdict(slide: Slide) -> dict[str, Any] | None:
+    """Return the verdict and its reasons; `None` where there is none."""
+    found = read_record(slide.cells, "verdict")
+    if "verdict" not in found:
+        return None
+    kind = str(found["verdict"])
+    reasons = [str(reason) for reason in np.atleast_1d(found.get("reasons", []))]
+    unseen = [str(name) for name in np.atleast_1d(found.get("niches_unseen", []))]
+    return {"kind": kind, "words": VERDICTS.get(kind, kind), "reasons": reasons, "unseen": unseen}
+
+
+def read_tables(folder: Path) -> list[dict[str, Any]]:
+    """Read the tables of a run, as they are shown."""
+    tables = []
+    for name, title in TABLES.items():
+        if not (folder / name).is_file():
+            continue
+        frame = pd.read_csv(folder / name)
+        rows = [[_format(value) for value in row] for row in frame.head(MAX_ROWS).itertuples(index=False)]
+        heads = [str(column).replace("_", " ") for column in frame.columns]
+        numeric = [bool(pd.api.types.is_numeric_dtype(frame[column])) for column in frame.columns]
+        tables.append({"title": title, "heads": heads, "numeric": numeric, "rows": rows})
+    return tables
+
+
+def find_figures(folder: Path, command: str) -> list[tuple[str, str, Path]]:
+    """List the pictures of a run that show more than the viewer does: name, caption, file."""
+    named = {name: caption for name, caption in FIGURES.items() if (folder / name).is_file()}
+    if command == "predict":
+        named.pop("niches.png", None)
+    for path in sorted(folder.glob("niches_k*.png")):
+        named[path.name] = f"Niches of all methods, {path.stem.removeprefix('niches_k')} of them"
+    return [(name, caption, folder / name) for name, caption in named.items()]
+
+
+def composition(slide: Slide, key: str) -> tuple[str, pd.DataFrame] | None:
+    """Return the shares of the cell types in each niche, niches × types, the commonest first; where types are known."""
+    obs = slide.cells.obs
+    if "cell_type" not in obs or key not in obs:
+        return None
+    known = obs[["cell_type", key]].dropna()
+    if known.empty:
+        return None
+    shares = pd.crosstab(known[key], known["cell_type"], normalize="index")
+    ordered = shares.loc[:, shares.mean().sort_values(ascending=False).index]
+    return "Cell types in each niche", ordered
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {versions[name]}" for name in SHOWN_VERSIONS if name in versions)
+
+
+def _source(source: str | None) -> str:
+    return "" if source is None else f" ({source.rstrip('=')})"
+
+
+def _with_unit(value: float | None, unit: str) -> str | None:
+    return None if value is None else f"{value:.3g} {unit}"
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.3g}"
+    return str(value)
