@@ -74,6 +74,7 @@ def check_output(out: Path, expected: ad.AnnData) -> ad.AnnData:
     for figure in ("niches.png", "confidence.png"):
         assert (out / figure).read_bytes().startswith(b"\x89PNG")
     assert not list(out.glob(".new-*"))
+    assert (out / "report" / "index.html").is_file()
     return found
 
 
@@ -315,7 +316,7 @@ def test_out_of_another_run(cells: ad.AnnData, student: Path, table: Path, tmp_p
     assert run(student, table, "--out", out).exit_code == 0
     other = cells[::2].copy()
     other.write_h5ad(tmp_path / "other.h5ad")
-    before = {path: path.read_bytes() for path in out.iterdir()}
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     result = run(student, tmp_path / "other.h5ad", "--out", out)
     assert result.exit_code == 1
     assert "is of a run on another slide" in result.output
@@ -325,7 +326,7 @@ def test_out_of_another_run(cells: ad.AnnData, student: Path, table: Path, tmp_p
     result = run(tmp_path / "another", table, "--out", out)
     assert result.exit_code == 1
     assert "student_sha256" in result.output
-    assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_a_failure_leaves_no_half_figure(student: Path, table: Path, tmp_path: Path, monkeypatch: Any) -> None:

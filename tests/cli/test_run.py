@@ -65,6 +65,7 @@ def test_goes_on_after_a_kill(complete: Path) -> None:
         "manifest.json",
         "niches.pdf",
         "niches.png",
+        "report",
         "steps",
         "student",
         "teacher",
