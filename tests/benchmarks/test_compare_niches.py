@@ -25,4 +25,4 @@ def test_compare_niches(run: Run) -> None:
         assert row["cells as units"] > 0.8
     for row in read(effects[1:]):
         assert row["sign"] > 0.7
-        assert row["covered, all niches"] > 0.85
+        assert row["all niches"] > 0.85
