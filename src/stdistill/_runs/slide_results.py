@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from anndata import AnnData
 
+from stdistill._measures.compositional.territories import territories
 from stdistill._measures.labels import Labels
-from stdistill._measures.territories import territories
 from stdistill._support.reading import reading
 from stdistill._table import schema
 from stdistill._table.records import read_record

@@ -5,8 +5,8 @@ import pytest
 from scipy.spatial import Voronoi
 from shapely import Point, Polygon
 
+from stdistill._measures.compositional.territories import REACH_UM, territories
 from stdistill._measures.labels import Labels
-from stdistill._measures.territories import REACH_UM, territories
 
 
 def scattered(n: int) -> np.ndarray:
