@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few cohorts of three designs")
     options = parser.parse_args()
     if options.quick:
-        options.designs, options.n_cohorts, options.n_with_effect = ["slides", "covariate", "pairs"], 100, 12
+        options.designs, options.n_cohorts, options.n_with_effect = ["slides", "covariate", "pairs"], 60, 6
     start = time.perf_counter()
     print(f"{options.n_cohorts} cohorts without an effect")
     show(false_alarms(each, options.n_cohorts, options.seed) for each in options.designs)

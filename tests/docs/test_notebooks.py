@@ -35,6 +35,7 @@ def test_there_are_notebooks() -> None:
     assert {path.stem for path in NOTEBOOKS} >= {
         "first_map",
         "several_slides",
+        "cohort",
         "own_teacher",
         "evaluate",
         "without_xenium",
