@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from anndata import AnnData
 
 from stdistill._flows.figures import draw_methods
 from stdistill._runs.evaluation import Asked, Evaluation
@@ -13,7 +10,7 @@ from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Training
 from stdistill._support.files import replacing
 from stdistill._table import schema
-from stdistill._table.graph import NEIGHBORS
+from stdistill._table.niches import niches_alone
 from stdistill.tl._evaluate import NAMES, niche_column, run_protocol
 
 if TYPE_CHECKING:
@@ -29,12 +26,6 @@ def evaluate_slide(
         for k in asked.ks:
             titles = {niche_column(prefix, k): name for prefix, name in NAMES.items()}
             draw_methods(slide, titles, run.folder / f"niches_k{k}", table_key=schema.TABLE)
-        _write_niches(slide.tables[schema.TABLE], run.folder / "niches.h5ad")
+        with replacing(run.folder / "niches.h5ad") as new:
+            niches_alone(slide.tables[schema.TABLE]).write_h5ad(new)
     return evaluation
-
-
-def _write_niches(cells: AnnData, path: Path) -> None:
-    """Write the niches of all methods, without counts, features and graph."""
-    uns = {name: value for name, value in cells.uns.items() if name != NEIGHBORS}
-    with replacing(path) as new:
-        AnnData(obs=cells.obs, obsm={schema.SPATIAL: cells.obsm[schema.SPATIAL]}, uns=uns).write_h5ad(new)

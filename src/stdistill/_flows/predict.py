@@ -26,6 +26,7 @@ from stdistill._table.fitting.like_model import check_card, embedding_arguments,
 from stdistill._table.graph import NEIGHBORS
 from stdistill._table.he.slide_record import read_slide_record, write_slide_record
 from stdistill._table.he.stored import write_without_images
+from stdistill._table.niches import niches_alone
 from stdistill._table.records import read_record
 from stdistill.models import NicheModel
 from stdistill.models.niche.card import ModelCard
@@ -205,8 +206,7 @@ def map_niches(run: Run, data: AnnData | SpatialData, model: NicheModel, asked: 
     verdict = run.step("verdict", lambda: tl.verdict(data, model))
     if asked.strict:
         _leave_out_doubtful(cells, verdict)
-    uns = {name: value for name, value in cells.uns.items() if name != NEIGHBORS}
-    niches = AnnData(obs=cells.obs, obsm={schema.SPATIAL: cells.obsm[schema.SPATIAL]}, uns=uns)
+    niches = niches_alone(cells)
     if run.folder is not None:
         _draw(niches, run.folder)
         with replacing(run.folder / "niches.h5ad") as new:

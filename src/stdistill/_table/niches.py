@@ -13,6 +13,8 @@ from anndata import AnnData
 
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_name
+from stdistill._table import schema
+from stdistill._table.graph import NEIGHBORS
 from stdistill._table.provenance import fingerprint, write_fitted
 
 # fmt: off
@@ -181,3 +183,9 @@ def _colors_by_name(adata: AnnData, column: str) -> Mapping[str, str]:
         return {}
     categories = adata.obs[column].cat.categories
     return dict(zip(map(str, categories), map(str, colors), strict=False)) if len(colors) == len(categories) else {}
+
+
+def niches_alone(cells: AnnData) -> AnnData:
+    """Return a table with what is known of each cell and where it is, without counts, features and graph."""
+    uns = {name: value for name, value in cells.uns.items() if name != NEIGHBORS}
+    return AnnData(obs=cells.obs, obsm={schema.SPATIAL: cells.obsm[schema.SPATIAL]}, uns=uns)
