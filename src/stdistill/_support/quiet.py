@@ -14,6 +14,7 @@ NOISE = (
     ".*exists and is not empty.*",
     ".*predict returned None.*",
     ".*in eval mode at the start of training.*",
+    ".*`srun` command is available.*",
 )
 """What Lightning warns of that is as it should be."""
 
