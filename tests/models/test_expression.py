@@ -133,5 +133,5 @@ def test_saved_and_loaded(model: ExpressionModel, counts: np.ndarray, tmp_path: 
 def test_a_card_of_other_weights(model: ExpressionModel, change: dict[str, Any], tmp_path: Path) -> None:
     """It is found out when the model is loaded, not when an hour of cells has been read."""
     ExpressionModel(replace(model.card, **change), model.weights, model.history).save(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"weights\.safetensors does not fit the card"):
+    with pytest.raises(ValueError, match=r"model\.safetensors does not fit the card"):
         sd.models.load(tmp_path / "model")

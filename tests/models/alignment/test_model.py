@@ -93,7 +93,7 @@ def test_all_scales_of_cells_whatever_is_aligned(make: Callable) -> None:
     assert list(model.embed_cells(data.graphs, device="cpu")) == list(SCALES)
     assert list(model.embed_expression(data.graphs, device="cpu")) == ["macro"]
     assert list(model.embed_he({"macro": data.images["macro"]}, device="cpu")) == ["macro"]
-    assert repr(model) == "AlignmentModel(macro; X_scVI and 128 µm tiles)"
+    assert repr(model).startswith("AlignmentModel: an alignment of H&E and expression at 1 scale\n")
 
 
 def test_without_edges_no_pairs_are_listed(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,5 +154,5 @@ def test_weights_of_another_size(tmp_path: Path) -> None:
     model = model_of()
     model.card = replace(model.card, network=NETWORK | {"width": 16})
     model.save(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"(?s)weights\.safetensors does not fit the card.*size mismatch"):
+    with pytest.raises(ValueError, match=r"(?s)model\.safetensors does not fit the card.*size mismatch"):
         sd.models.load(tmp_path / "model")

@@ -16,7 +16,7 @@ def describe(card: AlignmentCard) -> Description:
     finetuned = card.finetuned
     tissue = {"tissue": card.tissue, "slides": card.images}
     return Description(
-        title=f"an alignment of H&E and expression at {len(card.scales)} scales",
+        title=f"an alignment of H&E and expression at {len(card.scales)} scale{'s' if len(card.scales) > 1 else ''}",
         purpose="It puts tiles of a slide, by their H&E and by what their cells express, into one space.",
         sections={
             "Trained on": known(
