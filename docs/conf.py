@@ -40,7 +40,7 @@ templates_path = ["_templates"]
 # Every reference to a public name of this package must be found. Those to other packages are not looked up: that would
 # need the network.
 nitpicky = True
-PRIVATE = r"stdistill\.(_|\w+\._|models\.(niche|composition|alignment|saved|formats|expression|usual)\.).*"
+PRIVATE = r"stdistill\.(_|\w+\._|models\.(niche|composition|alignment|saved|formats|sharing|expression|usual)\.).*"
 nitpick_ignore_regex = [(r"py:.*", rf"(?!stdistill\.).*|{PRIVATE}")]
 
 autosummary_generate = True

@@ -25,6 +25,7 @@ from stdistill._training.objective import Objective
 from stdistill._training.sampling import BatchRequest
 from stdistill._training.trainer import fit, seeded
 from stdistill.models.saved import Card, SavedModel
+from stdistill.models.sharing.description import Description
 
 # A linear probe on the class token, whole.
 
@@ -59,6 +60,9 @@ class ProbeModel(SavedModel):
     @property
     def weights(self) -> dict[str, Tensor]:
         return self.network.state_dict()
+
+    def describe(self) -> Description:
+        return Description(title="a toy probe")
 
     @classmethod
     def restore(cls, card: ProbeCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
