@@ -82,7 +82,7 @@ def _use(described: Description, repo_id: str) -> str:
     code = f"import stdistill as sd\n\nmodel = sd.models.{load}\n{described.use}"
     command = f"\n\n```bash\nstdistill predict hf:{repo_id} slide.svs\n```" if described.command else ""
     return (
-        f"Made with [stdistill](https://pypi.org/project/stdistill/) {version('stdistill')}. Nothing in it is pickled, "
+        f"Made with stdistill {version('stdistill')}. Nothing in it is pickled, "
         f"and files are compared with their checksums when it is loaded.\n\n```python\n{code}\n```{command}"
     )
 
