@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 import stdistill as sd
 from stdistill._cli import main
-from stdistill._cli.predict import WORDS
 from stdistill._flows import predict
+from stdistill._measures.verdict import WORDS
 from stdistill._runs.folder import Run
 from stdistill.models import NicheModel
 
@@ -148,7 +148,7 @@ def test_verdict(cells: ad.AnnData, tmp_path: Path) -> None:
     assert trusted.mean() > 0.5
     assert guessed.obs["student_niche"].notna().all()
     verdict = guessed.uns["stdistill"]["verdict"]
-    assert f"\nVerdict: {WORDS['partly']}\n- {verdict['reasons'][0]}\n" in loose.output
+    assert f"\nVerdict: {WORDS['partly']}:\n- {verdict['reasons'][0]}\n" in loose.output
     measures = pd.read_csv(out / "verdict.csv", index_col="measure")
     assert measures.loc["trusted_share", "found"] == pytest.approx(trusted.mean())
 
@@ -171,7 +171,7 @@ def test_nothing_is_left_of_a_slide_that_is_not_usable(cells: ad.AnnData, tmp_pa
     assert (out / "niches.png").exists()
     strict = run(student, tmp_path / "strange.h5ad", "--out", out, "--strict")
     assert strict.exit_code == 0, strict.output
-    assert f"Verdict: {WORDS['not']}" in strict.output
+    assert f"Verdict: {WORDS['not']}:" in strict.output
     assert ad.read_h5ad(out / "niches.h5ad").obs["student_niche"].isna().all()
     assert not (out / "niches.png").exists()
 

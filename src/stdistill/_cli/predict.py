@@ -20,11 +20,6 @@ from stdistill._cli.options import (
 )
 from stdistill._cli.report import report_on
 
-WORDS = {
-    "usable": "usable.",
-    "partly": "usable in part, with care:",
-    "not": "not usable, whatever the confidence says:",
-}
 NAMES = {"bundle": "a Xenium bundle", "slide": "an H&E", "table": "a table, whose features are there already"}
 
 
@@ -113,6 +108,7 @@ def command(
             msg = f"{name} goes with {' or '.join(NAMES[one] for one in kinds if one is not None)}; {found}."
             raise click.UsageError(msg)
     from stdistill._flows.predict import Asked, load_student, predict
+    from stdistill._measures.verdict import WORDS
     from stdistill._runs.prepare import Machine
     from stdistill._support.ranks import is_first_process
 
@@ -138,7 +134,7 @@ def command(
     click.echo(f"\n{len(confidence):,} of {niches.n_obs:,} cells have a niche.")
     if len(confidence):
         click.echo(f"Median confidence {confidence.median():.2f}; {(confidence < 0.5).mean():.0%} are below 0.5.")
-    click.echo(f"Verdict: {WORDS[verdict.verdict]}")
+    click.echo(f"Verdict: {WORDS[verdict.verdict]}{':' if verdict.reasons else '.'}")
     for reason in verdict.reasons:
         click.echo(f"- {reason}")
     more = ", niches.zarr, niches.geojson.gz" if kind == "slide" else ""

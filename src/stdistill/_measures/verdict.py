@@ -11,6 +11,12 @@ import pandas as pd
 
 Usability = Literal["usable", "partly", "not"]
 ORDER: tuple[Usability, ...] = ("usable", "partly", "not")
+WORDS: Mapping[str, str] = {
+    "usable": "usable",
+    "partly": "usable in part, with care",
+    "not": "not usable, whatever the confidence says",
+}
+"""What each says to people."""
 
 
 class Limit(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from stdistill._report.facts import VERDICTS
+from stdistill._measures.verdict import WORDS
 from stdistill._report.page import link_assets, render
 from stdistill._report.slide import SCRIPTS, STYLE, THUMBNAIL, summarize, write_slide
 from stdistill._report.source import TABLES, read_slide
@@ -108,7 +108,7 @@ def _row(
     """Say what one line of the table shows."""
     verdict = None if pd.isna(status["verdict"]) else str(status["verdict"])
     if status["status"] == "done":
-        words = VERDICTS.get(str(verdict), "no verdict").split(",")[0]
+        words = WORDS.get(str(verdict), "no verdict").split(",")[0].capitalize()
         more = "; ".join([] if summary is None else summary["reasons"])
     else:
         words, verdict = str(status["status"]), str(status["status"])

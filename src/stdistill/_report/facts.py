@@ -9,15 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stdistill import tl
+from stdistill._measures.verdict import WORDS
 from stdistill._report.source import Slide
+from stdistill._table import schema
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.records import read_record
 
-VERDICTS = {
-    "usable": "Usable",
-    "partly": "Usable in part, with care",
-    "not": "Not usable, whatever the confidence says",
-}
 SHOWN_VERSIONS = ("stdistill", "python", "torch", "timm", "anndata", "spatialdata")
 TABLES = {
     "agreement.csv": "Agreement with the teacher",
@@ -70,7 +68,7 @@ def read_verdict(slide: Slide) -> dict[str, Any] | None:
     kind = str(found["verdict"])
     reasons = [str(reason) for reason in np.atleast_1d(found.get("reasons", []))]
     unseen = [str(name) for name in np.atleast_1d(found.get("niches_unseen", []))]
-    return {"kind": kind, "words": VERDICTS.get(kind, kind), "reasons": reasons, "unseen": unseen}
+    return {"kind": kind, "words": WORDS.get(kind, kind), "reasons": reasons, "unseen": unseen}
 
 
 def read_tables(folder: Path) -> list[dict[str, Any]]:
@@ -97,17 +95,20 @@ def find_figures(folder: Path, command: str) -> list[tuple[str, str, Path]]:
     return [(name, caption, folder / name) for name, caption in named.items()]
 
 
-def composition(slide: Slide, key: str) -> tuple[str, pd.DataFrame] | None:
-    """Return the shares of the cell types in each niche, niches × types, the commonest first; where types are known."""
+def read_composition(slide: Slide, key: str) -> dict[str, Any] | None:
+    """Return the shares of the cell types in each niche, the commonest first; `None` where types are not known."""
     obs = slide.cells.obs
-    if "cell_type" not in obs or key not in obs:
+    column = obs.get(schema.CELL_TYPE)
+    if (
+        column is None
+        or not isinstance(column.dtype, pd.CategoricalDtype)
+        or not (column.notna() & obs[key].notna()).any()
+    ):
         return None
-    known = obs[["cell_type", key]].dropna()
-    if known.empty:
-        return None
-    shares = pd.crosstab(known[key], known["cell_type"], normalize="index")
-    ordered = shares.loc[:, shares.mean().sort_values(ascending=False).index]
-    return "Cell types in each niche", ordered
+    shares = tl.composition(slide.cells, niche_key=key, cell_type_key=schema.CELL_TYPE).dropna()
+    types = shares.mean().sort_values(ascending=False, kind="stable").index
+    rows = [(str(name), row) for name, row in zip(shares.index, shares[types].to_numpy().tolist(), strict=True)]
+    return {"title": "Cell types in each niche", "types": list(map(str, types)), "rows": rows}
 
 
 def _versions(versions: Mapping[str, str]) -> str:

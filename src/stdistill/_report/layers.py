@@ -13,6 +13,7 @@ from anndata import AnnData
 from stdistill._drawing.colors import category_colors
 from stdistill._report.pyramid import Pixels, mean_code, most_common
 from stdistill._table import schema
+from stdistill._table.fitting.trust import OUTSIDE
 from stdistill._table.labels import NICHE_SUFFIX
 
 MAX_CODE = 255
@@ -22,7 +23,7 @@ METHODS = {
     "he_nolan": "Histology-NOLAN",
     "he_leiden": "Histology-Leiden",
 }
-UNLIKE = (1.0, 10**0.5)
+UNLIKE = (1.0, OUTSIDE**0.5)
 """How unlike the training a cell may be, from usual to not to be trusted (`stdistill.tl.verdict`)."""
 SCALES = {
     "confidence": (
@@ -35,7 +36,8 @@ SCALES = {
         "Unlike training",
         UNLIKE,
         "YlOrRd",
-        "How far the H&E of a cell is from that of the training: 1 is usual, from 3.2 on it is not to be trusted",
+        "How far the H&E of a cell is from that of the training: 1 is usual, from "
+        f"{UNLIKE[1]:.1f} on it is not to be trusted",
     ),
 }
 """Endings of columns with numbers: title, range, colour map, and what it says."""

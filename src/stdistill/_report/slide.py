@@ -10,7 +10,7 @@ import numpy as np
 from stdistill._report.cells import BIN_PX, PARTS, write_cells
 from stdistill._report.crops import write_crops
 from stdistill._report.drawing import TISSUE_KEY, VEIL, write_layers, write_tissue
-from stdistill._report.facts import composition, describe_run, find_figures, read_tables, read_verdict
+from stdistill._report.facts import describe_run, find_figures, read_composition, read_tables, read_verdict
 from stdistill._report.he import choose_shrinkage, encode_jpeg, write_he
 from stdistill._report.layers import Layer, find_layers
 from stdistill._report.page import link_assets, render
@@ -32,6 +32,8 @@ THUMBNAIL_PX = 320
 NICHE_OPACITY = 0.55
 SCRIPTS = ("openseadragon.min.js", "viewer.js")
 STYLE = "report.css"
+REACH_UM = 8.0
+"""So far from a click may the centre of its cell be."""
 NO_NICHES = "No cell of this slide has a niche."
 
 
@@ -89,7 +91,7 @@ def write_slide(
         "bin": BIN_PX,
         "parts": PARTS,
         "squares": squares,
-        "reachUm": 8.0,
+        "reachUm": REACH_UM,
     }
     names = {name: f"{assets}{name}" for name in (STYLE, *SCRIPTS)}
     return render(
@@ -113,7 +115,7 @@ def write_slide(
         n_cells=slide.cells.n_obs,
         sizes=[] if shown is None else _sizes(slide, shown),
         crops={} if shown is None else write_crops(slide, shown, store),
-        composition=None if shown is None else _composition(slide, shown),
+        composition=None if shown is None else read_composition(slide, shown.key),
         tables=read_tables(slide.folder),
         figures=_copy_figures(slide, store),
         no_niches=NO_NICHES,
@@ -205,17 +207,6 @@ def _sizes(slide: Slide, layer: Layer) -> list[dict[str, Any]]:
         }
         for number, (name, size) in enumerate(zip(layer.names, layer.sizes, strict=True))
     ]
-
-
-def _composition(slide: Slide, layer: Layer) -> dict[str, Any] | None:
-    found = composition(slide, layer.key)
-    if found is None:
-        return None
-    title, shares = found
-    rows = [
-        (str(name), [float(share) for share in row]) for name, row in zip(shares.index, shares.to_numpy(), strict=True)
-    ]
-    return {"title": title, "types": [str(name) for name in shares.columns], "rows": rows}
 
 
 def _copy_figures(slide: Slide, store: Store) -> list[dict[str, str]]:

@@ -132,9 +132,8 @@ def choose(names: Sequence[str | None], given: str | None) -> Licence:
 def in_short(names: Sequence[str | None], chosen: str | None) -> str:
     """Say in a line under which terms a model is, as far as they are known; a card cannot claim laxer ones."""
     found, computed = KNOWN.get((chosen or "").lower()), strictest(names)
-    if found is None or (
-        computed is not None and not computed.demands <= found.demands
-    ):  # a card may come from anybody
+    # A card may come from anybody.
+    if found is None or (computed is not None and not computed.demands <= found.demands):
         found = computed
     if found is None:
         return f"not known; of its encoders {_quote(names)}" if names else "not stated"
