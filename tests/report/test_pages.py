@@ -296,6 +296,9 @@ def test_layers(finished: Path) -> None:
     facts = describe_run(slide)
     assert facts["Command"] == "stdistill predict"
     assert facts["Cells"] == "800"
+    assert "Cells that the student was fitted on" not in facts
+    slide.cells.obs["student_fitted"] = np.arange(800) < 300
+    assert describe_run(slide)["Cells that the student was fitted on"] == "300: no test of it"
     assert method_title("student_k10") == "Student, 10 niches"
     assert method_title("he_leiden") == "Histology-Leiden"
     assert method_title("my_kind") == "My kind"

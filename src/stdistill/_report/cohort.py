@@ -111,7 +111,7 @@ def _row(
         words = WORDS.get(str(verdict), "no verdict").split(",")[0].capitalize()
         more = "; ".join([] if summary is None else summary["reasons"])
     else:
-        words, verdict = str(status["status"]), str(status["status"])
+        words, verdict = str(status["status"]).capitalize(), str(status["status"])
         more = "" if pd.isna(status["reason"]) else str(status["reason"])
     own = [_cell(given[name]) for name in _own_columns(given)]
     columns = [

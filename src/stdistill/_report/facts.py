@@ -14,6 +14,7 @@ from stdistill._measures.verdict import WORDS
 from stdistill._report.source import Slide
 from stdistill._table import schema
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.provenance import fitted_cells
 from stdistill._table.records import read_record
 
 SHOWN_VERSIONS = ("stdistill", "python", "torch", "timm", "anndata", "spatialdata")
@@ -39,6 +40,7 @@ def describe_run(slide: Slide) -> dict[str, str]:
     embedded = read_record(cells, "embed_he")
     record = read_slide_record(cells)
     mpp = None if record is None else record.mpp
+    n_fitted = int(fitted_cells(cells, schema.STUDENT).sum())
     scale = embedded.get("mpp") if not embedded.get("native", True) else mpp
     facts: dict[str, Any] = {
         "Command": f"stdistill {manifest.get('command', '')}",
@@ -53,6 +55,7 @@ def describe_run(slide: Slide) -> dict[str, str]:
         "µm per pixel of the crops": None if scale is None or not embedded else f"{scale:.4g}",
         "Neighbourhood": _with_unit(read_record(cells, "neighborhoods").get("radius_um"), "µm"),
         "Cells": f"{cells.n_obs:,}",
+        "Cells that the student was fitted on": f"{n_fitted:,}: no test of it" if n_fitted else None,
         "Begun": manifest.get("started"),
         "Device": manifest.get("device"),
         "Versions": _versions(manifest.get("versions", {})),
