@@ -28,7 +28,7 @@ def out(bundle: Path, narrow: dict[str, int], tmp_path_factory: pytest.TempPathF
 
 
 def test_what_is_written(out: Path, bundle: Path) -> None:
-    assert pd.read_csv(out / "agreement.csv")["k"].tolist() == [3, 3, 3]
+    assert pd.read_csv(out / "agreement.csv")["k"].tolist() == [3] * 6
     assert pd.read_csv(out / "composition_jsd.csv")["jsd"].between(0, 1).all()  # the bundle has cell_groups.csv
     assert not (out / "pathology_probe.csv").exists()
     assert {"niches_k3.png", "niches_k3.pdf", "features", "student_k3"} <= {path.name for path in out.iterdir()}
@@ -47,7 +47,7 @@ def test_goes_on_and_refuses(out: Path, bundle: Path, tmp_path: Path, monkeypatc
     def fail(*args: object, **kwargs: object) -> None:
         pytest.fail("was computed again")
 
-    for name in ("nolan", "distill", "leiden"):
+    for name in ("nolan", "distill", "leiden", "kmeans_niches", "logistic_niches"):
         monkeypatch.setattr(_evaluate, name, fail)
     monkeypatch.setattr(prepare, "embed_expression", fail)
     arguments = ["evaluate", str(bundle), "--k", "3", *OPTIONS, "--out", str(copy)]

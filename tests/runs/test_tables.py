@@ -14,6 +14,7 @@ def test_shape_of_the_papers_tables() -> None:
             "method": methods * 2,
             "k": [20] * 3 + [10] * 3,
             "ari": [0.234, 0.176, 0.5, 0.283, 0.191, 0.615],
+            "gain": [0, -0.076, 0.347, 0, -0.128, 0.463],
             "nmi": [0.403, 0.327, 0.579, 0.383, 0.288, 0.603],
             "n_cells": 7,
         }
@@ -24,10 +25,10 @@ def test_shape_of_the_papers_tables() -> None:
     first, second = (block.splitlines() for block in format_tables(agreement, ovary, None).split("\n\n"))
     assert [line.split() for line in first[1:]] == [
         ["K", "=", "20", "K", "=", "10"],
-        ["ARI", "NMI", "ARI", "NMI"],
-        ["Histology", "NOLAN", "0.234", "0.403", "0.283", "0.383"],
-        ["Histology", "Leiden", "0.176", "0.327", "0.191", "0.288"],
-        ["Ours", "0.500", "0.579", "0.615", "0.603"],
+        ["ARI", "gain", "NMI"] * 2,
+        ["Histology", "NOLAN", "0.234", "0.000", "0.403", "0.283", "0.000", "0.383"],
+        ["Histology", "Leiden", "0.176", "-0.076", "0.327", "0.191", "-0.128", "0.288"],
+        ["Ours", "0.500", "0.347", "0.579", "0.615", "0.463", "0.603"],
     ]
     assert [line.split()[-2:] for line in second[3:]] == [
         ["0.0557", "0.0000"],

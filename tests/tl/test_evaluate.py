@@ -14,6 +14,15 @@ from stdistill._table.records import write_record
 from stdistill.tl import _evaluate
 
 EPOCHS = {"teacher_epochs": 1, "student_epochs": 1}
+METHODS = {
+    "Histology-NOLAN": "he_nolan",
+    "Histology-Leiden": "he_leiden",
+    "Histology-k-means": "he_kmeans",
+    "Logistic regression": "logistic",
+    "Student without neighbours": "alone",
+    "Student": "student",
+}
+FITS = ("nolan", "distill", "leiden", "kmeans_niches", "logistic_niches")
 
 
 def make_table() -> ad.AnnData:
@@ -67,7 +76,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 
 def test_tables_are_those_of_the_single_functions(evaluated: Evaluated) -> None:
     cells, _, result = evaluated
-    methods = {"Histology-NOLAN": "he_nolan", "Histology-Leiden": "he_leiden", "Student": "student"}
+    methods = METHODS
     rows = [[name, k] for k in (2, 3) for name in methods]
     assert result.agreement[["method", "k"]].values.tolist() == rows
     assert result.composition_jsd[["method", "k"]].values.tolist() == rows
@@ -81,8 +90,12 @@ def test_tables_are_those_of_the_single_functions(evaluated: Evaluated) -> None:
         agreement = sd.tl.agreement(cells, reference_key=reference, keys=keys)
         agreement = agreement[agreement["split"] == "test"].reset_index(drop=True).drop(columns=["method", "split"])
         n_niches = ours["agreement"].pop("n_niches")
+        gain = ours["agreement"].pop("gain")
         pd.testing.assert_frame_equal(ours["agreement"], agreement)
         assert n_niches.tolist() == [cells[cells.obs["split"] == "test"].obs[key].nunique() for key in keys]
+        best = agreement["ari"][:3].max()  # of those without a teacher
+        np.testing.assert_allclose(gain, (agreement["ari"] - best) / (1 - best))
+        assert gain[:3].max() == 0
         assert n_niches[1] == cells.uns["stdistill"][f"leiden_he_leiden_k{k}"]["n_clusters_test"]
         jsd = sd.tl.composition_jsd(cells, cell_type_key="cell_type", reference_key=reference, keys=keys)
         pd.testing.assert_frame_equal(ours["composition_jsd"], jsd.summary.drop(columns="method"))
@@ -95,15 +108,30 @@ def test_the_models_are_those_of_the_single_functions(evaluated: Evaluated) -> N
     by_hand = make_table()
     sd.tl.nolan(by_hand, k=3, max_epochs=1)
     sd.tl.distill(by_hand, k=3, max_epochs=1)
-    for prefix in ("teacher", "student"):
+    sd.tl.distill(by_hand, k=3, key_added="alone", max_tokens=1, max_epochs=1)
+    sd.tl.logistic_niches(by_hand)
+    sd.tl.kmeans_niches(by_hand, k=3, use_rep="X_he", key_added="he_kmeans")
+    for prefix in ("teacher", "student", "alone", "logistic", "he_kmeans"):
         assert sd.get.logits(by_hand, prefix).equals(sd.get.logits(evaluated.cells, f"{prefix}_k3"))
+
+
+def test_the_gain_of_the_paper() -> None:
+    """Hizmi et al. 2026, Table 1, K = 10 and K = 20: Histology-NOLAN, Histology-Leiden, student."""
+    without_teacher = pd.Series([True, True, False])
+    for ari, of_student in (([0.283, 0.191, 0.615], 0.46), ([0.234, 0.176, 0.5], 0.35)):
+        gain = _evaluate._gain(pd.Series(ari), without_teacher)
+        assert gain[2] == pytest.approx(of_student, abs=0.005)
+        assert gain[0] == 0
+        assert gain[1] < 0
+    assert _evaluate._gain(pd.Series([1.0, 0.5, 1.0]), without_teacher).isna().all()
 
 
 def test_the_same_tissue_has_the_same_color(evaluated: Evaluated) -> None:
     cells = evaluated.cells.copy()
     teacher = cells.uns["teacher_k3_niche_colors"].tolist()
-    assert cells.uns["student_k3_niche_colors"].tolist() == teacher
-    for baseline in ("he_nolan_k3_niche", "he_leiden_k3_niche"):
+    for taught in ("student", "alone", "logistic"):
+        assert cells.uns[f"{taught}_k3_niche_colors"].tolist() == teacher
+    for baseline in ("he_nolan_k3_niche", "he_leiden_k3_niche", "he_kmeans_k3_niche"):
         before = cells.uns[f"{baseline}_colors"].tolist()
         sd.tl.match_niches(cells, reference_key="teacher_k3_niche", key=baseline)
         assert cells.uns[f"{baseline}_colors"].tolist() == before
@@ -111,7 +139,7 @@ def test_the_same_tissue_has_the_same_color(evaluated: Evaluated) -> None:
 
 def test_folder(evaluated: Evaluated) -> None:
     cells, out, result = evaluated
-    models = {f"{prefix}_k{k}" for prefix in ("teacher", "student", "he_nolan") for k in (2, 3)}
+    models = {f"{prefix}_k{k}" for prefix in ("teacher", "student", "alone", "he_nolan") for k in (2, 3)}
     tables = {"agreement.csv", "composition_jsd.csv", "pathology_probe.csv"}
     assert {path.name for path in out.iterdir()} == models | tables | {"manifest.json", "steps", ".lock"}
     for name, table in result.tables.items():
@@ -138,11 +166,12 @@ def test_as_text(evaluated: Evaluated) -> None:
         "Annotations predicted from niches",
     ]
     assert blocks[0][1].split() == ["K", "=", "2", "K", "=", "3"]
-    assert blocks[0][2].split() == ["ARI", "NMI", "ARI", "NMI"]
-    assert [line.split()[0] for line in blocks[0][3:]] == ["Histology-NOLAN", "Histology-Leiden", "Student"]
+    assert blocks[0][2].split() == ["ARI", "gain", "NMI"] * 2
+    for block in blocks:
+        assert [line[:27].strip() for line in block[3:9]] == list(METHODS)
     agreement = evaluated.result.agreement
-    student = agreement[agreement["method"] == "Student"][["ari", "nmi"]].to_numpy().ravel()
-    assert blocks[0][5].split()[1:] == [f"{value:.3f}" for value in student]
+    student = agreement[agreement["method"] == "Student"][["ari", "gain", "nmi"]].to_numpy().ravel()
+    assert blocks[0][8].split()[1:] == [f"{value:.3f}" for value in student]
 
 
 def test_goes_on_after_a_kill(evaluated: Evaluated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,12 +190,13 @@ def test_goes_on_after_a_kill(evaluated: Evaluated, tmp_path: Path, monkeypatch:
     pd.testing.assert_frame_equal(result.agreement, undisturbed.reset_index(drop=True))
     pd.testing.assert_frame_equal(cells.obs, evaluated.cells.obs[cells.obs.columns])
     assert "student_k3_ood" in cells.obs
-    assert (len(cells.obs.columns), len(cells.uns)) == (len(make_table().obs.columns) + 3 * 7 + 1 + 3, 2 + 4)
-    for key in ("teacher_k3", "student_k3", "he_nolan_k3", "he_leiden_k3"):
+    assert "alone_k3_ood" in cells.obs
+    assert (len(cells.obs.columns), len(cells.uns)) == (len(make_table().obs.columns) + 6 * 7 + 2 + 3, 2 + 7)
+    for key in ("teacher_k3", *(f"{prefix}_k3" for prefix in METHODS.values())):
         colors = evaluated.cells.uns[f"{key}_niche_colors"].tolist()
         assert cells.uns[f"{key}_niche_colors"].tolist() == colors
     with monkeypatch.context() as patch:  # all is there, and more may be asked of it: also with the table at hand
-        forbid(patch, "nolan", "distill", "leiden")
+        forbid(patch, *FITS)
         again = sd.tl.evaluate(cells, ks=[3], cell_type_key="cell_type", out=out, **EPOCHS)
         assert again.composition_jsd is not None
         with pytest.raises(pytest.fail.Exception, match="computed again"):
@@ -207,7 +237,7 @@ def test_bad_input(
     cells: ad.AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict, message: str
 ) -> None:
     """All of it is found before anything is fitted, and leaves nothing behind."""
-    forbid(monkeypatch, "nolan", "distill", "leiden")
+    forbid(monkeypatch, *FITS)
     columns = cells.obs.columns.tolist()
     with pytest.raises((ValueError, TypeError, KeyError, FileNotFoundError), match=message):
         sd.tl.evaluate(cells, out=tmp_path / "out", **arguments)
@@ -249,7 +279,7 @@ def test_a_split_of_strings_and_polygons_in_pixels(
     cells.obs["split"] = cells.obs["split"].astype(object)
 
     def fitted_before(run: object, cells: ad.AnnData, k: int, *_: object) -> None:
-        for method in ("teacher", "student", "he_nolan", "he_leiden"):
+        for method in ("teacher", *METHODS.values()):
             cells.obs[f"{method}_k{k}_niche"] = evaluated.cells.obs[f"{method}_k{k}_niche"]
 
     monkeypatch.setattr(_evaluate, "_fit_methods", fitted_before)

@@ -21,6 +21,10 @@ METHODS = {
     "teacher": "Teacher",
     "student": "Student",
     "he_nolan": "Histology-NOLAN",
+    "alone": "Student without neighbours",
+    "logistic": "Logistic regression",
+    "kmeans": "k-means",
+    "he_kmeans": "Histology-k-means",
     "he_leiden": "Histology-Leiden",
 }
 UNLIKE = (1.0, OUTSIDE**0.5)

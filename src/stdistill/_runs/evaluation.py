@@ -38,7 +38,7 @@ class Evaluation:
     """What :func:`stdistill.tl.evaluate` returns; as text it is the tables in the shape of the paper's."""
 
     agreement: pd.DataFrame
-    """ARI and NMI with the teacher; one row per method and number of niches, as in all of them."""
+    """ARI, gain and NMI with the teacher; one row per method and number of niches, as in all of them."""
     steps: pd.DataFrame
     """What was done: ``step``, ``seconds``, ``ended``."""
     composition_jsd: pd.DataFrame | None = None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pandas as pd
 
 
+AGREEMENT = {"ari": "ARI", "gain": "gain", "nmi": "NMI"}
+
+
 def format_tables(
     agreement: pd.DataFrame, composition_jsd: pd.DataFrame | None, pathology_probe: pd.DataFrame | None
 ) -> str:
     """Write the tables there are, as in the paper: those of Hizmi et al. 2026."""
-    tables = ["Agreement with the teacher\n" + _across(agreement, {"ari": "ARI", "nmi": "NMI"}, "%.3f")]
+    tables = ["Agreement with the teacher\n" + _across(agreement, AGREEMENT, "%.3f")]
     if composition_jsd is not None:
         percent = composition_jsd.assign(share_random=100 * composition_jsd["share_random"])
         columns = {"jsd": "JSD", "share_random": "random (%)"}

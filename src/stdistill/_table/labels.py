@@ -16,7 +16,7 @@ from stdistill._table import schema
 from stdistill._table.checks import check_one_model, get_split
 
 NICHE_SUFFIX = "_niche"
-WRITERS = "Niches are written by sd.tl.nolan, sd.tl.distill, sd.tl.predict and sd.tl.leiden."
+WRITERS = "Niches are written by sd.tl.nolan, sd.tl.kmeans_niches, sd.tl.distill, sd.tl.predict and sd.tl.leiden."
 CELL_TYPE_HINT = "Read one with sd.pp.read_xenium(cell_groups=...), or set it."
 LIKE_MISSING = {"nan", "NaN", "None", "<NA>", "NA", "NaT", ""}
 ALL_CELLS = "all"

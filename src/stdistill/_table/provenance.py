@@ -26,9 +26,15 @@ from stdistill._table.graph import decimals_apart, graph_fingerprint, is_same_ra
 from stdistill._table.labels import NICHE_SUFFIX
 from stdistill._table.records import find_record, read_record, records_of
 
-AGAIN = tuple(
-    f"sd.{step}"
-    for step in ("pp.neighborhoods", "pp.embed_expression", "tl.nolan", "tl.leiden", "tl.distill", "tl.predict")
+AGAIN = (
+    "sd.pp.neighborhoods",
+    "sd.pp.embed_expression",
+    "sd.tl.nolan",
+    "sd.tl.kmeans_niches",
+    "sd.tl.leiden",
+    "sd.tl.logistic_niches",
+    "sd.tl.distill",
+    "sd.tl.predict",
 )
 """What may have to be run again, in this order."""
 
@@ -323,7 +329,7 @@ def _run_again(adata: AnnData, prefixes: Iterable[str], test: Mask) -> str:
         if step is None:
             return "Fit what was fitted again"
         steps.add(f"sd.tl.{step}")
-        if step in ("nolan", "distill"):
+        if step in ("nolan", "kmeans_niches", "logistic_niches", "distill"):
             steps.add("sd.pp.neighborhoods")
         if (test & fitted_cells(adata, str(record.get("use_rep")))).any():
             steps.add("sd.pp.embed_expression")

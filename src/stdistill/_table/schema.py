@@ -35,6 +35,9 @@ CELL_TYPE = "cell_type"
 
 HE_LEIDEN = "he_leiden"
 """Prefix of ``.obs["he_leiden_niche"]``."""
+KMEANS = "kmeans"
+LOGISTIC = "logistic"
+"""Prefixes of ``.obs["kmeans_niche"]`` and ``.obs["logistic_niche"]``."""
 
 ABUNDANCE = "abundance"
 """``.obsm``: how much of each cell type is in a place, float32; the names of the types are in the record."""
@@ -87,6 +90,8 @@ ADDED_BY: dict[str, str | None] = {
     "predict": STUDENT,
     "verdict": STUDENT,
     "leiden": HE_LEIDEN,
+    "kmeans_niches": KMEANS,
+    "logistic_niches": LOGISTIC,
     "abundances": ABUNDANCE,
     "tissue_share": TISSUE_SHARE,
     "decompose": HE_ABUNDANCE,
@@ -98,7 +103,7 @@ ADDED_BY: dict[str, str | None] = {
 """The `key_added` of the steps that may add several results to a table; `None` of one that has no default."""
 
 FEATURE_STEPS = ("embed_he", "embed_expression")
-NICHE_STEPS = ("distill", "nolan", "leiden", "predict")
+NICHE_STEPS = ("distill", "nolan", "kmeans_niches", "logistic_niches", "leiden", "predict")
 ABUNDANCE_STEPS = ("abundances", "decompose", "predict", "cross_validate")
 ALIGNMENT_STEPS = ("align", "predict")
 KINDS_OF_STEPS = (FEATURE_STEPS, NICHE_STEPS, ABUNDANCE_STEPS, ALIGNMENT_STEPS)

@@ -18,7 +18,9 @@ from stdistill.tl._distill import distill
 from stdistill.tl._evaluate import evaluate
 from stdistill.tl._expression_probe import expression_probe
 from stdistill.tl._find_tiles import find_tiles
+from stdistill.tl._kmeans_niches import kmeans_niches
 from stdistill.tl._leiden import leiden
+from stdistill.tl._logistic_niches import logistic_niches
 from stdistill.tl._match_niches import match_niches
 from stdistill.tl._nolan import nolan
 from stdistill.tl._pathology_probe import pathology_probe
@@ -43,7 +45,9 @@ __all__ = [
     "evaluate",
     "expression_probe",
     "find_tiles",
+    "kmeans_niches",
     "leiden",
+    "logistic_niches",
     "match_niches",
     "nolan",
     "pathology_probe",

@@ -16,10 +16,10 @@ from sklearn.metrics import adjusted_rand_score
 from stdistill._training.arguments import DEFAULTS
 from stdistill.models.niche import self_distillation, use
 from stdistill.models.niche.batches import Neighborhoods
-from stdistill.models.niche.fit_teacher import cluster_means, train_teacher
+from stdistill.models.niche.fit_teacher import train_teacher
 from stdistill.models.niche.fitting import Fitted
 from stdistill.models.niche.network import NicheNetwork
-from stdistill.models.niche.self_distillation import SelfDistillation, neighborhood_means
+from stdistill.models.niche.self_distillation import SelfDistillation
 
 NETWORK = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "dropout": 0.1, "head": "prototypes"}
 
@@ -115,23 +115,6 @@ def test_sinkhorn_targets_are_of_even_size(make_module: Callable[..., SelfDistil
 def test_sinkhorn_survives_a_niche_that_nobody_is_near(make_module: Callable[..., SelfDistillation]) -> None:
     cosines = torch.tensor([[1.0, -1.0, -1.0]]).repeat(50, 1)
     assert make_module(centering="sinkhorn")._targets(cosines).isfinite().all()
-
-
-def test_neighborhood_means(data: Neighborhoods) -> None:
-    cells = np.array([7, 3, 200, 41])
-    batch = data.batch(data.tokens(cells))
-    found = neighborhood_means(batch, batch.features)
-    for row, cell in zip(found, cells, strict=True):
-        around = data.indices[data.indptr[cell] : data.indptr[cell + 1]]
-        np.testing.assert_allclose(row, data.features[[cell, *around]].mean(axis=0), rtol=1e-4, atol=1e-5)
-
-
-def test_clusters_are_in_standardized_features(data: Neighborhoods) -> None:
-    network = NicheNetwork(5, 3, **NETWORK)
-    network.set_standardization(torch.full((5,), 10.0), torch.full((5,), 2.0))
-    clusters = cluster_means(data, np.arange(500), 3, network, seed=0)
-    assert clusters.shape == (3, 5)
-    assert clusters.mean() == pytest.approx((data.features.mean() - 10) / 2, abs=0.1)
 
 
 def test_finds_uneven_niches(data: Neighborhoods) -> None:

@@ -16,6 +16,7 @@ from stdistill._training.objective import Objective
 from stdistill.models.niche.arguments import Centering
 from stdistill.models.niche.batches import Neighborhoods, TokenBatch
 from stdistill.models.niche.network import NicheNetwork, PrototypeHead
+from stdistill.models.niche.plain.means import neighborhood_means
 from stdistill.models.niche.use import NicheUse, check_not_collapsed
 from stdistill.models.niche.views import ViewDataset, Views
 
@@ -141,14 +142,3 @@ class SelfDistillation(Objective):
             head.center.copy_(self.center)
         head.temperature.fill_(TEACHER_TEMPERATURE)
         return self.teacher.eval()
-
-
-def neighborhood_means(batch: TokenBatch, features: Tensor) -> Tensor:
-    """Mean (n_centers, d) over the tokens of each centre of `features` (n_unique, d), in the order of the centres."""
-    means = features.new_empty(len(batch.centers), features.shape[1])
-    for block in batch.blocks:
-        counts = block.mask.sum(dim=1)
-        means[block.where] = functional.embedding_bag(
-            block.rows[block.mask], features, counts.cumsum(0) - counts, mode="mean"
-        )
-    return means

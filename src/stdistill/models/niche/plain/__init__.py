@@ -1,0 +1,1 @@
+"""Plain models of neighbourhood means: what a network has to beat."""
