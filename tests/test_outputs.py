@@ -32,6 +32,8 @@ def slide(bundle: Path, narrow: dict[str, int]) -> SpatialData:
     model = sd.tl.distill(slide, k=4, max_epochs=1)
     sd.tl.predict(slide, model)
     sd.tl.verdict(slide, model)
+    sd.tl.kmeans_niches(slide, k=3)
+    sd.tl.logistic_niches(slide)
     sd.tl.leiden(slide, k=3)
     sd.tl.choose_k(slide, ks=(2, 3), n_runs=2, max_epochs=1, width=16, depth=1)
     sd.tl.match_niches(slide, reference_key="teacher_niche", key="he_leiden_niche")
@@ -99,6 +101,9 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         ("embed_expression", "model"),
         ("nolan", "crop_um"),
         ("nolan", "library_key"),
+        ("kmeans_niches", "crop_um"),
+        ("kmeans_niches", "library_key"),
+        ("logistic_niches", "library_key"),
         ("distill", "library_key"),
         ("predict", "library_key"),
         ("decompose", "group_key"),

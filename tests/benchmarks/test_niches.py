@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pandas as pd
 import pytest
 
 Run = Callable[..., str]
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_gpu(run: Run, shared_data: Path) -> None:
@@ -50,9 +54,36 @@ def test_teacher(run: Run) -> None:
 
 
 @pytest.mark.usefixtures("narrow")
+def test_teacher_peers(run: Run, tmp_path: Path) -> None:
+    printed = run("teacher_peers.py", "--quick", "--out", str(tmp_path))
+    rows = pd.read_csv(tmp_path / "peers.csv")
+    assert rows["method"].tolist() == ["teacher", "k-means", "scikit-learn k-means"]
+    assert rows[["n_true", "ARI", "NMI", "PAS", "CHAOS", "seconds", "version"]].notna().all(axis=None)
+    summary = json.loads((tmp_path / "peers.json").read_text())
+    assert summary["k-means"]["minus_k_means"] == {"ARI": 0, "NMI": 0}
+    assert summary["teacher"]["mean"]["ARI"] == pytest.approx(rows["ARI"][0])
+    assert all(name in printed for name in summary)
+
+
+def test_peers_name_what_they_need() -> None:
+    """Each script of another package says of which version, and for which Python, so that it is made anew alike."""
+    scripts = list((FOLDER / "peers").glob("with_*.py"))
+    assert len(scripts) == 3
+    for script in scripts:
+        lines = script.read_text().splitlines()
+        block = lines[: lines.index("# ///") + 1]
+        assert block[0] == "# /// script"
+        needed = tomllib.loads("\n".join(line.removeprefix("# ") for line in block[1:-1]))
+        assert needed["requires-python"].startswith(">=")
+        assert all(re.fullmatch(r"[a-z]+==[\d.]+", package) for package in needed["dependencies"])
+
+
+@pytest.mark.usefixtures("narrow")
 def test_evaluate(run: Run) -> None:
     arguments = ["--n-cells", "500", "--k", "3", "--expression-epochs", "1", "--model-epochs", "1"]
-    assert "Histology-NOLAN" in run("evaluate.py", *arguments)
+    printed = run("evaluate.py", *arguments)
+    assert "Histology-NOLAN" in printed
+    assert "Plain baselines take" in printed
 
 
 def test_transfer(run: Run, tmp_path: Path) -> None:

@@ -232,9 +232,9 @@ def _fit_methods(run: Run, cells: AnnData, k: int, training: Training, machine: 
         run.write_step(cells, written, lambda _: plain(cells, key_added=written, seed=training.seed, **arguments))
 
     fit(key[TEACHER], nolan, use_rep=schema.EXPRESSION_LATENT, max_epochs=training.teacher_epochs)
-    distilled = {"teacher_key": key[TEACHER], "max_epochs": training.student_epochs}
-    fit(key[STUDENT], distill, **distilled)
-    fit(key[ALONE], distill, max_tokens=1, **distilled)
+    fit_student = partial(fit, fit=distill, teacher_key=key[TEACHER], max_epochs=training.student_epochs)
+    fit_student(key[STUDENT])
+    fit_student(key[ALONE], max_tokens=1)
     fit_plain(LOGISTIC, logistic_niches, teacher_key=key[TEACHER])
     fit(key[HE_NOLAN], nolan, use_rep=schema.HE_FEATURES, max_epochs=training.teacher_epochs)
     fit_plain(HE_LEIDEN, leiden, k=k)

@@ -69,7 +69,7 @@ def cluster_logits(
     scale = find_scale(neighborhoods, np.flatnonzero(training))
     clusters = fit_clusters(neighborhoods, order[training[order]], k, scale, seed)
     # Training cells that all lie on their centres are as near to these as numbers can tell.
-    variance = max(clusters.variance, np.finfo(np.float32).eps)
+    variance = max(clusters.variance, float(np.finfo(np.float32).eps))
     logits = np.full((len(training), k), np.nan, dtype=np.float32)
     for part, means in means_by_part(neighborhoods, order[cells[order]], scale):
         squares = (means**2).sum(axis=1)[:, None] + (clusters.centers**2).sum(axis=1)
