@@ -19,7 +19,7 @@ def tissue(make_cells: Callable[..., ad.AnnData]) -> ad.AnnData:
     band = (cells.obsm["spatial"][:, 0] // 800).astype(int)
     cells.obs["band"] = pd.Categorical(np.array(["stroma", "tumour", "fat"])[band])
     cells.obs["region"] = cells.obs["band"].where(cells.obs["band"] != "fat")
-    cells.obsm["X_he"] = np.c_[np.eye(3)[band] * 3, np.zeros((700, 7))] + rng.normal(0, 2, (700, 10))
+    cells.obsm["X_he"] = np.c_[np.eye(3)[band] * 3, np.zeros((700, 7))] + rng.normal(0, 1.2, (700, 10))
     cells.obsm["X_he"] = cells.obsm["X_he"].astype("float16")
     sd.pp.split_strips(cells, mpp=0.1)
     sd.pp.neighborhoods(cells, radius_um=180)
@@ -57,7 +57,7 @@ def test_a_teachers_niches(tissue: ad.AnnData) -> None:
     assert record["teacher"] == tissue.uns["stdistill"]["kmeans_niches"]["fingerprint"]
     found = sd.tl.agreement(tissue, reference_key="kmeans_niche", keys="logistic_niche").set_index("split")
     assert found.loc["test", "ari"] > 0.5
-    sd.tl.kmeans_niches(tissue, k=3, seed=1)
+    sd.tl.kmeans_niches(tissue, k=2)
     with pytest.raises(ValueError, match="taught by another 'kmeans_niche'"):
         sd.tl.agreement(tissue, reference_key="kmeans_niche", keys="logistic_niche")
 
@@ -78,7 +78,7 @@ def test_several_slides(tissue: ad.AnnData) -> None:
     other = tissue.copy()
     other.obsm["X_he"] = (other.obsm["X_he"] + np.float16(0.1)).astype("float16")
     other.obsm["spatial"] = other.obsm["spatial"] + 1
-    other.obs["band"] = other.obs["band"].where(False)
+    other.obs["band"] = other.obs["band"].where(other.obs["band"] == "none")
     sd.tl.logistic_niches([tissue, other], teacher_key="band")
     assert other.obs["logistic_niche"].notna().any()
     assert not other.obs["logistic_fitted"].any()
