@@ -56,8 +56,8 @@ def write_plain(
     library_key: str | None,
     teacher_key: str | None = None,
     **settings: Any,
-) -> npt.NDArray[np.integer[Any]]:
-    """Write logits, niches and the record of a step to all tables; return the training cells of each niche (k,).
+) -> None:
+    """Write logits, niches and the record of a step to all tables.
 
     Parameters
     ----------
@@ -102,4 +102,3 @@ def write_plain(
             **settings,
         )
     logger.info('Fitted on %d cells; wrote .obs["%s_niche"] and its logits.', training.sum(), key_added)
-    return sizes
