@@ -12,7 +12,7 @@ section, and cells of another section of the same tissue are explained that it s
 - precision: share of the seventh type among the five cells that add most, and among as many as there are of that type
   around a cell (R-precision); beside it their share among all cells around, which is what chance finds.
 - deletion: probability of A without the cells that add most, and without as many random ones, mean over the cells, at
-  each of the 19 steps between all cells and none: at how many steps it is lower, and by how much at the closest.
+  each of the 9 steps between all cells and none: at how many steps it is lower, and by how much at the closest.
 - `beaten`: share of random orders whose curve is higher, mean over the cells. Completeness: mean error, in log-odds,
   against the mean of what lies between the answer and the baseline.
 

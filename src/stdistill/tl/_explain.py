@@ -107,7 +107,7 @@ def explain(
     -----
     Methods as captum has them (Kokhlikyan et al. 2020): feature ablation, Shapley values by sampled orders (Castro,
     Gómez & Tejada 2009) and integrated gradients (Sundararajan, Taly & Yan 2017); each cell is one group. The deletion
-    curve is that of Petsiuk, Das & Saenko 2018, in 20 steps and against 5 random orders. Log-odds are of the calibrated
+    curve is that of Petsiuk, Das & Saenko 2018, in 10 steps and against 5 random orders. Log-odds are of the calibrated
     probability, `student_confidence` of the niche that :func:`stdistill.tl.predict` writes. That cells are masked out
     of attention, and the default method, are our choice: see *What decides a niche* in the documentation.
 

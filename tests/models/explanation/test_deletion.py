@@ -13,13 +13,13 @@ Ask = Callable[..., Question]
 
 
 def test_by_hand(ask: Ask) -> None:
-    """20 tokens, 20 steps: one goes at each."""
-    values = np.arange(20.0)
-    found = delete(ask(values[:, None] / 20, torch.sum), values, 0)
+    """As many tokens as steps: one goes at each."""
+    values = np.arange(N_STEPS) / N_STEPS
+    found = delete(ask(values[:, None], torch.sum), values, 0)
     left = np.r_[np.cumsum(values)[::-1], 0]
-    np.testing.assert_allclose(found.curve, expit(left / 20), atol=1e-6)
+    np.testing.assert_allclose(found.curve, expit(left), atol=1e-6)
     assert found.random.shape == (N_ORDERS, N_STEPS + 1)
-    np.testing.assert_allclose(found.random[:, [0, -1]], expit([[9.5, 0]] * N_ORDERS), atol=1e-6)
+    np.testing.assert_allclose(found.random[:, [0, -1]], expit([[left[0], 0]] * N_ORDERS), atol=1e-6)
     assert (found.random >= found.curve - 1e-6).all()
     assert (found.random.mean(axis=0) > found.curve + 1e-6)[1:-1].all()
 

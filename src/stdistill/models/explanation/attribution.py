@@ -33,7 +33,7 @@ def leave_one_out(question: Question, n_samples: int, seed: int) -> Attribution:
     # One number for each token: each is a group of its own.
     there = torch.ones(1, len(question))
     values = FeatureAblation(question.if_present).attribute(there, perturbations_per_eval=question.at_once)
-    return Attribution(_as_array(values), _nothing(question))
+    return Attribution(_as_array(values), question.nothing)
 
 
 def shapley(question: Question, n_samples: int, seed: int) -> Attribution:
@@ -44,7 +44,7 @@ def shapley(question: Question, n_samples: int, seed: int) -> Attribution:
         values = ShapleyValueSampling(question.if_present).attribute(
             there, n_samples=n_samples, perturbations_per_eval=question.at_once
         )
-    return Attribution(_as_array(values), _nothing(question))
+    return Attribution(_as_array(values), question.nothing)
 
 
 def integrated_gradients(question: Question, n_samples: int, seed: int) -> Attribution:
@@ -65,11 +65,6 @@ METHODS: Mapping[Method, Callable[[Question, int, int], Attribution]] = {
     "shapley": shapley,
     "integrated_gradients": integrated_gradients,
 }
-
-
-def _nothing(question: Question) -> float:
-    """Answer without any token."""
-    return float(question.if_present(torch.zeros(1, len(question))))
 
 
 def _as_array(values: Tensor) -> Float64s:

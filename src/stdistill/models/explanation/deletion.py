@@ -10,9 +10,9 @@ from scipy.special import expit
 from stdistill._support.arrays import Float64s
 from stdistill.models.explanation.question import Question
 
-N_STEPS = 20
+N_STEPS = 10
 N_ORDERS = 5
-"""Random orders to compare with (our choice)."""
+"""Steps of a curve, and random orders to compare with (our choice)."""
 
 
 class Deletion(NamedTuple):
@@ -35,9 +35,12 @@ def delete(question: Question, values: Float64s, seed: int) -> Deletion:
     n_tokens = len(question)
     rng = np.random.default_rng(seed)
     orders = np.vstack([np.argsort(-values, kind="stable"), *(rng.permutation(n_tokens) for _ in range(N_ORDERS))])
-    n_removed = np.round(removed_shares() * n_tokens)
+    n_removed = np.round(removed_shares() * n_tokens)[1:-1]
     removed = orders.argsort(axis=1)[:, None, :] < n_removed[:, None]
-    curves = expit(question.without(removed.reshape(-1, n_tokens)).reshape(len(orders), -1))
+    answers = np.empty((len(orders), N_STEPS + 1))
+    answers[:, 0], answers[:, -1] = question.answer, question.nothing
+    answers[:, 1:-1] = question.without(removed.reshape(-1, n_tokens)).reshape(len(orders), -1)
+    curves = expit(answers)
     return Deletion(curves[0], curves[1:])
 
 

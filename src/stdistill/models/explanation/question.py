@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -55,6 +57,11 @@ class Question:
     def at_once(self) -> int:
         """How many answers are computed together."""
         return max(1, TOKENS_AT_ONCE // len(self))
+
+    @cached_property
+    def nothing(self) -> float:
+        """The answer without any token."""
+        return float(self.if_present(torch.zeros(1, len(self))))
 
     def if_present(self, presence: Tensor) -> Tensor:
         """Answer (m,) when only those tokens are there where `presence` (m, n_tokens) is 1."""
