@@ -34,7 +34,7 @@ def explain(
     model: NicheModel | str | Path,
     *,
     cells: Sequence[str],
-    method: Method = "leave_one_out",
+    method: Method = "integrated_gradients",
     n_samples: int | None = None,
     label_key: str | None = None,
     use_rep: str | None = None,
@@ -62,13 +62,13 @@ def explain(
     cells
         Names of the cells to explain, in ``.obs_names``.
     method
-        ``"leave_one_out"``: how much less sure the model is without each cell, when all others are there.
-        ``"shapley"``: how much surer it gets when each cell comes, on average over random orders in which they come;
-        some 15 times as slow. Both take cells away from what attention reads, as if there were none in their places.
         ``"integrated_gradients"``: what the features of each cell add, on the way from average cells of the training in
-        the same places.
+        the same places. ``"leave_one_out"``: how much less sure the model is without each cell, when all others are
+        there. ``"shapley"``: how much surer it gets when each cell comes, on average over random orders in which they
+        come; many times as slow. The last two take cells away from what attention reads, as if there were none in their
+        places, and so see also what it means that there is a cell at all.
     n_samples
-        Orders of ``"shapley"``, by default 25; steps of ``"integrated_gradients"``, by default 50.
+        Steps of ``"integrated_gradients"``, by default 20; orders of ``"shapley"``, by default 25.
     label_key
         Column of ``.obs``, such as the cell types, to put beside each neighbour.
     use_rep
@@ -92,6 +92,8 @@ def explain(
         share of these that are higher.
     ``deletion``
         The curves: ``cell``, the share of the cells that is ``removed``, ``probability`` of the niche, and ``random``.
+
+    and says how they were made: ``method``, ``radius_um``, ``label_key``.
 
     Raises
     ------
@@ -132,6 +134,7 @@ def explain(
     from stdistill._training.devices import torch_device
     from stdistill.models.explanation.attribution import METHODS
     from stdistill.models.explanation.explain import explain_cells
+    from stdistill.models.explanation.result import Explanation
 
     check_key(method, METHODS, "a method", argument="method")
     check_integer(seed, "seed", minimum=0)
@@ -154,7 +157,9 @@ def explain(
     explained = explain_cells(
         loaded, neighborhoods, rows, method=method, n_samples=n_samples, seed=seed, device=torch_device(device)
     )
-    return _tidy(list(explained), rows, method, _Names(table.obs_names, loaded.card.niches, inputs.centers, labels))
+    names = _Names(table.obs_names, loaded.card.niches, inputs.centers, labels)
+    frames = _tidy(list(explained), rows, names)
+    return Explanation(*frames, method, radius_um=loaded.radius_um, label_key=label_key)
 
 
 class _Names(NamedTuple):
@@ -216,10 +221,9 @@ def _check_predicted(table: AnnData, rows: Rows, predicted: Mask) -> None:
         raise ValueError(msg)
 
 
-def _tidy(explained: Sequence[ExplainedCell], rows: Rows, method: Method, names: _Names) -> Explanation:
-    """Put what was found of each cell into frames, under its name."""
+def _tidy(explained: Sequence[ExplainedCell], rows: Rows, names: _Names) -> list[pd.DataFrame]:
+    """Put what was found of each cell into frames, under its name: neighbours, cells, and deletion curves."""
     from stdistill.models.explanation.deletion import area, removed_shares
-    from stdistill.models.explanation.result import Explanation
 
     cell_names = names.cells[rows]
     niche = pd.Categorical.from_codes([each.niche for each in explained], categories=pd.Index(names.niches))
@@ -263,4 +267,4 @@ def _tidy(explained: Sequence[ExplainedCell], rows: Rows, method: Method, names:
             "random": at_random.mean(axis=1).ravel(),
         }
     )
-    return Explanation(neighbors.iloc[order].reset_index(drop=True), cells, deletion, method)
+    return [neighbors.iloc[order].reset_index(drop=True), cells, deletion]

@@ -15,8 +15,8 @@ from stdistill._training.devices import forked_rng
 from stdistill.models.explanation.question import Question
 
 Method = Literal["leave_one_out", "shapley", "integrated_gradients"]
-N_SAMPLES: Mapping[str, int] = {"shapley": 25, "integrated_gradients": 50}
-"""Permutations, and steps of the integral: captum's defaults."""
+N_SAMPLES: Mapping[str, int] = {"shapley": 25, "integrated_gradients": 20}
+"""Permutations, captum's default, and steps of the integral, whose error is then far below a hundredth (measured)."""
 
 
 class Attribution(NamedTuple):

@@ -25,3 +25,7 @@ class Explanation:
     add most are left out first, and ``random``, the mean over random orders."""
     method: str
     """``"leave_one_out"``, ``"shapley"`` or ``"integrated_gradients"``."""
+    radius_um: float
+    """How far the model reads."""
+    label_key: str | None = None
+    """The column of ``label``."""
