@@ -3,6 +3,7 @@
     python benchmarks/explain.py
     python benchmarks/explain.py --methods shapley --n-explained 20
     python benchmarks/explain.py --speed
+    python benchmarks/explain.py --figure docs/_static/explain.png --seeds 10
     python benchmarks/explain.py --quick
 
 A tissue has six types of cells in one mixture everywhere, and in patches, niche A, a seventh type among them. That type
@@ -81,14 +82,27 @@ def prepare(n_cells: int, seed: int) -> tuple[ad.AnnData, sd.models.NicheModel]:
     return other, student
 
 
-def measure(
-    cells: ad.AnnData, student: sd.models.NicheModel, method: str, n_explained: int, seed: int
-) -> dict[str, Any]:
-    """Explain cells that are rightly seen in A, and compare with the truth."""
+def choose(cells: ad.AnnData, n_explained: int, seed: int) -> np.ndarray:
+    """Choose cells that are rightly seen in A, with five cells of the deciding type around them at least."""
     right = (cells.obs["student_niche"].astype(str) == "A") & (cells.obs["truth"] == "A")
     around = cells.obsp["spatial_connectivities"] @ (cells.obs["cell_type"] == DECIDING).to_numpy(float)
     names = cells.obs_names[right & (around >= 5)].to_numpy()
-    names = np.random.default_rng(seed).choice(names, min(n_explained, len(names)), replace=False)
+    return np.random.default_rng(seed).choice(names, min(n_explained, len(names)), replace=False)
+
+
+def draw(path: str, n_cells: int, seed: int) -> None:
+    """Draw the explanation of one cell."""
+    cells, student = prepare(n_cells, seed)
+    (name,) = choose(cells, 1, seed)
+    found = sd.tl.explain(cells, student, cells=[name], label_key="cell_type")
+    sd.pl.explain(cells, found, cell=name, size_um=5, save=path)
+
+
+def measure(
+    cells: ad.AnnData, student: sd.models.NicheModel, method: str, n_explained: int, seed: int
+) -> dict[str, Any]:
+    """Explain cells, and compare with the truth."""
+    names = choose(cells, n_explained, seed)
     start = time.perf_counter()
     found = sd.tl.explain(cells, student, cells=names, method=method, label_key="cell_type", seed=seed)
     seconds = time.perf_counter() - start
@@ -142,6 +156,7 @@ def main() -> None:
     parser.add_argument("--n-cells", type=int, default=2000)
     parser.add_argument("--n-explained", type=int, help="by default 200, for --speed 1,000")
     parser.add_argument("--speed", action="store_true", help="measure time, and nothing else")
+    parser.add_argument("--figure", help="draw one cell, and measure nothing")
     parser.add_argument("--quick", action="store_true", help="one small slide")
     options = parser.parse_args()
     options.n_explained = options.n_explained or (1000 if options.speed else 200)
@@ -149,8 +164,12 @@ def main() -> None:
         for method in options.methods:
             measure_speed(method, options.n_explained)
         return
+    if options.figure:
+        draw(options.figure, options.n_cells, options.seeds[0])
+        return
     if options.quick:
-        options.seeds, options.n_cells, options.n_explained = options.seeds[:1], 1500, 20
+        options.seeds, options.n_cells, options.n_explained = options.seeds[:1], 500, 10
+        NARROW.update(width=16, learning_rate=1e-2)
     rows = []
     for seed in options.seeds:
         cells, student = prepare(options.n_cells, seed)

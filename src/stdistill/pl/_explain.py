@@ -147,7 +147,7 @@ def explain(
     disc, beside, curve = axes
     read = find_rows(adata, neighbors["neighbor"].tolist())
     _draw_dots(disc, view, np.setdiff1d(view.cells, read), centers, MISSING)
-    colors = scale.to_rgba(neighbors["attribution"])
+    colors = scale.to_rgba(neighbors["attribution"].to_numpy())
     order = neighbors["attribution"].abs().argsort()  # those that matter lie on top
     _draw_dots(disc, view, read[order], centers, colors[order])
     draw_view(disc, view, titles[0])
@@ -198,7 +198,7 @@ def _draw_distances(ax: Axes, neighbors: pd.DataFrame, labels: dict[str, str], c
     """Draw what neighbours add against their distance, in the colours of their labels, if they have any."""
     ax.axhline(0, color=RANDOM, linewidth=0.8, zorder=0)
     x, y = neighbors["distance_um"], neighbors["attribution"]
-    style = {"s": DOT_PT2, "edgecolor": RIM, "linewidth": 0.5}
+    style: dict[str, Any] = {"s": DOT_PT2, "edgecolor": RIM, "linewidth": 0.5}
     if not labels:
         ax.scatter(x, y, c=colors, **style)
         return

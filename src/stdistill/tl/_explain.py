@@ -158,8 +158,8 @@ def explain(
         loaded, neighborhoods, rows, method=method, n_samples=n_samples, seed=seed, device=torch_device(device)
     )
     names = _Names(table.obs_names, loaded.card.niches, inputs.centers, labels)
-    frames = _tidy(list(explained), rows, names)
-    return Explanation(*frames, method, radius_um=loaded.radius_um, label_key=label_key)
+    neighbors, found, deletion = _tidy(list(explained), rows, names)
+    return Explanation(neighbors, found, deletion, method, loaded.radius_um, label_key)
 
 
 class _Names(NamedTuple):
@@ -221,7 +221,9 @@ def _check_predicted(table: AnnData, rows: Rows, predicted: Mask) -> None:
         raise ValueError(msg)
 
 
-def _tidy(explained: Sequence[ExplainedCell], rows: Rows, names: _Names) -> list[pd.DataFrame]:
+def _tidy(
+    explained: Sequence[ExplainedCell], rows: Rows, names: _Names
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Put what was found of each cell into frames, under its name: neighbours, cells, and deletion curves."""
     from stdistill.models.explanation.deletion import area, removed_shares
 
@@ -267,4 +269,4 @@ def _tidy(explained: Sequence[ExplainedCell], rows: Rows, names: _Names) -> list
             "random": at_random.mean(axis=1).ravel(),
         }
     )
-    return [neighbors.iloc[order].reset_index(drop=True), cells, deletion]
+    return neighbors.iloc[order].reset_index(drop=True), cells, deletion

@@ -46,5 +46,5 @@ def delete(question: Question, values: Float64s, seed: int) -> Deletion:
 
 def area(curves: Float64s) -> Float64s:
     """Mean height (…,) of curves (…, N_STEPS + 1)."""
-    areas: Float64s = np.trapezoid(curves, dx=1 / N_STEPS, axis=-1)
+    areas: Float64s = (curves[..., 1:] + curves[..., :-1]).mean(axis=-1) / 2
     return areas

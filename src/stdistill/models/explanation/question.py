@@ -86,7 +86,7 @@ class Question:
     def without(self, removed: Mask) -> Float64s:
         """Answer (m,) without the tokens where `removed` (m, n_tokens), a bounded number at once."""
         present = torch.from_numpy(~removed)
-        answers: Float64s = torch.cat([self.if_present(part) for part in present.split(self.at_once)]).numpy()
+        answers: Float64s = torch.cat([self.if_present(part) for part in torch.split(present, self.at_once)]).numpy()
         return answers
 
     def _batch(self, present: Mask) -> TokenBatch:
