@@ -73,10 +73,10 @@ def simulate(n_cells: int, tissue: int, section: int, n_features: int = N_FEATUR
     return cells
 
 
-def prepare(n_cells: int, seed: int) -> tuple[ad.AnnData, sd.models.NicheModel]:
+def prepare(n_cells: int, seed: int, n_neighbors: int = N_NEIGHBORS) -> tuple[ad.AnnData, sd.models.NicheModel]:
     """Fit a student on one section, and let it predict another."""
     paired, other = (simulate(n_cells, seed, section) for section in (0, 1))
-    sd.pp.neighborhoods(paired, n_neighbors=N_NEIGHBORS)
+    sd.pp.neighborhoods(paired, n_neighbors=n_neighbors)
     student = sd.tl.distill(paired, teacher_key="truth", seed=seed, **STUDENT, **NARROW)
     sd.tl.predict(other, student)
     return other, student
@@ -154,6 +154,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["integrated_gradients", "leave_one_out"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--n-cells", type=int, default=2000)
+    parser.add_argument("--n-neighbors", type=int, default=N_NEIGHBORS)
     parser.add_argument("--n-explained", type=int, help="by default 200, for --speed 1,000")
     parser.add_argument("--speed", action="store_true", help="measure time, and nothing else")
     parser.add_argument("--figure", help="draw one cell, and measure nothing")
@@ -168,11 +169,12 @@ def main() -> None:
         draw(options.figure, options.n_cells, options.seeds[0])
         return
     if options.quick:
-        options.seeds, options.n_cells, options.n_explained = options.seeds[:1], 500, 10
+        options.seeds, options.n_cells, options.n_explained = options.seeds[:1], 600, 10
+        options.n_neighbors = 25
         NARROW.update(width=16, learning_rate=1e-2)
     rows = []
     for seed in options.seeds:
-        cells, student = prepare(options.n_cells, seed)
+        cells, student = prepare(options.n_cells, seed, options.n_neighbors)
         for method in options.methods:
             found = measure(cells, student, method, options.n_explained, seed)
             rows.append({"method": method, "seed": seed, **found})

@@ -16,4 +16,4 @@ def test_explain(run: Run) -> None:
     assert found["precision of 5"] >= 0.8
     assert found["by chance"] < 0.3
     assert found["steps below"] == 1
-    assert found["completeness error"] < 0.05
+    assert found["completeness error"] < 0.03

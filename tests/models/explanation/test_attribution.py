@@ -74,3 +74,22 @@ def test_in_pieces(ask: Ask, method: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "TOKENS_AT_ONCE", 14)
     pieces, _ = METHODS[method](asked, 6, 1)
     np.testing.assert_allclose(whole, pieces, atol=1e-5)
+
+
+def test_steps_are_doubled_until_the_sum_is_the_whole(ask: Ask) -> None:
+    """An answer that jumps on the way, which few steps pass by."""
+    asked = ask([[1.0], [1.0]], lambda seen: 5 * torch.sigmoid(200 * (seen.sum() - 0.03)))
+    few, baseline = METHODS["integrated_gradients"](asked, 20, 0)
+    whole = asked.answer - baseline
+    assert abs(few.sum() - whole) > 0.1 * whole
+    enough, _ = METHODS["integrated_gradients"](asked, None, 0)
+    assert enough.sum() == pytest.approx(whole, rel=0.02)
+    np.testing.assert_allclose(enough[0], enough[1], rtol=1e-3)
+
+
+def test_steps_end(ask: Ask) -> None:
+    """Gradients do not see a step; the error says so."""
+    asked = ask([[1.0], [1.0]], lambda seen: (seen.sum() > 1).float() + 0 * seen.sum())
+    values, baseline = METHODS["integrated_gradients"](asked, None, 0)
+    np.testing.assert_allclose(values, 0)
+    assert asked.answer - baseline == 1

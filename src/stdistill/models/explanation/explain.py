@@ -10,7 +10,7 @@ import torch
 
 from stdistill._support.arrays import Float64s, Integers
 from stdistill._support.threads import FreeThreads
-from stdistill.models.explanation.attribution import METHODS, N_SAMPLES, Method
+from stdistill.models.explanation.attribution import METHODS, Method
 from stdistill.models.explanation.deletion import Deletion, delete
 from stdistill.models.explanation.question import Question
 from stdistill.models.niche.batches import Neighborhoods
@@ -45,7 +45,6 @@ def explain_cells(
 
     What is random depends on the seed and the row.
     """
-    n_samples = N_SAMPLES.get(method, 1) if n_samples is None else n_samples
     network, place, home = model.network.eval(), torch.device(device), model.network.mean.device
     try:
         network.to(place)
