@@ -14,6 +14,7 @@ from stdistill.pl._composition_jsd import composition_jsd
 from stdistill.pl._confidence import confidence
 from stdistill.pl._confusion import confusion
 from stdistill.pl._crops import crops
+from stdistill.pl._explain import explain
 from stdistill.pl._neighborhood import neighborhood
 from stdistill.pl._niches import niches
 from stdistill.pl._retrieval import retrieval
@@ -34,6 +35,7 @@ __all__ = [
     "confidence",
     "confusion",
     "crops",
+    "explain",
     "neighborhood",
     "niches",
     "retrieval",
