@@ -104,6 +104,9 @@ class ExpressionModel(SavedModel):
     @classmethod
     def restore(cls, card: ExpressionCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Make the model again; one empty cell tells whether the weights fit, before anything is computed."""
+        if not any(card.n_latent in tensor.shape for tensor in weights.values()):
+            msg = f"the card asks for a latent of {card.n_latent} dimensions, which no tensor has"
+            raise RuntimeError(msg)
         model = cls(card, weights, history)
         try:
             model.encode(np.zeros((1, len(card.genes)), dtype=np.float32))
