@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from stdistill._support.files import describe_changes
 from stdistill._support.locks import hold
 from stdistill._support.ranks import is_first_process
-from stdistill._support.reading import read_json, reading
+from stdistill._support.reading import check_entry, read_json, reading
 from stdistill._support.warn import warn
 
 FEATURES = "features.npy"
@@ -248,11 +248,17 @@ def describe_difference(folder: Path, fingerprint: Fingerprint, *, but: Set[str]
 
 def _comparable(fingerprint: Fingerprint) -> dict[str, Any]:
     kept = {name: value for name, value in fingerprint.items() if name not in NOT_COMPARED}
-    return {"code": 1, **kept, "encoders": [dict(one) for one in kept.get("encoders", [])]}
+    return {"code": 1, **kept, "encoders": [{"revision": None, **one} for one in kept.get("encoders", [])]}
 
 
 def _read_fingerprint(folder: Path) -> dict[str, Any]:
-    return read_json(folder / FINGERPRINT, NO_STORE, advice=AFRESH)
+    path = folder / FINGERPRINT
+    found = read_json(path, NO_STORE, advice=AFRESH)
+    with reading(path, NO_STORE, advice=AFRESH):
+        check_entry({"encoders": [], **found}, "encoders", list)
+        for encoder in found.get("encoders", []):
+            check_entry({"revision": None, **encoder}, "revision", (str, type(None)))
+    return found
 
 
 def _create(folder: Path, fingerprint: Fingerprint, cell_ids: npt.NDArray[Any], dim: int, n_windows: int) -> None:

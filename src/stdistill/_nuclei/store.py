@@ -78,8 +78,11 @@ class NucleusStore:
         """Read the nuclei of a tile that is done."""
         path = self._path(tile)
         with reading(path, NO_NUCLEI, advice=AFRESH), np.load(path) as found:
-            columns = {field.name: found[field.name] for field in fields(Nuclei) if field.name != POLYGONS}
-            rings = shapely.linearrings(found["outlines"], indices=found["places"])
+            try:
+                columns = {field.name: found[field.name] for field in fields(Nuclei) if field.name != POLYGONS}
+                rings = shapely.linearrings(found["outlines"], indices=found["places"])
+            except MemoryError as error:  # a tile has a few kilobytes: its header is damaged
+                raise ValueError(str(error)) from error
             lengths = {len(rings), *map(len, columns.values())}
             if len(lengths) > 1:
                 msg = f"its columns have {sorted(lengths)} rows"

@@ -32,7 +32,14 @@ T = TypeVar("T")
 MANIFEST = "manifest.json"
 NO_MANIFEST = "is no manifest of a run"
 RUN_AFRESH = "name another folder for the results, or remove this one to run it afresh"
-ENTRIES: dict[str, type] = {"command": str, "parameters": dict, "input": dict, "versions": dict, "started": str, "steps": list}
+ENTRIES: dict[str, type] = {
+    "command": str,
+    "parameters": dict,
+    "input": dict,
+    "versions": dict,
+    "started": str,
+    "steps": list,
+}
 """Of a manifest, without which a run does not go on."""
 LOCK = ".lock"
 STEPS = "steps"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ NOT_AS_EXPECTED = (
     EOFError,
     RuntimeError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -53,6 +55,7 @@ KINDS = {
 }
 """Kinds of files by their first bytes."""
 COPY_AGAIN = "copy it again"
+NO_H5AD = "is no h5ad of an AnnData"
 
 
 class Fault(NamedTuple):

@@ -258,8 +258,8 @@ def build_with(build: Callable[[], Network], weights: dict[str, Tensor], *, dept
     if planned != found:
         odd = [name for name in planned | found if planned.get(name) != found.get(name)]
         msg = (
-            f"{len(odd)} tensors differ, such as {odd[0]!r}: the card asks for {planned.get(odd[0], 'none')}, and there "
-            f"is {found.get(odd[0], 'none')}"
+            f"{len(odd)} tensors differ, such as {odd[0]!r}: the card asks for {planned.get(odd[0], 'none')}, and "
+            f"there is {found.get(odd[0], 'none')}"
         )
         raise RuntimeError(msg)
     network = build()
