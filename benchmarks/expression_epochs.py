@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import scvi
-import torch
 from anndata import AnnData
 from lightning.pytorch import Callback
 from scipy.sparse import diags, identity

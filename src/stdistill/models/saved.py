@@ -119,8 +119,8 @@ class SavedModel(Shareable):
         if folder.exists():
             is_model = find_kind(folder) == self.kind
             if not (overwrite and is_model):
-                what = "another model: give overwrite=True to replace it" if is_model else "something else"
-                msg = f"{folder} exists already and holds {what}."
+                what = "another model, which overwrite=True replaces" if is_model else "something else"
+                msg = f"{folder} exists already and holds {what}. Name another folder."
                 raise FileExistsError(msg)
         contents = {WEIGHTS: self._serialised(), HISTORY: self.history.to_csv().encode()}
         sums = {name: digest(content) for name, content in contents.items()}
@@ -276,6 +276,12 @@ def find_kind(folder: Path) -> str | None:
 
 
 def _read(folder: Path, name: str, kind: str) -> bytes:
+    if not folder.is_dir():
+        msg = (
+            f"There is no folder {folder}; expected a saved model ({CARD}, {WEIGHTS} and {HISTORY}), or its name on "
+            "the hub, 'hf:owner/name'."
+        )
+        raise FileNotFoundError(msg)
     if not (folder / name).is_file():
         msg = f"{folder} holds no {kind} model: there is no {name}."
         raise FileNotFoundError(msg)
