@@ -52,7 +52,7 @@ SCALES = ("micro", "meso", "macro")
 @click.option(
     "--expression-epochs",
     type=EPOCHS,
-    help="Passes over the training cells of scVI.  [default: until its loss is flat]",
+    help="Passes over the training cells of scVI.  [default: until flat]",
 )
 @click.option("--epochs", type=EPOCHS, help="Of the alignment.  [default: by the number of tiles, 20 to 200]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted.")

@@ -100,7 +100,7 @@ TRAINING: Sequence[Decorator] = (
     click.option(
         "--expression-epochs",
         type=EPOCHS,
-        help="Passes over the training cells of scVI.  [default: until its loss is flat]",
+        help="Passes over the training cells of scVI.  [default: until flat]",
     ),
     click.option("--teacher-epochs", type=EPOCHS, help="Of each teacher.  [default: by the number of cells, 3 to 200]"),
     click.option("--student-epochs", type=EPOCHS, help="Of each student.  [default: by the number of cells, 5 to 50]"),

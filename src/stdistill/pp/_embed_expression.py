@@ -106,8 +106,9 @@ def embed_expression(
         Categorical, the fingerprint of the scVI model: tables that are concatenated may have several.
     ``.uns["stdistill"]["embed_expression"]``
         How the model was trained: parameters, ``n_training_cells``, ``n_genes``, ``n_epochs`` (those that were
-        trained, of ``max_epochs``), ``elbo_train`` (the loss, one value an epoch), ``elbo_validation`` (on the held-out tenth, at the end), ``scvi_version``; ``model_sha256``, which tells
-        latents of one model from those of another; and ``fingerprint``, which tells this latent from others.
+        trained, of ``max_epochs``), ``elbo_train`` (the loss, one value an epoch), ``elbo_validation`` (on the held-out
+        tenth, at the end), ``scvi_version``; ``model_sha256``, which tells latents of one model from those of another;
+        and ``fingerprint``, which tells this latent from others.
 
     Raises
     ------
