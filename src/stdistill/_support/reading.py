@@ -101,7 +101,8 @@ def reading(path: Path, complaint: str, *, missing: str = "file", advice: str = 
         fault = find_fault(path)
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
         why = detail if fault is None else fault.what if fault.advice else f"{fault.what}; {detail}"
-        msg = f"{path} {complaint} ({why}): {(fault.advice if fault else '') or advice}."
+        own = "" if fault is None or fault.advice == COPY_AGAIN else fault.advice
+        msg = f"{path} {complaint} ({why}): {own or advice}."
         raise ValueError(msg) from error
 
 
