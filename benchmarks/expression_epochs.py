@@ -1,6 +1,6 @@
 """How long scVI has to be trained: held-out loss, and what the latent tells of niches, along the training.
 
-    python benchmarks/expression_epochs.py --seeds 1 2 --n-cells 3000
+    python benchmarks/expression_epochs.py --seeds 1 2 --n-cells 1000
 
 Simulated slides, each of another tissue. scVI is trained as `sd.pp.embed_expression` does, but for all epochs; at some
 of them the latent is taken, averaged over each cell's neighbourhood, and clustered by k-means into as many niches as
@@ -73,7 +73,7 @@ def measure(seed: int, n_cells: int, max_epochs: int) -> Looks:
         outs = sd.datasets.simulate_xenium(Path(folder) / "outs", n_cells=n_cells, seed=seed, he_mpp=2.0)
         cells = sd.pp.read_xenium(outs, he_image=False).tables["table"]
         truth = pd.read_parquet(f"{outs}_truth.parquet").set_index("cell_id").loc[cells.obs_names, "niche"]
-    sd.pp.neighborhoods(cells)
+    sd.pp.neighborhoods(cells, n_neighbors=30)
     near = cells.obsp["spatial_connectivities"] + identity(cells.n_obs)
     near = diags(1 / np.asarray(near.sum(axis=1)).ravel()) @ near
 
@@ -106,7 +106,7 @@ def main() -> None:
     """Print what is known along the training, and where early stopping would have ended it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--n-cells", type=int, default=3000)
+    parser.add_argument("--n-cells", type=int, default=1000)
     parser.add_argument("--max-epochs", type=int, default=400)
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")
