@@ -21,6 +21,12 @@ NAMESPACES = {
     "datasets": "Datasets",
 }
 
+KNOWN_TO_CASES = (
+    "Each of these is raised by the tests. `folder` is a new, empty folder, `outs` a Xenium bundle, `png` an H&E as "
+    "PNG, `slide` a SpatialData with an H&E, `cells` a table with features, neighbourhoods, a split and a teacher, "
+    "`student` a saved student."
+)
+
 
 def write_api(folder: Path) -> None:
     """Write a page per namespace that lists all of its public names."""
@@ -75,7 +81,7 @@ def write_errors(catalogue: Path, folder: Path) -> None:
         for each in found["message"]:
             if each["part"] == part:
                 lines += [f"**{each['said']}**", ": " + "\n  ".join(each["help"].splitlines()), ""]
-    lines += ["## By function and command", "", "Each of these is raised by the tests.", ""]
+    lines += ["## By function and command", "", KNOWN_TO_CASES, ""]
     cases: dict[str, list[dict[str, Any]]] = {}
     for case in found["case"]:
         cases.setdefault(_subject(case), []).append(case)

@@ -35,7 +35,7 @@ extensions = [
     "sphinx_click",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "reference/generated/encoders.md"]
+exclude_patterns = ["_build", "reference/generated/encoders.md", "reference/generated/errors.md"]
 templates_path = ["_templates"]
 
 # Every reference to a public name of this package must be found. Those to other packages are not looked up: that would

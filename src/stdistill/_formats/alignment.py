@@ -129,15 +129,15 @@ def _share_inside(px: FloatArray, shape: tuple[int, int]) -> float:
 def _read_text(path: Path) -> str:
     check_is_file(path, MISSING)
     if not zipfile.is_zipfile(path):
-        with open_text(path, NO_MATRIX) as text:
-            return text.read(MAX_BYTES)
+        with open_text(path, NO_MATRIX) as file:
+            return file.read(MAX_BYTES)
     with reading(path, NO_MATRIX), zipfile.ZipFile(path) as archive:
         held = list_members(archive)
         members = [name for name in held if name.endswith("matrix.csv")]
         text = ""
         if len(members) == 1:
-            with archive.open(members[0]) as file:
-                text = file.read(MAX_BYTES).decode("utf-8-sig")
+            with archive.open(members[0]) as member:
+                text = member.read(MAX_BYTES).decode("utf-8-sig")
     if len(members) != 1:
         msg = f"{path.name} should hold one matrix.csv, as Xenium Explorer exports it; it holds {held}."
         raise ValueError(msg)

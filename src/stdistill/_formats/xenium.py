@@ -111,7 +111,7 @@ def read_cells(bundle: XeniumBundle) -> pd.DataFrame:
     if absent:
         msg = f"{bundle.cells.name} has no column {sorted(absent)}; it has {list(cells.columns)}."
         raise ValueError(msg)
-    for name in cells.columns.intersection(NUMBERS):
+    for name in cells.columns.intersection(list(NUMBERS)):
         cells[name] = _as_numbers(cells[name], bundle.cells)
     cells.index = _as_str(cells["cell_id"])
     barcodes = _read_barcodes(bundle.matrix)

@@ -65,8 +65,12 @@ def read_card(path: Path, content: bytes) -> StoredCard:
     sums = card.get("sha256")
     own = sums.pop(OWN_SUM, None) if isinstance(sums, dict) else None
     kind, entries = card.get("kind", "niche"), card.get("model")
-    is_whole = isinstance(kind, str) and isinstance(entries, dict) and isinstance(sums, dict)
-    if not is_whole or own != _own_sum(card):
+    if (
+        not isinstance(kind, str)
+        or not isinstance(entries, dict)
+        or not isinstance(sums, dict)
+        or own != _own_sum(card)
+    ):
         msg = f"{path} is not the file that was saved: it was changed. Save the model again."
         raise ValueError(msg)
     return StoredCard(kind, entries, sums)
