@@ -1,9 +1,12 @@
-"""Pages of the documentation that follow from the code: the API, the table of encoders, the notebooks."""
+"""Pages of the documentation that follow from the code: the API, encoders, errors, the notebooks."""
 
 from __future__ import annotations
 
+import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,6 +20,12 @@ NAMESPACES = {
     "encoders": "Encoders",
     "datasets": "Datasets",
 }
+
+KNOWN_TO_CASES = (
+    "Each of these is raised by the tests. `folder` is a new, empty folder, `outs` a Xenium bundle, `png` an H&E as "
+    "PNG, `slide` a SpatialData with an H&E, `cells` a table with features, neighbourhoods, a split and a teacher, "
+    "`student` a saved student."
+)
 
 
 def write_api(folder: Path) -> None:
@@ -63,10 +72,52 @@ def write_encoders(folder: Path) -> None:
     _write(folder / "encoders.md", "\n".join(lines) + "\n")
 
 
+def write_errors(catalogue: Path, folder: Path) -> None:
+    """Write the page of errors: what is met most, and what each function and command refuses."""
+    found = tomllib.loads(catalogue.read_text(encoding="utf-8"))
+    lines: list[str] = []
+    for part in dict.fromkeys(each["part"] for each in found["message"]):
+        lines += [f"## {part}", ""]
+        for each in found["message"]:
+            if each["part"] == part:
+                lines += [f"**{each['said']}**", ": " + "\n  ".join(each["help"].splitlines()), ""]
+    lines += ["## By function and command", "", KNOWN_TO_CASES, ""]
+    cases: dict[str, list[dict[str, Any]]] = {}
+    for case in found["case"]:
+        cases.setdefault(_subject(case), []).append(case)
+    for subject, own in cases.items():
+        lines += [f"### `{subject}`", "", "| what | error | says |", "|---|---|---|"]
+        for case in own:
+            calls = [part for part in (case.get("given"), case.get("call"), case.get("command")) if part]
+            called = "<br>".join(_code(part) for part in calls)
+            said = "<br>".join(f"… {_plain(words)} …" for words in case["said"])
+            lines.append(f"| {called} | {case.get('error') or 'exit code ' + str(case['exit_code'])} | {said} |")
+        lines.append("")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "errors.md", "\n".join(lines))
+
+
 def copy_notebooks(source: Path, target: Path) -> None:
     """Copy the notebooks to where the documentation shows them, their links with them."""
     for path in source.glob("*.ipynb"):
         _write(target / path.name, path.read_text(encoding="utf-8").replace("](../docs/", "](../"))
+
+
+def _subject(case: dict[str, Any]) -> str:
+    """Return the function or the command that a case is about, the last that is called."""
+    if "command" in case:
+        return f"stdistill {case['command'].split()[0]}"
+    namespace, name = re.findall(r"sd\.(\w+)\.(\w+)", case["call"])[0]
+    return f"sd.{namespace}.{name}"
+
+
+def _code(text: str) -> str:
+    return f"`` {text} ``".replace("|", "\\|").replace("\n", "\\n")
+
+
+def _plain(text: str) -> str:
+    """Keep Markdown from reading anything into a message."""
+    return re.sub(r"([\\`*_\[\]<>|$~])", r"\\\1", text)
 
 
 def _say(value: object) -> str:

@@ -15,7 +15,7 @@ from stdistill._cli import main
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from _generate import copy_notebooks, write_api, write_encoders  # noqa: E402
+from _generate import copy_notebooks, write_api, write_encoders, write_errors  # noqa: E402
 
 project = "stdistill"
 author = "The stdistill authors"
@@ -24,6 +24,7 @@ release = metadata.version("stdistill")
 # Pages that follow from the code are written before Sphinx looks for pages.
 write_api(HERE / "reference" / "generated")
 write_encoders(HERE / "reference" / "generated")
+write_errors(HERE / "reference" / "errors.toml", HERE / "reference" / "generated")
 copy_notebooks(HERE.parent / "notebooks", HERE / "tutorials")
 
 extensions = [
@@ -34,7 +35,7 @@ extensions = [
     "sphinx_click",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "reference/generated/encoders.md"]
+exclude_patterns = ["_build", "reference/generated/encoders.md", "reference/generated/errors.md"]
 templates_path = ["_templates"]
 
 # Every reference to a public name of this package must be found. Those to other packages are not looked up: that would

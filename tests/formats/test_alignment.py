@@ -125,3 +125,15 @@ def test_what_is_no_alignment(tmp_path: Path) -> None:
     path.write_text("<html>Sign in</html>")
     with pytest.raises(ValueError, match=r"The H&E alignment a\.zip is no CSV of numbers"):
         read_alignment(path)
+
+
+def test_archives_that_hold_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    for content, why in (
+        (b"0,1,2\n\xb5", r"a\.zip is no alignment \(.*UnicodeDecodeError"),
+        (b"0," * 10**7, "CSV of numbers"),
+    ):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("matrix.csv", content)
+        with pytest.raises(ValueError, match=why):
+            read_alignment(path)

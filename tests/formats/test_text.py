@@ -93,3 +93,12 @@ def test_separators_and_comments(tmp_path: Path, separator: str) -> None:
 def test_what_excel_writes(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("sep=;\ncell_id;group \na;1\n", encoding="utf-16")
     assert read_csv(tmp_path / "a.csv", "is no table").columns.tolist() == ["cell_id", "group"]
+
+
+def test_what_would_fill_the_memory(tmp_path: Path) -> None:
+    """A file of 80 kB that is 300 MB is counted block by block, and never unpacked as a whole."""
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"0,1,2\n" * 1_000_000) * 50)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(ValueError, match=r"a\.csv\.gz is no table \(.*it unpacks to more than 200 times its size"):
+        read_csv(path, "is no table")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -165,3 +167,24 @@ def test_specs_in_another_encoding(own_bundle: Path) -> None:
     replace(path, LFS)
     with pytest.raises(ValueError, match=r"experiment\.xenium is no JSON \(it is a pointer of git-lfs.*git lfs pull"):
         sd.pp.read_xenium(own_bundle)
+
+
+def test_a_matrix_that_lacks_a_part(own_bundle: Path) -> None:
+    content = io.BytesIO((own_bundle / "cell_feature_matrix.h5").read_bytes())
+    with h5py.File(content, "r+") as file:
+        del file["matrix/indptr"]
+    replace(own_bundle / "cell_feature_matrix.h5", content.getvalue())
+    with pytest.raises(
+        ValueError, match=r"cell_feature_matrix\.h5 is no matrix .*it has no matrix/indptr.*copy it again"
+    ):
+        sd.pp.read_xenium(own_bundle, he_image=False)
+
+
+@pytest.mark.parametrize(("name", "value"), [("x_centroid", "left"), ("cell_area", "large")])
+def test_words_in_place_of_numbers(bundle: Path, tmp_path: Path, name: str, value: str) -> None:
+    shutil.copy(bundle / "cell_feature_matrix.h5", tmp_path)
+    cells = pd.read_parquet(bundle / "cells.parquet").astype({name: object})
+    cells.loc[3, name] = value
+    cells.to_csv(tmp_path / "cells.csv.gz", index=False)
+    with pytest.raises(ValueError, match=rf"cells\.csv\.gz holds '{value}' in its column '{name}'; expected numbers"):
+        sd.pp.read_xenium(tmp_path)

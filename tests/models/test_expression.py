@@ -58,6 +58,19 @@ def test_small_slides_train_for_more_epochs(n: int, expected: int) -> None:
     assert _default_epochs(n) == expected
 
 
+def test_training_ends_when_the_held_out_loss_is_flat(counts: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default; of epochs that were asked for all are trained."""
+    monkeypatch.setattr("stdistill.models.expression.PATIENCE", 1)
+    model = fit(counts, max_epochs=None)
+    training = model.card.training
+    assert training["max_epochs"] == 400
+    assert training["n_epochs"] == len(model.history) < 200
+    assert np.isfinite(training["elbo_validation"])
+    pd.testing.assert_frame_equal(fit(counts, max_epochs=None).history, model.history)
+    asked = fit(counts, max_epochs=training["n_epochs"] + 3)
+    assert len(asked.history) == training["n_epochs"] + 3
+
+
 def test_what_a_model_says_of_itself(model: ExpressionModel) -> None:
     assert model.card.genes == GENES
     assert model.card.libraries == ["a", "b"]

@@ -9,9 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import stdistill as sd
+from stdistill._support.files import digest
 from stdistill.models.formats import write_card
-from stdistill.models.saved import Card
+from stdistill.models.saved import Card, build_with
+
+STORED = Path(__file__).parents[1] / "stored"
+NETWORK = {"width": 16, "depth": 1, "n_heads": 4, "n_frequencies": 6, "dropout": 0.1, "head": "linear"}
 
 
 @dataclass(frozen=True)
@@ -63,3 +70,59 @@ def test_a_card_is_json_without_surprises(tmp_path: Path) -> None:
     card = json.loads(content)
     assert (card["format"], card["format_version"], card["kind"]) == ("stdistill model", 3, "niche")
     assert set(card["sha256"]) == {"card.json", "model.safetensors"}
+
+
+def test_a_network_of_terabytes_is_not_built() -> None:
+    """Cards may come from anybody; what a network would take is compared with the tensors before it is made."""
+    weights = dict(nn.Linear(3, 2).state_dict())
+    assert torch.equal(build_with(lambda: nn.Linear(3, 2), weights, depth=1).weight, weights["weight"])
+    with pytest.raises(
+        RuntimeError, match=r"such as 'weight': the card asks for \(1000000, 1000000\), and there is \(2, 3\)"
+    ):
+        build_with(lambda: nn.Linear(10**6, 10**6), weights, depth=1)
+    with pytest.raises(RuntimeError, match=r"asks for 1000000000 layers, and there are 2 tensors"):
+        build_with(lambda: nn.Linear(3, 2), weights, depth=10**9)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (
+            {"network": NETWORK | {"width": 4 * 10**6}},
+            r"model\.safetensors does not fit the card: .*the card asks",
+        ),
+        ({"network": {"depth": "deep"}}, r"model\.safetensors does not fit the card"),
+        ({"network": None}, r"card\.json describes no niche model: The card's network is None"),
+        ({"k": 7}, r"card\.json describes no niche model: The card lists 3 niches; expected k = 7"),
+    ],
+)
+def test_cards_that_are_signed_and_wrong(tmp_path: Path, change: dict[str, Any], why: str) -> None:
+    sd.models.load(STORED / "student").save(tmp_path / "student")
+    path = tmp_path / "student" / "card.json"
+    card = json.loads(path.read_text())
+    sums = {name: each for name, each in card["sha256"].items() if name != "card.json"}
+    path.write_bytes(write_card("niche", card["model"] | change, sums))
+    with pytest.raises(ValueError, match=why):
+        sd.models.load(tmp_path / "student")
+
+
+@pytest.mark.parametrize("content", [b"", b"epoch,loss\n0,1,2,3\n0\n", b"\xff\xfe\x00"])
+def test_a_history_that_is_signed_and_wrong(tmp_path: Path, content: bytes) -> None:
+    sd.models.load(STORED / "student").save(tmp_path / "student")
+    path = tmp_path / "student" / "card.json"
+    card = json.loads(path.read_text())
+    (tmp_path / "student" / "history.csv").write_bytes(content)
+    sums = {**card["sha256"], "history.csv": digest(content)}
+    sums.pop("card.json")
+    path.write_bytes(write_card("niche", card["model"], sums))
+    with pytest.raises(ValueError, match=r"history\.csv is no table of a training"):
+        sd.models.load(tmp_path / "student")
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, "null", '{"format": "stdistill model", "format_version": 3, "sha256": {"a": NaN}}']
+)
+def test_what_is_no_card(tmp_path: Path, content: str) -> None:
+    (tmp_path / "card.json").write_text(content)
+    with pytest.raises(ValueError, match=r"card\.json (cannot be read as JSON|is not the (card|file))"):
+        sd.models.load(tmp_path)

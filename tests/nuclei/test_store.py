@@ -71,3 +71,24 @@ def test_two_processes_do_not_share_a_store(tmp_path: Path) -> None:
     first, second = (NucleusStore.opened(tmp_path / "store", FINGERPRINT, resume=True) for _ in range(2))
     with first, pytest.raises(BlockingIOError, match="Another process writes"), second:
         pass
+
+
+def test_what_was_spoilt(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    with NucleusStore.opened(folder, FINGERPRINT, resume=True) as store:
+        store.write(0, two_nuclei())
+        whole = (folder / "000000.npz").read_bytes()
+        (folder / "000000.npz").write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ValueError, match=r"000000\.npz is not what a store of nuclei has .*resume=False"):
+            store.read(0)
+        np.savez(folder / "000000.npz", outlines=np.zeros((8, 2)), places=np.zeros(8, int))
+        with pytest.raises(
+            ValueError, match=r"000000\.npz is not what a store of nuclei has .*is not a file in the archive"
+        ):
+            store.read(0)
+    (folder / "fingerprint.json").write_text("null")
+    with (
+        pytest.raises(ValueError, match=r"fingerprint\.json is not what a store of nuclei has .*NoneType"),
+        NucleusStore.opened(folder, FINGERPRINT, resume=True),
+    ):
+        pass

@@ -432,7 +432,7 @@ def test_a_save_that_is_cut_off_leaves_no_folder(tmp_path: Path, monkeypatch: py
 
 def test_folders_without_a_readable_model(saved: tuple[ad.AnnData, Path], tmp_path: Path) -> None:
     adata, folder = cells(), saved[1]
-    with pytest.raises(FileNotFoundError, match=r"holds no expression model: there is no card.json.*with save=\.$"):
+    with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere; expected a saved model.*save=\.$"):
         sd.pp.embed_expression(adata, model=tmp_path / "nowhere")
     (tmp_path / "model.pt").touch()
     with pytest.raises(FileNotFoundError, match="scVI's own files are not read, because opening them can run code"):

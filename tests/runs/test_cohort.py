@@ -156,3 +156,29 @@ def test_many_begin_at_once(tmp_path: Path) -> None:
     processes = [subprocess.Popen(command) for command in commands]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert len(CohortFolder.open(tmp_path).slides) == 9
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("cohort.json", "[]", r"cohort\.json is no record of a cohort \(.*it holds a list"),
+        ("cohort.json", '{"command": "predict"}', r"its 'parameters' is missing"),
+        (
+            "status/a.json",
+            '{"status": "done", "seconds": {"tissue": "long"}}',
+            r"a\.json is no record .*'long'.*tried again",
+        ),
+        ("status/a.json", '{"status": "failed", "n_cells": "many"}', r"a\.json is no record .*its 'n_cells' is 'many'"),
+        ("status/a.json", '{"status": ', r"a\.json is no record of a slide \(JSONDecodeError"),
+        ("slides.csv", "slide\n/x/a.svs\n", r"slides\.csv is no table .*it has the columns \['slide'\]"),
+        ("slides.csv", "slide_id,slide\n../../a,/x/a.svs\n", r"slides\.csv is no table .*the slide_id '\.\./\.\./a'"),
+        ("slides.csv", "slide_id,slide\na,/x/a.svs\nA,/y/a.svs\n", r"the slide_id 'A' is there twice"),
+    ],
+)
+def test_files_that_were_spoilt(tmp_path: Path, file: str, content: str, why: str) -> None:
+    """Each is named, and what to do; and no id leads out of the folder."""
+    cohort = begun(tmp_path, listed("/x/a.svs"))
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ValueError, match=why):
+        (cohort.statuses(), begun(tmp_path, listed("/x/a.svs")))

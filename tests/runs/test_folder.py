@@ -126,3 +126,28 @@ def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
         new.write_text("new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "why"),
+    [
+        ("steps", [{"step": 3}], r"its 'step' is 3 \(int\), expected str"),
+        ("steps", ["table"], "AttributeError"),
+        ("versions", [], r"its 'versions' is \[\] \(list\), expected dict"),
+        ("parameters", None, r"its 'parameters' is None"),
+    ],
+)
+def test_a_manifest_that_was_changed(tmp_path: Path, entry: str, value: object, why: str) -> None:
+    open_run(tmp_path).step("first", lambda: None)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {entry: value}))
+    with pytest.raises(ValueError, match=rf"manifest\.json is no manifest of a run \(.*{why}.*\): name another folder"):
+        open_run(tmp_path)
+
+
+def test_a_manifest_that_was_cut_off(tmp_path: Path) -> None:
+    open_run(tmp_path).step("first", lambda: None)
+    path = tmp_path / "manifest.json"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(ValueError, match=r"manifest\.json is no manifest of a run \(JSONDecodeError"):
+        open_run(tmp_path)

@@ -96,3 +96,13 @@ def test_inputs_are_told_apart(make_cells: Callable[..., ad.AnnData]) -> None:
     ):
         changed = {name for name, value in describe(cells).items() if value != facts[name]}
         assert changed == {key}
+
+
+def test_results_that_were_spoilt(cells: ad.AnnData, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.h5ad"
+    save_results(cells, "teacher", path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(
+        ValueError, match=r"teacher\.h5ad is not what a step of a run wrote .*remove it, and the step is"
+    ):
+        load_results(cells, path)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stdistill._support.reading import find_visible, reading
+from stdistill._support.reading import find_visible, read_json, reading
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 
@@ -109,3 +109,19 @@ def test_hidden_files_are_not_found(tmp_path: Path) -> None:
     for name in ("a.csv", "._a.csv", ".b.csv", "c.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in find_visible(tmp_path, "*.csv")] == ["a.csv"]
+
+
+def test_objects_of_json(tmp_path: Path) -> None:
+    path, entries = tmp_path / "run.json", {"command": str, "n": (int, type(None))}
+    path.write_text('{"command": "run", "n": null, "more": [1]}')
+    assert read_json(path, "is no record", entries=entries) == {"command": "run", "n": None, "more": [1]}
+    for content, why in {
+        "[1]": r"ValueError: it holds a list, expected an object",
+        '{"n": 1}': r"its 'command' is missing, expected str",
+        '{"command": "run", "n": true}': r"its 'n' is True \(bool\), expected int or nothing",
+        '{"command": "run", "n": 1.5}': r"its 'n' is 1\.5 \(float\)",
+        "[" * 100_000: "RecursionError",
+    }.items():
+        path.write_text(content)
+        with pytest.raises(ValueError, match=rf"run\.json is no record \(.*{why}.*\): remove it\."):
+            read_json(path, "is no record", entries=entries, advice="remove it")

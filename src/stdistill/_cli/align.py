@@ -49,7 +49,11 @@ SCALES = ("micro", "meso", "macro")
     show_default=True,
     help="Which edges between cells of different places are added.",
 )
-@click.option("--expression-epochs", type=EPOCHS, help="Passes over the training cells of scVI.  [default: its own]")
+@click.option(
+    "--expression-epochs",
+    type=EPOCHS,
+    help="Passes over the training cells of scVI.  [default: until flat]",
+)
 @click.option("--epochs", type=EPOCHS, help="Of the alignment.  [default: by the number of tiles, 20 to 200]")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted.")
 @with_options(MACHINE)

@@ -98,7 +98,9 @@ MACHINE: Sequence[Decorator] = (
 BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), help="Cells at once.  [default: its own]")
 TRAINING: Sequence[Decorator] = (
     click.option(
-        "--expression-epochs", type=EPOCHS, help="Passes over the training cells of scVI.  [default: its own]"
+        "--expression-epochs",
+        type=EPOCHS,
+        help="Passes over the training cells of scVI.  [default: until flat]",
     ),
     click.option("--teacher-epochs", type=EPOCHS, help="Of each teacher.  [default: by the number of cells, 3 to 200]"),
     click.option("--student-epochs", type=EPOCHS, help="Of each student.  [default: by the number of cells, 5 to 50]"),

@@ -92,7 +92,7 @@ def _used(store: FeatureStore) -> dict[str, Any]:
     """Tell on what the features were computed, also those of an earlier version's store."""
     found = store.fingerprint
     made = found.get(MADE_WITH, found)
-    revisions = [one["revision"] or UNKNOWN_REVISION for one in found["encoders"]]
+    revisions = [one.get("revision") or UNKNOWN_REVISION for one in found["encoders"]]
     used = {"device": made.get("device"), "torch_version": made.get("torch"), "revision": "+".join(revisions)}
     return {name: value for name, value in used.items() if value is not None}
 

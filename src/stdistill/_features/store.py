@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from stdistill._support.files import describe_changes
 from stdistill._support.locks import hold
 from stdistill._support.ranks import is_first_process
+from stdistill._support.reading import check_entry, read_json, reading
 from stdistill._support.warn import warn
 
 FEATURES = "features.npy"
@@ -35,6 +36,8 @@ WINDOWS = "windows"
 """In which order they are computed, which is the same for those that are to go on; earlier versions did not say."""
 UNLIKE_EARLIER = {"image", "cells", WINDOWS}
 """What stores of such versions cannot be compared by."""
+NO_STORE = "is not what a store of features has"
+AFRESH = "give resume=False to compute the features afresh"
 CODE = 1
 """Version of our own part in the features: to be raised when crops, or those of "texture", come out different."""
 
@@ -59,7 +62,7 @@ class FeatureStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        matrix = np.load(folder / FEATURES, mmap_mode="r")
+        matrix = self._map()
         self.shape = matrix.shape
         self._offset = matrix.offset
 
@@ -82,7 +85,7 @@ class FeatureStore:
 
     def features(self, cell_ids: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
         """Map the matrix; its rows are in the order of these ids, of which it has the same."""
-        matrix: npt.NDArray[np.float16] = np.load(self.folder / FEATURES, mmap_mode="r")
+        matrix = self._map()
         stored, wanted = self.cell_ids, cell_ids.astype(str)
         if np.array_equal(stored, wanted):
             return matrix
@@ -98,7 +101,23 @@ class FeatureStore:
     @property
     def cell_ids(self) -> npt.NDArray[np.str_]:
         """Ids of the rows."""
-        return np.array((self.folder / CELL_IDS).read_text(encoding="utf-8").split("\n")[:-1], dtype=np.str_)
+        path = self.folder / CELL_IDS
+        with reading(path, NO_STORE, advice=AFRESH):
+            ids = path.read_text(encoding="utf-8").split("\n")[:-1]
+            if len(ids) != self.shape[0]:
+                msg = f"it has {len(ids)} ids, and there are features of {self.shape[0]} cells"
+                raise ValueError(msg)
+        return np.array(ids, dtype=np.str_)
+
+    def _map(self) -> np.memmap[Any, np.dtype[np.float16]]:
+        """Map the matrix, checked to be one of features."""
+        path = self.folder / FEATURES
+        with reading(path, NO_STORE, advice=AFRESH):
+            matrix: np.memmap[Any, np.dtype[np.float16]] = np.load(path, mmap_mode="r")
+            if matrix.dtype != np.float16 or matrix.ndim != 2 or not matrix.flags.c_contiguous:
+                msg = f"it holds {matrix.dtype} of the shape {matrix.shape}, expected float16 (cells, features) by rows"
+                raise ValueError(msg)
+        return matrix
 
     def _write_at(self, name: str, position: int, content: bytes) -> None:
         try:
@@ -229,11 +248,16 @@ def describe_difference(folder: Path, fingerprint: Fingerprint, *, but: Set[str]
 
 def _comparable(fingerprint: Fingerprint) -> dict[str, Any]:
     kept = {name: value for name, value in fingerprint.items() if name not in NOT_COMPARED}
-    return {"code": 1, **kept, "encoders": [dict(one) for one in kept.get("encoders", [])]}
+    return {"code": 1, **kept, "encoders": [{"revision": None, **one} for one in kept.get("encoders", [])]}
 
 
 def _read_fingerprint(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / FINGERPRINT).read_text())
+    path = folder / FINGERPRINT
+    found = read_json(path, NO_STORE, advice=AFRESH)
+    with reading(path, NO_STORE, advice=AFRESH):
+        check_entry({"encoders": [], **found}, "encoders", list)
+        for encoder in found.get("encoders", []):
+            check_entry({"revision": None, **encoder}, "revision", (str, type(None)))
     return found
 
 

@@ -18,6 +18,7 @@ from stdistill._runs.prepare import Machine, Source, read_slide, split
 from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._support.checks import check_key
 from stdistill._support.files import replacing
+from stdistill._support.reading import NO_H5AD, reading
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.graph import NEIGHBORS, has_graph
@@ -67,11 +68,8 @@ def read_bundle(run: Run, source: Source, encoders: Sequence[str], machine: Mach
 
 def read_table(path: Path, features: Sequence[str]) -> AnnData:
     """Read a table that has the features."""
-    try:
+    with reading(path, NO_H5AD):
         cells = ad.read_h5ad(path)
-    except (OSError, KeyError) as error:
-        msg = f"{path} is no h5ad of an AnnData: {error}"
-        raise ValueError(msg) from error
     for key in features:
         check_key(key, cells.obsm.keys(), "features in .obsm", argument="--features")
     return cells

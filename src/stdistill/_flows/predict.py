@@ -20,6 +20,7 @@ from stdistill._runs.prepare import Machine, Source, read_slide
 from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._support.checks import check_key
 from stdistill._support.files import digest_file, replacing
+from stdistill._support.reading import NO_H5AD, reading
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.fitting.like_model import check_card, embedding_arguments, find_encoders
@@ -162,22 +163,19 @@ def _embed(run: Run, slide: SpatialData, card: ModelCard, encoders: list[Encoder
 
 def read_table(path: Path, card: ModelCard) -> AnnData:
     """Read what is needed of a table; counts, layers and graphs stay on disk."""
-    try:
-        with h5py.File(path) as file:
-            if not {"obs", "obsm", "uns"} <= set(file):
-                msg = f"it holds {', '.join(file) or 'nothing'}, expected obs, obsm and uns."
-                raise OSError(msg)
-            present = list(file["obsm"])
-            check_key(card.feature_key, present, "features in .obsm", argument="feature_key of the student")
-            wanted = [key for key in (schema.SPATIAL, card.feature_key) if key in present]
-            cells = AnnData(
-                obs=ad.io.read_elem(file["obs"]),
-                obsm={key: ad.io.read_elem(file["obsm"][key]) for key in wanted},
-                uns=ad.io.read_elem(file["uns"]),
-            )
-    except OSError as error:
-        msg = f"{path} is no h5ad of an AnnData: {error}"
-        raise ValueError(msg) from error
+    with reading(path, NO_H5AD), h5py.File(path) as file:
+        if not {"obs", "obsm", "uns"} <= set(file):
+            msg = f"it holds {', '.join(file) or 'nothing'}, expected obs, obsm and uns"
+            raise ValueError(msg)
+        present = list(file["obsm"])
+        cells = AnnData(
+            obs=ad.io.read_elem(file["obs"]),
+            obsm={
+                key: ad.io.read_elem(file["obsm"][key]) for key in (schema.SPATIAL, card.feature_key) if key in present
+            },
+            uns=ad.io.read_elem(file["uns"]),
+        )
+    check_key(card.feature_key, present, "features in .obsm", argument="feature_key of the student")
     cells.uns.pop(NEIGHBORS, None)  # of a graph that stayed on disk
     if "library_key" in read_record(cells, "neighborhoods"):
         msg = (

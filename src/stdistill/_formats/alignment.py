@@ -18,6 +18,8 @@ from stdistill._support.warn import warn
 Alignment = str | Path | npt.ArrayLike
 
 MISSING = "alignment file"
+MAX_BYTES = 1_000_000
+"""Nine numbers take no more, whatever surrounds them."""
 NO_MATRIX = "is no alignment"
 NOTICEABLE_DISTORTION = 0.01
 """A ratio of scales (less one) above this gets a warning; an alignment of one section is a similarity."""
@@ -127,16 +129,19 @@ def _share_inside(px: FloatArray, shape: tuple[int, int]) -> float:
 def _read_text(path: Path) -> str:
     check_is_file(path, MISSING)
     if not zipfile.is_zipfile(path):
-        with open_text(path, NO_MATRIX) as text:
-            return text.read()
+        with open_text(path, NO_MATRIX) as file:
+            return file.read(MAX_BYTES)
     with reading(path, NO_MATRIX), zipfile.ZipFile(path) as archive:
         held = list_members(archive)
         members = [name for name in held if name.endswith("matrix.csv")]
-        content = archive.read(members[0]) if len(members) == 1 else b""
+        text = ""
+        if len(members) == 1:
+            with archive.open(members[0]) as member:
+                text = member.read(MAX_BYTES).decode("utf-8-sig")
     if len(members) != 1:
         msg = f"{path.name} should hold one matrix.csv, as Xenium Explorer exports it; it holds {held}."
         raise ValueError(msg)
-    return content.decode("utf-8-sig")
+    return text
 
 
 def _parse_csv(text: str, what: str) -> FloatArray:

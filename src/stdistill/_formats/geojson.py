@@ -196,7 +196,7 @@ def _class_of(feature: Any) -> str:
     if isinstance(found, str) and found.startswith("{"):
         try:
             found = json.loads(found)
-        except ValueError:
+        except (ValueError, RecursionError):
             return found
     if isinstance(found, dict):
         found = found.get("name") or ": ".join(map(str, found.get("names") or []))

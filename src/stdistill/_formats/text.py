@@ -28,6 +28,8 @@ SEPARATORS = ",;\t|"
 BLOCK = 1 << 20
 HEAD = 1000
 """Bytes in which the zeros of UTF-16 are counted."""
+MAX_RATIO, MIN_BOMB = 200, 1 << 28
+"""What unpacks to so many times its size, and to so many bytes, is no text: tables come to 3 to 20 times of it."""
 
 
 @contextmanager
@@ -115,24 +117,36 @@ def _open_unpacked(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _find_encoding(path: Path) -> str:
-    """Tell UTF-8, UTF-16 and Windows-1252 apart."""
+    """Tell UTF-8, UTF-16 and Windows-1252 apart; raise for what is no text, or would fill the memory once unpacked."""
+    most, size = max(MIN_BOMB, MAX_RATIO * path.stat().st_size), 0
     with _open_unpacked(path) as file:
-        head = file.read(BLOCK)
-        for bom, name in BOMS.items():
-            if head.startswith(bom):
-                return name
-        zeros = [head[start:HEAD:2].count(0) for start in (0, 1)]
-        if any(zeros):
-            if min(zeros) == 0 and max(zeros) > min(len(head), HEAD) / 4:
-                return "utf-16-be" if zeros[0] else "utf-16-le"
-            msg = "it is no text"
-            raise ValueError(msg)
+        block = file.read(BLOCK)
+        encoding = _told_by_head(block)
         decoder = codecs.getincrementaldecoder("utf-8")()
-        try:
-            while head:
-                decoder.decode(head)
-                head = file.read(BLOCK)
-            decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
-            return WINDOWS
-    return "utf-8"
+        while block:
+            size += len(block)
+            if size > most:
+                msg = f"it unpacks to more than {MAX_RATIO} times its size, as no table or text does"
+                raise ValueError(msg)
+            following = file.read(BLOCK)
+            if encoding is None:
+                try:
+                    decoder.decode(block, final=not following)
+                except UnicodeDecodeError:
+                    encoding = WINDOWS
+            block = following
+    return encoding or "utf-8"
+
+
+def _told_by_head(head: bytes) -> str | None:
+    """Return the encoding that the first bytes name, or show by their zeros."""
+    for bom, name in BOMS.items():
+        if head.startswith(bom):
+            return name
+    zeros = [head[start:HEAD:2].count(0) for start in (0, 1)]
+    if not any(zeros):
+        return None
+    if min(zeros) == 0 and max(zeros) > min(len(head), HEAD) / 4:
+        return "utf-16-be" if zeros[0] else "utf-16-le"
+    msg = "it is no text"
+    raise ValueError(msg)

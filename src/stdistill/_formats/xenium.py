@@ -29,6 +29,18 @@ MEX = "cell_feature_matrix"
 MEX_FILE = "file compressed by gzip, as 10x writes it,"
 CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
 NO_MATRIX = "is no matrix in 10x's format, or not whole"
+MATRIX_PARTS = (
+    "barcodes",
+    "data",
+    "indices",
+    "indptr",
+    "shape",
+    "features/id",
+    "features/name",
+    "features/feature_type",
+)
+NUMBERS = ("x_centroid", "y_centroid", "cell_area")
+"""Columns of the table of cells that are calculated with, in µm and µm²."""
 MASKS = "cells.zarr.zip"
 PIXEL_SIZE_UM = 0.2125
 """µm per pixel of the morphology image of every Xenium slide so far."""
@@ -99,6 +111,8 @@ def read_cells(bundle: XeniumBundle) -> pd.DataFrame:
     if absent:
         msg = f"{bundle.cells.name} has no column {sorted(absent)}; it has {list(cells.columns)}."
         raise ValueError(msg)
+    for name in cells.columns.intersection(list(NUMBERS)):
+        cells[name] = _as_numbers(cells[name], bundle.cells)
     cells.index = _as_str(cells["cell_id"])
     barcodes = _read_barcodes(bundle.matrix)
     _check_ids(barcodes, cells.index, bundle)
@@ -146,6 +160,10 @@ def _read_barcodes(matrix: Path) -> pd.Index:
         with open_text(matrix / "barcodes.tsv.gz", NO_MATRIX, missing=MEX_FILE) as text:
             return pd.Index(text.read().split(), dtype=object)
     with reading(matrix, NO_MATRIX), h5py.File(matrix, "r") as file:
+        missing = [name for name in MATRIX_PARTS if f"matrix/{name}" not in file]
+        if missing:
+            msg = f"it has no matrix/{' and no matrix/'.join(missing)}"
+            raise ValueError(msg)
         barcodes = pd.Series(file["matrix/barcodes"][:])
     return _as_str(barcodes)
 
@@ -204,6 +222,17 @@ def _parse_pixel_size(specs: dict[str, Any]) -> float:
         return float(size)
     msg = f"{SPECS} states pixel_size {size!r}; expected µm per pixel ({PIXEL_SIZE_UM} on every slide so far)."
     raise ValueError(msg)
+
+
+def _as_numbers(column: pd.Series, path: Path) -> pd.Series:
+    """Return a column of numbers, or say what it holds."""
+    numbers = pd.to_numeric(column, errors="coerce") if column.dtype.kind not in "mM" else column
+    odd = column[numbers.isna() & column.notna()]
+    if len(odd) or numbers.dtype.kind not in "iuf":
+        found = repr(odd.iloc[0]) if len(odd) else str(column.dtype)
+        msg = f"{path.name} holds {found} in its column {column.name!r}; expected numbers. Copy it again."
+        raise ValueError(msg)
+    return numbers
 
 
 def _as_str(ids: pd.Series) -> pd.Index:

@@ -17,9 +17,12 @@ from stdistill._nuclei.nuclei import Nuclei
 from stdistill._support.files import describe_changes, replacing
 from stdistill._support.locks import hold
 from stdistill._support.ranks import is_first_process
+from stdistill._support.reading import read_json, reading
 
 FINGERPRINT = "fingerprint.json"
 POLYGONS = "polygons"
+NO_NUCLEI = "is not what a store of nuclei has"
+AFRESH = "give resume=False to find the nuclei afresh"
 
 
 class NucleusStore:
@@ -73,9 +76,17 @@ class NucleusStore:
 
     def read(self, tile: int) -> Nuclei:
         """Read the nuclei of a tile that is done."""
-        with np.load(self._path(tile)) as found:
-            columns = {field.name: found[field.name] for field in fields(Nuclei) if field.name != POLYGONS}
-            rings = shapely.linearrings(found["outlines"], indices=found["places"])
+        path = self._path(tile)
+        with reading(path, NO_NUCLEI, advice=AFRESH), np.load(path) as found:
+            try:
+                columns = {field.name: found[field.name] for field in fields(Nuclei) if field.name != POLYGONS}
+                rings = shapely.linearrings(found["outlines"], indices=found["places"])
+            except MemoryError as error:  # a tile has a few kilobytes: its header is damaged
+                raise ValueError(str(error)) from error
+            lengths = {len(rings), *map(len, columns.values())}
+            if len(lengths) > 1:
+                msg = f"its columns have {sorted(lengths)} rows"
+                raise ValueError(msg)
         return Nuclei(polygons=shapely.polygons(rings), **columns)
 
     def _path(self, tile: int) -> Path:
@@ -91,7 +102,8 @@ def _check(folder: Path, fingerprint: Mapping[str, Any], *, resume: bool) -> Non
     if not resume:
         shutil.rmtree(folder)
         return
-    changes = describe_changes(json.loads(path.read_text()), json.loads(json.dumps(fingerprint)))
+    before = read_json(path, NO_NUCLEI, advice=AFRESH)
+    changes = describe_changes(before, json.loads(json.dumps(fingerprint)))
     if changes:
         msg = (
             f"The store {folder} is of another run ({changes}). Name another folder with store=, or give resume=False "

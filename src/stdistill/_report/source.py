@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from anndata import AnnData
 
 from stdistill._drawing.view import CELL_UM
 from stdistill._runs.folder import MANIFEST
+from stdistill._runs.folder import read_manifest as read_run_manifest
 from stdistill._slide.affine import FloatArray, affine_scale, apply_affine
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._support.arrays import Rows
@@ -127,8 +127,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             "cohort."
         )
         raise FileNotFoundError(msg)
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    return manifest
+    return read_run_manifest(folder / MANIFEST)
 
 
 def _read_cells(folder: Path) -> tuple[SpatialData, AnnData]:

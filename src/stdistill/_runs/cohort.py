@@ -12,9 +12,11 @@ from typing import Any, Self
 
 import pandas as pd
 
+from stdistill._formats.text import read_csv
 from stdistill._runs.folder import check_same, find_versions
 from stdistill._support.files import replacing
 from stdistill._support.locks import Lease, lease
+from stdistill._support.reading import check_entry, read_json, reading
 
 MANIFEST, SLIDES_CSV, STATUS_CSV = "cohort.json", "slides.csv", "status.csv"
 STATUS, LOCKS, WORK, SLIDES = "status", "locks", "work", "slides"
@@ -25,6 +27,20 @@ TEXT = (ID, SLIDE, "nuclei", "group", "patient")
 """Columns that are text even where they look like numbers; those of users' own are what they look like."""
 DOUBLE_SUFFIX = re.compile(r"\.ome$", re.IGNORECASE)
 UNSAFE = re.compile(r"[^\w.-]+")
+NO_COHORT = "is no record of a cohort"
+NO_SLIDES = "is no table of a cohort's slides (slide_id, slide)"
+NO_STATUS = "is no record of a slide"
+ELSEWHERE = "name another folder for the cohort, or put back the file as it was"
+TRY_AGAIN = "remove it, and the slide is tried again"
+Nothing = type(None)
+STATUS_ENTRIES: dict[str, tuple[type, ...]] = {
+    "status": (str,),
+    "reason": (str, Nothing),
+    "verdict": (str, Nothing),
+    "n_cells": (int, Nothing),
+    "n_niches": (int, Nothing),
+    "seconds": (dict, Nothing),
+}
 
 
 class CohortFolder:
@@ -82,7 +98,8 @@ class CohortFolder:
         with self._alone():
             manifest = self.path / MANIFEST
             if manifest.is_file():
-                check_same(json.loads(manifest.read_text(encoding="utf-8")), new, self.path)
+                kinds = {"command": str, "parameters": dict, "versions": dict}
+                check_same(read_json(manifest, NO_COHORT, entries=kinds, advice=ELSEWHERE), new, self.path)
             else:
                 _write_json(manifest, new)
             known = self._read_slides() if (self.path / SLIDES_CSV).is_file() else pd.DataFrame(columns=[ID, SLIDE])
@@ -102,8 +119,8 @@ class CohortFolder:
     @property
     def slides(self) -> pd.DataFrame:
         """One row per slide, index ``slide_id``: ``slide`` (absolute path), and the columns that were given."""
-        numbers = pd.read_csv(self.path / SLIDES_CSV, dtype=dict.fromkeys(TEXT, "str"))
-        return numbers.set_index(ID)
+        self._read_slides()  # checks what is in it
+        return self._parse_slides(dtype=dict.fromkeys(TEXT, "str")).set_index(ID)
 
     def statuses(self) -> pd.DataFrame:
         """One row per slide, index ``slide_id``.
@@ -137,9 +154,14 @@ class CohortFolder:
         """Return what became of the last try that ended; nothing where none did."""
         path = self.path / STATUS / f"{slide_id}.json"
         try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path, NO_STATUS, advice=TRY_AGAIN)
         except FileNotFoundError:
             return {}
+        with reading(path, NO_STATUS, advice=TRY_AGAIN):
+            for name, kinds in STATUS_ENTRIES.items():
+                check_entry({name: None, **found}, name, kinds)
+            for stage in found.get("seconds") or {}:
+                check_entry(found["seconds"], stage, (int, float))
         return found
 
     def settle(self, slide_id: str, **facts: Any) -> None:
@@ -181,8 +203,24 @@ class CohortFolder:
         return {**{key: found.get(key) for key in COLUMNS}, "status": status, "seconds": seconds}
 
     def _read_slides(self) -> pd.DataFrame:
-        """Read the list of slides as it is written: all of it text."""
-        return pd.read_csv(self.path / SLIDES_CSV, dtype="str", keep_default_na=False)
+        """Read the list of slides as it is written, all of it text, and check it: ids become names of folders."""
+        rows = self._parse_slides(dtype="str", keep_default_na=False).fillna("")
+        missing = [name for name in (ID, SLIDE) if name not in rows]
+        if missing:
+            msg = f"{self.path / SLIDES_CSV} {NO_SLIDES}: it has the columns {list(rows.columns)}: {ELSEWHERE}."
+            raise ValueError(msg)
+        odd = [name for name in rows[ID] if name in ("", ".", "..") or UNSAFE.search(name)]
+        odd += rows[ID][rows[ID].str.casefold().duplicated()].tolist()
+        if odd:
+            msg = (
+                f"{self.path / SLIDES_CSV} {NO_SLIDES}: the slide_id {odd[0]!r} is there twice, or no name of letters, "
+                f"digits, '_', '-' and '.': {ELSEWHERE}."
+            )
+            raise ValueError(msg)
+        return rows
+
+    def _parse_slides(self, **options: Any) -> pd.DataFrame:
+        return read_csv(self.path / SLIDES_CSV, NO_SLIDES, advice=ELSEWHERE, **options)
 
     def _check_free(self) -> None:
         """Raise when the folder holds something else; workflow engines make folders for their logs first."""

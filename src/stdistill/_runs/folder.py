@@ -22,6 +22,7 @@ from stdistill._runs.results import load_results, save_results
 from stdistill._support.files import describe_changes, replacing
 from stdistill._support.locks import hold
 from stdistill._support.ranks import is_first_process
+from stdistill._support.reading import check_entry, read_json, reading
 from stdistill._support.warn import warn
 
 logger = logging.getLogger("stdistill")
@@ -29,6 +30,17 @@ logger = logging.getLogger("stdistill")
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
+NO_MANIFEST = "is no manifest of a run"
+RUN_AFRESH = "name another folder for the results, or remove this one to run it afresh"
+ENTRIES: dict[str, type] = {
+    "command": str,
+    "parameters": dict,
+    "input": dict,
+    "versions": dict,
+    "started": str,
+    "steps": list,
+}
+"""Of a manifest, without which a run does not go on."""
 LOCK = ".lock"
 STEPS = "steps"
 CHECKPOINTS = "checkpoints"
@@ -194,13 +206,33 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of an earlier run; `None` when the folder is new or empty."""
     path = folder / MANIFEST
     if path.is_file():
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if {"command", "parameters", "input", "versions", "steps"} <= set(found):
+        found = read_manifest(path)
+        if set(ENTRIES) <= set(found):
             return found
     if folder.exists() and (not folder.is_dir() or any(not each.name.startswith(".") for each in folder.iterdir())):
         msg = f"{folder} exists and holds no {MANIFEST} of a run: name a folder that is new or empty."
         raise FileExistsError(msg)
     return None
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read the manifest of a run, whose entries are checked as far as they are there.
+
+    Raises
+    ------
+    ValueError
+        When it is none, or was changed.
+    """
+    found = read_json(path, NO_MANIFEST, advice=RUN_AFRESH)
+    with reading(path, NO_MANIFEST, advice=RUN_AFRESH):
+        for name, kind in ENTRIES.items():
+            check_entry({name: kind(), **found}, name, kind)
+        check_entry({"stdistill": "", **found.get("versions", {})}, "stdistill", str)
+        for step in found.get("steps", []):
+            check_entry(step, "step", str)
+            check_entry(step, "seconds", (int, float))
+            check_entry(step, "ended", str)
+    return found
 
 
 def find_versions() -> dict[str, str]:
@@ -211,7 +243,7 @@ def find_versions() -> dict[str, str]:
 def check_same(found: Mapping[str, Any], new: Mapping[str, Any], folder: Path | None) -> None:
     """Raise unless the earlier run was of the same command with the same parameters, by the same stdistill."""
     before, now = (
-        {"command": each["command"], "stdistill": each["versions"]["stdistill"], **each["parameters"]}
+        {"command": each["command"], "stdistill": each["versions"].get("stdistill"), **each["parameters"]}
         for each in (found, new)
     )
     changes = describe_changes(before, now)

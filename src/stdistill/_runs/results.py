@@ -13,6 +13,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
+from stdistill._support.reading import reading
 from stdistill._table import schema
 from stdistill._table.checks import get_split
 from stdistill._table.graph import graph_radius, has_graph
@@ -39,7 +40,8 @@ def save_results(adata: AnnData, key_added: str, path: Path) -> None:
 
 def load_results(adata: AnnData, path: Path) -> None:
     """Write what `save_results` kept to the table of the same cells."""
-    found = ad.read_h5ad(path)
+    with reading(path, "is not what a step of a run wrote", advice="remove it, and the step is made again"):
+        found = ad.read_h5ad(path)
     if not found.obs_names.equals(adata.obs_names):
         msg = f"{path} is of other cells than the table: the folder is of a run on another slide. Name another."
         raise ValueError(msg)

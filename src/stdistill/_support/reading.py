@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 NOT_AS_EXPECTED = (
     ValueError,
@@ -20,6 +22,7 @@ NOT_AS_EXPECTED = (
     EOFError,
     RuntimeError,
     struct.error,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -52,6 +55,7 @@ KINDS = {
 }
 """Kinds of files by their first bytes."""
 COPY_AGAIN = "copy it again"
+NO_H5AD = "is no h5ad of an AnnData"
 
 
 class Fault(NamedTuple):
@@ -97,8 +101,42 @@ def reading(path: Path, complaint: str, *, missing: str = "file", advice: str = 
         fault = find_fault(path)
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
         why = detail if fault is None else fault.what if fault.advice else f"{fault.what}; {detail}"
-        msg = f"{path} {complaint} ({why}): {(fault.advice if fault else '') or advice}."
+        own = "" if fault is None or fault.advice == COPY_AGAIN else fault.advice
+        msg = f"{path} {complaint} ({why}): {own or advice}."
         raise ValueError(msg) from error
+
+
+def read_json(
+    path: Path,
+    complaint: str,
+    *,
+    entries: Mapping[str, type | tuple[type, ...]] | None = None,
+    missing: str = "file",
+    advice: str = COPY_AGAIN,
+) -> dict[str, Any]:
+    """Read an object of JSON that has at least these entries, of these types.
+
+    The other parameters, and the errors, are those of `reading`.
+    """
+    with reading(path, complaint, missing=missing, advice=advice):
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            msg = f"it holds a {type(found).__name__}, expected an object with names"
+            raise ValueError(msg)
+        for name, kinds in (entries or {}).items():
+            check_entry(found, name, kinds)
+    return found
+
+
+def check_entry(found: Mapping[str, Any], name: str, kinds: type | tuple[type, ...]) -> None:
+    """Raise a `ValueError` unless there is an entry of this name and of one of these types; `bool` is no `int`."""
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    value = found.get(name)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        expected = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in kinds)
+        shown = f"is {value!r:.80} ({type(value).__name__})" if name in found else "is missing"
+        msg = f"its {name!r} {shown}, expected {expected}"
+        raise ValueError(msg)
 
 
 def check_is_file(path: Path, missing: str) -> None:

@@ -41,6 +41,9 @@ ARCHITECTURE = {
 TRAINING_SHARE = 0.9
 """scVI's default; the rest tells how well the model does on cells it was not fitted to."""
 
+PATIENCE = 10
+"""Epochs without a lower loss on the held-out cells after which the training ends."""
+
 MIN_CELLS = 10
 """With fewer none would be held out."""
 
@@ -104,6 +107,9 @@ class ExpressionModel(SavedModel):
     @classmethod
     def restore(cls, card: ExpressionCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Make the model again; one empty cell tells whether the weights fit, before anything is computed."""
+        if not any(card.n_latent in tensor.shape for tensor in weights.values()):
+            msg = f"the card asks for a latent of {card.n_latent} dimensions, which no tensor has"
+            raise RuntimeError(msg)
         model = cls(card, weights, history)
         try:
             model.encode(np.zeros((1, len(card.genes)), dtype=np.float32))
@@ -143,11 +149,13 @@ def train(
 ) -> ExpressionModel:
     """Train scVI on the rows `cells` of `counts` (n, genes), of which no copy is made.
 
-    `libraries` names each row's slide.
+    `libraries` names each row's slide. With `max_epochs` all of these are trained; without, the training ends when the
+    loss on the held-out cells has not fallen for `PATIENCE` epochs, or after as many as scVI would choose.
     """
     if len(cells) < MIN_CELLS:
         msg = f"There are {len(cells)} cells to train on, and scVI needs at least {MIN_CELLS}."
         raise ValueError(msg)
+    stops_early = max_epochs is None
     if max_epochs is None:
         max_epochs = _default_epochs(len(cells))
     names = sorted(libraries.iloc[cells].unique())
@@ -162,7 +170,11 @@ def train(
             accelerator=accelerator,
             devices=devices,
             datasplitter_kwargs={"external_indexing": [fitted, held_out, others]},
-            check_val_every_n_epoch=max_epochs,
+            check_val_every_n_epoch=1 if stops_early else max_epochs,
+            early_stopping=stops_early,
+            early_stopping_monitor="elbo_validation",
+            early_stopping_patience=PATIENCE,
+            early_stopping_min_delta=0.0,
             enable_progress_bar=False,  # it writes a line per step into a log file
             callbacks=[Epochs(max_epochs, "scVI")],
             plugins=environment(1 if devices == "auto" else devices),  # scvi-tools takes one of them
@@ -176,6 +188,7 @@ def train(
     training = {
         "n_training_cells": len(cells),
         "max_epochs": max_epochs,
+        "n_epochs": len(history["elbo_train"]),
         "batch_size": batch_size,
         "seed": seed,
         "elbo_validation": history["elbo_validation"][-1],

@@ -47,14 +47,14 @@ def read_card(path: Path, content: bytes) -> StoredCard:
     """
     try:
         card = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         msg = f"{path} cannot be read as JSON: it was changed, or cut off ({error})."
         raise ValueError(msg) from error
     if not isinstance(card, dict) or card.get("format") not in (FORMAT, NICHE_FORMAT, EXPRESSION_FORMAT):
         msg = f"{path} is not the card of a {FORMAT}."
         raise ValueError(msg)
     if card["format"] == EXPRESSION_FORMAT:
-        return _first_expression_card(card)
+        return _first_expression_card(path, card)
     newest = VERSION if card["format"] == FORMAT else NICHE_VERSION
     if card.get("format_version") != newest:
         msg = (
@@ -64,15 +64,34 @@ def read_card(path: Path, content: bytes) -> StoredCard:
         raise ValueError(msg)
     sums = card.get("sha256")
     own = sums.pop(OWN_SUM, None) if isinstance(sums, dict) else None
-    if own != digest(_canonical(card)):
+    kind, entries = card.get("kind", "niche"), card.get("model")
+    if (
+        not isinstance(kind, str)
+        or not isinstance(entries, dict)
+        or not isinstance(sums, dict)
+        or own != _own_sum(card)
+    ):
         msg = f"{path} is not the file that was saved: it was changed. Save the model again."
         raise ValueError(msg)
-    return StoredCard(card.get("kind", "niche"), card["model"], card["sha256"])
+    return StoredCard(kind, entries, sums)
 
 
-def _first_expression_card(card: dict[str, Any]) -> StoredCard:
-    training = dict(card.get("training", {}))
-    history = pd.DataFrame({"elbo_train": training.pop("elbo_train", [])}).rename_axis("epoch")
+def _own_sum(card: dict[str, Any]) -> str | None:
+    """Return the checksum of a card; `None` of one that was never written, since it holds what JSON has not."""
+    try:
+        return digest(_canonical(card))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _first_expression_card(path: Path, card: dict[str, Any]) -> StoredCard:
+    training = card.get("training", {})
+    losses = training.get("elbo_train", []) if isinstance(training, dict) else None
+    if not isinstance(losses, list) or not all(isinstance(loss, int | float) for loss in losses):
+        msg = f"{path} is not the file that was saved: its 'training' holds {training!r:.80}. Save the model again."
+        raise ValueError(msg)
+    training = {name: value for name, value in training.items() if name != "elbo_train"}
+    history = pd.DataFrame({"elbo_train": losses}).rename_axis("epoch")
     entries = {name: value for name, value in card.items() if name not in ("format", "training")}
     return StoredCard("expression", {**entries, "training": training}, {}, history)
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Any, ClassVar, Self, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from stdistill._support.files import digest, replacing_folder
+from stdistill._support.reading import NOT_AS_EXPECTED
 from stdistill.models import formats
 from stdistill.models.sharing import hub
 from stdistill.models.sharing.shareable import Shareable
+
+Network = TypeVar("Network", bound=nn.Module)
 
 CARD, WEIGHTS, HISTORY = hub.FILES[:3]
 EARLIER_WEIGHTS = "weights.safetensors"
@@ -113,8 +119,8 @@ class SavedModel(Shareable):
         if folder.exists():
             is_model = find_kind(folder) == self.kind
             if not (overwrite and is_model):
-                what = "another model: give overwrite=True to replace it" if is_model else "something else"
-                msg = f"{folder} exists already and holds {what}."
+                what = "another model, which overwrite=True replaces" if is_model else "something else"
+                msg = f"{folder} exists already and holds {what}. Name another folder."
                 raise FileExistsError(msg)
         contents = {WEIGHTS: self._serialised(), HISTORY: self.history.to_csv().encode()}
         sums = {name: digest(content) for name, content in contents.items()}
@@ -154,15 +160,25 @@ class SavedModel(Shareable):
         history = card.history
         if history is None:
             contents[HISTORY] = _read(folder, HISTORY, cls.kind)
-            history = pd.read_csv(folder / HISTORY, index_col=0, float_precision="round_trip")
         for name, expected in card.sums.items():
             if name not in contents or digest(contents[name]) != expected:
                 msg = f"{folder / name} is not the file that was saved: it was changed, or cut off. Save it again."
                 raise ValueError(msg)
-        described = cls.card_type.from_dict(card.entries)
+        try:
+            described = cls.card_type.from_dict(card.entries)
+        except NOT_AS_EXPECTED as error:
+            msg = f"{folder / CARD} describes no {cls.kind} model: {error}"
+            raise ValueError(msg) from error
+        try:
+            if history is None:
+                history = pd.read_csv(io.BytesIO(contents[HISTORY]), index_col=0, float_precision="round_trip")
+        except NOT_AS_EXPECTED as error:
+            msg = f"{folder / HISTORY} is no table of a training: {error}"
+            raise ValueError(msg) from error
         try:
             model = cls.restore(described, load_tensors(contents[weights]), history)
-        except (SafetensorError, RuntimeError, LookupError) as error:
+            model.describe()
+        except (SafetensorError, *NOT_AS_EXPECTED) as error:
             msg = f"{folder / weights} does not fit the card: {error}"
             raise ValueError(msg) from error
         model.known_sha256 = card.sums.get(weights)
@@ -214,6 +230,43 @@ def load(folder: str | Path) -> SavedModel:
     return model_class.load(folder)
 
 
+def build_with(build: Callable[[], Network], weights: dict[str, Tensor], *, depth: int) -> Network:
+    """Build a network and give it its weights; no memory is asked for before all of these are known to fit.
+
+    Cards may come from anybody: one that asks for a network of terabytes is refused.
+
+    Parameters
+    ----------
+    build
+        Builds it as the card says.
+    weights
+        Its tensors, all of them.
+    depth
+        Layers, or networks, that the card asks for: each has a tensor at least.
+
+    Raises
+    ------
+    RuntimeError
+        When the weights are others.
+    """
+    if depth > len(weights):
+        msg = f"the card asks for {depth} layers, and there are {len(weights)} tensors"
+        raise RuntimeError(msg)
+    with torch.device("meta"):
+        planned = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if planned != found:
+        odd = [name for name in planned | found if planned.get(name) != found.get(name)]
+        msg = (
+            f"{len(odd)} tensors differ, such as {odd[0]!r}: the card asks for {planned.get(odd[0], 'none')}, and "
+            f"there is {found.get(odd[0], 'none')}"
+        )
+        raise RuntimeError(msg)
+    network = build()
+    network.load_state_dict(weights)
+    return network
+
+
 def find_kind(folder: Path) -> str | None:
     """Return the kind of the model in a folder; `None` when it holds none."""
     try:
@@ -223,6 +276,12 @@ def find_kind(folder: Path) -> str | None:
 
 
 def _read(folder: Path, name: str, kind: str) -> bytes:
+    if not folder.is_dir():
+        msg = (
+            f"There is no folder {folder}; expected a saved model ({CARD}, {WEIGHTS} and {HISTORY}), or its name on "
+            "the hub, 'hf:owner/name'."
+        )
+        raise FileNotFoundError(msg)
     if not (folder / name).is_file():
         msg = f"{folder} holds no {kind} model: there is no {name}."
         raise FileNotFoundError(msg)

@@ -13,6 +13,7 @@ from stdistill._formats.slides.open import open_slide
 from stdistill._slide.scale import is_same_mpp
 from stdistill._slide.windows import hash_image
 from stdistill._table import schema
+from stdistill._table.checks import is_spatialdata
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.slide_record import GIVEN, SlideRecord, read_slide_record, write_slide_record
 from stdistill._table.records import records_of
@@ -47,6 +48,8 @@ def attach_slide(sdata: SpatialData, path: str | Path | None = None, *, table_ke
 
     Raises
     ------
+    TypeError
+        When `sdata` is no SpatialData.
     FileNotFoundError
         When the file is not there.
     ValueError
@@ -69,6 +72,9 @@ def attach_slide(sdata: SpatialData, path: str | Path | None = None, *, table_ke
     >>> list(again.images)
     ['he']
     """
+    if not is_spatialdata(sdata):
+        msg = f"Expected the SpatialData that the H&E belongs to, found {type(sdata).__name__}."
+        raise TypeError(msg)
     holder, record = _find_record(sdata, table_key)
     image_key = record.image_key or schema.HE_IMAGE
     if image_key in sdata.images:

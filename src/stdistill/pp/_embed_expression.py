@@ -73,8 +73,9 @@ def embed_expression(
     n_latent
         Dimension of the latent.
     max_epochs
-        Passes over the training cells; by default scVI's own choice: 400 for up to 20,000 training cells, and
-        8,000,000 divided by their number for more.
+        Passes over the training cells, all of which are made. By default at most as many as scVI chooses, 400 for up to
+        20,000 training cells and 8,000,000 divided by their number for more, and no more once the loss on the held-out
+        cells has not fallen for 10 of them.
     batch_size
         Cells in a training step.
     seed
@@ -104,9 +105,10 @@ def embed_expression(
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the scVI model: tables that are concatenated may have several.
     ``.uns["stdistill"]["embed_expression"]``
-        How the model was trained: parameters, ``n_training_cells``, ``n_genes``, ``elbo_train`` (the loss, one value an
-        epoch), ``elbo_validation`` (on the held-out tenth, at the end), ``scvi_version``; ``model_sha256``, which tells
-        latents of one model from those of another; and ``fingerprint``, which tells this latent from others.
+        How the model was trained: parameters, ``n_training_cells``, ``n_genes``, ``n_epochs`` (those that were
+        trained, of ``max_epochs``), ``elbo_train`` (the loss, one value an epoch), ``elbo_validation`` (on the held-out
+        tenth, at the end), ``scvi_version``; ``model_sha256``, which tells latents of one model from those of another;
+        and ``fingerprint``, which tells this latent from others.
 
     Raises
     ------
@@ -175,6 +177,8 @@ def embed_expression(
         library_key = find_library_key(adata, library_key)
         libraries = _libraries(adata, library_key)
     counts = _get_counts(adata, layer)
+    if model is None:
+        _check_not_empty(counts)
 
     from stdistill.models import expression  # imports scvi, which takes seconds
 
@@ -183,7 +187,6 @@ def embed_expression(
         source = f"scVI on {len(training)} of {adata.n_obs} cells"
         source += " (there is no split)" if split is None else f" ({schema.TRAIN!r} in .obs[{split.name!r}])"
         params = {"library_key": library_key, "split_key": None if split is None else split.name}
-        _check_not_empty(counts)
         logger.info("Training %s, %d genes.", source, adata.n_vars)
         trained = expression.train(
             counts,

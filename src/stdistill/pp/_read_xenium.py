@@ -262,7 +262,7 @@ def _read_part(bundle: XeniumBundle, cells: pd.DataFrame, table_key: str) -> Spa
     adata.obsm[schema.SPATIAL] = centers
     radius = np.full(len(cells), NOMINAL_RADIUS_UM)
     if "cell_area" in cells:
-        known = cells["cell_area"].to_numpy() > 0
+        known = np.isfinite(cells["cell_area"]) & (cells["cell_area"].to_numpy() > 0)
         radius[known] = np.sqrt(cells["cell_area"].to_numpy()[known] / np.pi)
     to_morphology_px = Scale([1 / bundle.pixel_size] * 2, axes=("x", "y"))
     circles = ShapesModel.parse(

@@ -333,10 +333,13 @@ def load_model(
     model: NicheModel | CompositionModel | AlignmentModel | str | Path,
 ) -> NicheModel | CompositionModel | AlignmentModel:
     """Return a model that says something of a slide, or load that of a folder."""
-    if not isinstance(model, str | Path):
-        return model
     from stdistill.models import AlignmentModel, CompositionModel, NicheModel, load
 
+    if isinstance(model, NicheModel | CompositionModel | AlignmentModel):
+        return model
+    if not isinstance(model, str | Path):
+        msg = f"Expected a model, or the folder of one, found {type(model).__name__}."
+        raise TypeError(msg)
     loaded = load(model)
     if not isinstance(loaded, NicheModel | CompositionModel | AlignmentModel):
         msg = f"{model} holds a model of the kind {loaded.kind!r}: expected one of {', '.join(DEFAULT_KEYS)}."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -18,7 +17,7 @@ import pandas as pd
 from stdistill._flows.cohort.stage import staged
 from stdistill._flows.predict import Asked, predict
 from stdistill._runs.cohort import DONE, FAILED, SLIDE, STATUS, CohortFolder
-from stdistill._runs.folder import MANIFEST
+from stdistill._runs.folder import MANIFEST, read_manifest
 from stdistill._support.locks import Lease
 from stdistill.models import NicheModel
 
@@ -125,8 +124,7 @@ def _seconds_of_steps(folder: Path) -> dict[str, float]:
     path = folder / MANIFEST
     if not path.is_file():
         return {}
-    steps = json.loads(path.read_text(encoding="utf-8"))["steps"]
-    return {step["step"]: step["seconds"] for step in steps}
+    return {step["step"]: step["seconds"] for step in read_manifest(path)["steps"]}
 
 
 def _now() -> str:

@@ -19,7 +19,7 @@ from stdistill._training.devices import torch_device
 from stdistill.models.alignment.card import AlignmentCard
 from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.tiles import CellGraphs, Graphs, as_float
-from stdistill.models.saved import SavedModel
+from stdistill.models.saved import SavedModel, build_with
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.sharing.alignment import describe
 from stdistill.models.sharing.description import Description
@@ -101,13 +101,12 @@ class AlignmentModel(SavedModel):
     @classmethod
     def restore(cls, card: AlignmentCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Build the network that the card describes, with these weights."""
-        network = card.build_network()
         blocks = {name.removeprefix(BLOCKS): each for name, each in weights.items() if name.startswith(BLOCKS)}
         if bool(blocks) != (card.finetuned is not None):
             msg = f"{len(blocks)} tensors are of an encoder, and of one that learned the card says {card.finetuned}."
             raise LookupError(msg)
         own = {name: each for name, each in weights.items() if name != SEEN and not name.startswith(BLOCKS)}
-        network.load_state_dict(own)
+        network = build_with(card.build_network, own, depth=len(card.inputs))
         return cls(network, card, history, recall(weights), blocks)
 
     def embed_he(

@@ -18,7 +18,7 @@ from stdistill._training.devices import torch_device
 from stdistill.models.composition.card import CompositionCard
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.rows import FeatureRows
-from stdistill.models.saved import SavedModel
+from stdistill.models.saved import SavedModel, build_with
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.sharing.composition import describe
 from stdistill.models.sharing.description import Description
@@ -97,8 +97,11 @@ class CompositionModel(SavedModel):
     @classmethod
     def restore(cls, card: CompositionCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Build the networks that the card describes, with these weights."""
-        members = nn.ModuleList(card.build_network() for _ in range(card.n_members))
-        members.load_state_dict({name: part for name, part in weights.items() if name != SEEN})
+        own = {name: part for name, part in weights.items() if name != SEEN}
+        n = card.n_members
+        members = build_with(
+            lambda: nn.ModuleList(card.build_network() for _ in range(n)), own, depth=max(n, n * card.network["depth"])
+        )
         return cls(list(members), card, history, recall(weights))  # type: ignore[arg-type]
 
     def predict(

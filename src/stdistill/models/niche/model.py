@@ -20,7 +20,7 @@ from stdistill.models.features import known_rows
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.network import NicheNetwork
-from stdistill.models.saved import SavedModel
+from stdistill.models.saved import SavedModel, build_with
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.sharing.description import Description
 from stdistill.models.sharing.niche import commonest, describe
@@ -109,8 +109,8 @@ class NicheModel(SavedModel):
     @classmethod
     def restore(cls, card: ModelCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Build the network that the card describes, with these weights."""
-        network = card.build_network()
-        network.load_state_dict({name: part for name, part in weights.items() if not name.startswith((PREFIX, SEEN))})
+        own = {name: part for name, part in weights.items() if not name.startswith((PREFIX, SEEN))}
+        network = build_with(card.build_network, own, depth=card.network["depth"])
         return cls(network, card, history, UsualFeatures.from_tensors(weights), recall(weights))
 
     def push_to_hub(

@@ -141,15 +141,18 @@ def opened(path: Path, modified_ns: int) -> Iterator[tifffile.TiffFile]:
 @lru_cache(maxsize=64)
 def _planes(place: Place, level: int, process: int) -> list[Plane]:
     """Find a level in the open file, for many threads."""
-    with opened(place.path, place.modified_ns) as tiff:
-        found = planes(tiff.series[place.series].levels[level], place.image)
-        for plane in found:
-            handle = plane.page.parent.filehandle
-            handle.open()  # tifffile closes the other files of a series after looking
-            handle.set_lock(True)
-            with handle.lock:  # what tifffile reads to make its decoder, and keeps, it reads without a lock
-                _ = plane.page.keyframe.decode
-        return found
+    try:
+        with opened(place.path, place.modified_ns) as tiff:
+            found = planes(tiff.series[place.series].levels[level], place.image)
+            for plane in found:
+                handle = plane.page.parent.filehandle
+                handle.open()  # tifffile closes the other files of a series after looking
+                handle.set_lock(True)
+                with handle.lock:  # what tifffile reads to make its decoder, and keeps, it reads without a lock
+                    _ = plane.page.keyframe.decode
+            return found
+    except NOT_AS_EXPECTED as error:
+        raise ValueError(damaged(place.path, error)) from error
 
 
 @lru_cache(maxsize=16)

@@ -78,6 +78,10 @@ def _reading(path: Path) -> Iterator[tifffile.TiffFile]:
             yield tiff
     except (tifffile.TiffFileError, struct.error, ArithmeticError, AttributeError, LookupError, TypeError) as error:
         raise ValueError(damaged(path, error)) from error
+    except ValueError as error:
+        if path.name in str(error):  # ours name the file
+            raise
+        raise ValueError(damaged(path, error)) from error
 
 
 def _open(tiff: tifffile.TiffFile, path: Path, scene: Scene) -> SlideImage:
