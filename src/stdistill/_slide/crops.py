@@ -75,7 +75,7 @@ def resampling_weights(
     reach = max(scale, 1.0)
     centers = starts[:, None, None] + (np.arange(n_out)[:, None] + 0.5) * scale
     pixels = np.arange(n_in)
-    weights = _kernel(np.abs(pixels + 0.5 - centers) / reach, interpolation)
+    weights = kernel(np.abs(pixels + 0.5 - centers) / reach, interpolation)
     slack = 1e-6
     whole = (pixels >= starts[:, None, None] - slack) & (pixels + 1 <= starts[:, None, None] + side + slack)
     weights = np.where(whole, weights, 0.0)
@@ -83,7 +83,8 @@ def resampling_weights(
     return normalised
 
 
-def _kernel(distance: Float64Array, interpolation: Interpolation) -> Float64Array:
+def kernel(distance: Float64Array, interpolation: Interpolation) -> Float64Array:
+    """Weight of what lies at a distance from the centre of a filter, in pixels of the coarser image."""
     if interpolation == "bilinear":
         return np.clip(1 - distance, 0, None)
     a = -0.5  # Keys 1981
