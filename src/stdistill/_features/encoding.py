@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stdistill._slide.affine import Float64Array
+from stdistill._slide.crops import show_grid
 from stdistill._slide.plan import CropPlan, Window
-from stdistill._slide.resampling import show_grid
 from stdistill.encoders._encoder import Encoder, Precision
 
 BLOCK_PX = 2048

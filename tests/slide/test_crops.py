@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from stdistill._slide.crops import CropCutter
+from stdistill._slide.crops import CropCutter, show_grid
 from stdistill._slide.plan import plan_crops
 from stdistill._slide.pyramid import SlideLevel
-from stdistill._slide.resampling import show_grid
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
 
