@@ -17,6 +17,8 @@ from stdistill.encoders._encoder import Encoder, Precision
 
 BLOCK_PX = 2048
 """Crops of larger windows are taken together in squares of this side, which bounds memory."""
+STRIP_PX = 64
+"""Rows that are normalised at once."""
 
 
 class WindowEncoder(Protocol):
@@ -85,8 +87,11 @@ def encode_window(
     for crops in _blocks(origins, crop_px):
         low = np.floor(origins[crops].min(axis=0) / taking.grid_px).astype(int) * taking.grid_px
         high = np.ceil((origins[crops].max(axis=0) + crop_px) / taking.grid_px).astype(int) * taking.grid_px
-        shown = show_grid(pixels, (window.left, window.top), scale, low, high, encoder.interpolation)
-        image = prepare(shown, encoder)
+        image = torch.empty(3, *(high - low)[::-1].tolist(), device=pixels.device)
+        for top in range(low[1], high[1], STRIP_PX):  # so that passes over pixels are made in the cache
+            begin, end = np.array([low[0], top]), np.array([high[0], min(top + STRIP_PX, high[1])])
+            shown = show_grid(pixels, (window.left, window.top), scale, begin, end, encoder.interpolation)
+            image[:, top - low[1] : end[1] - low[1]] = prepare(shown, encoder)
         features = taking.encode_window(image, torch.from_numpy(origins[crops] - low), crop_px)
         rows.append(check_features(encoder, features, len(crops)))
         order.append(crops)

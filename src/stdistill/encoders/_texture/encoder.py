@@ -149,4 +149,5 @@ class TextureEncoder(torch.nn.Module):
         Black counts as the darkest grey of 8 bits, so that its density is finite.
         """
         densities = -images.float().clamp(1 / 255, 1).log()
-        return (densities[:, :, None] * self.unmixing[:, :, None, None]).sum(1)
+        red, green, blue = (densities[:, band, None] * self.unmixing[band, :, None, None] for band in range(3))
+        return red + green + blue

@@ -110,10 +110,18 @@ def _join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def _tiles(image: Tensor, halo: int) -> Iterator[tuple[tuple[int, int], Tensor]]:
     """Cut an image (1, k, h, w) into tiles with a halo, each with the (row, column) where it begins without it."""
     side = TILE_CPU if image.device.type == "cpu" else TILE_GPU
-    padded = functional.pad(image, (halo,) * 4, mode="replicate")
-    for top in range(0, image.shape[2], side):
-        for left in range(0, image.shape[3], side):
-            yield (top, left), padded[..., top : top + side + 2 * halo, left : left + side + 2 * halo]
+    height, width = image.shape[2:]
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            bottom, right = min(top + side, height), min(left + side, width)
+            beyond = [
+                max(0, halo - left),
+                max(0, right + halo - width),
+                max(0, halo - top),
+                max(0, bottom + halo - height),
+            ]
+            tile = image[..., max(0, top - halo) : bottom + halo, max(0, left - halo) : right + halo]
+            yield (top, left), functional.pad(tile, beyond, mode="replicate") if any(beyond) else tile
 
 
 def _put(image: Tensor, values: Tensor, place: tuple[int, int], halo: int, octaves: int) -> None:
