@@ -33,7 +33,8 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 import stdistill as sd
-from stdistill._features.embedder import EmbeddingRun, embed, prepare, run_encoder
+from stdistill._features.embedder import EmbeddingRun, embed
+from stdistill._features.encoding import prepare, run_encoder
 from stdistill._formats.slides.open import open_slide
 from stdistill._slide.plan import Slide, plan_crops
 from stdistill._slide.pyramid import SlideLevel

@@ -53,6 +53,14 @@ def test_read_crops(run: Run, shared_data: Path) -> None:
     assert speed["windows, crops cut"] > 10 * speed["ImageTilesDataset"]
 
 
+def test_texture(run_apart: Run, shared_data: Path) -> None:
+    image = shared_data / "he_small_images" / "CMU-1-Small-Region.svs"
+    *speeds, alike = run_apart("texture.py", "--quick", "--image", str(image)).splitlines()
+    assert len(speeds) == 2
+    assert all(float(line.split("; ")[1].split()[0]) > 2 for line in speeds)  # more in a whole window
+    assert float(alike.split("median ")[1].split(",")[0]) > 0.9
+
+
 def test_simulate(run: Run) -> None:
     assert "seconds" in run("simulate.py", "--n-cells", "500")
 

@@ -250,6 +250,29 @@ def test_slides_of_different_scales(make_slide: Callable[..., SpatialData]) -> N
     assert alike["table"].uns["stdistill"]["embed_he"]["mpp"] == pytest.approx(0.2125 * 1.005)
 
 
+@pytest.mark.parametrize("mpp", [None, 0.3])
+def test_texture_reads_whole_windows(
+    make_slide: Callable[..., SpatialData], monkeypatch: pytest.MonkeyPatch, mpp: float | None
+) -> None:
+    """However the slide is read, features are the same, and nearly those of the crops."""
+    slide = make_slide()
+    pixels = paint(slide)
+    sd.pp.embed_he(slide, encoder="texture", crop_px=160, mpp=mpp)
+    monkeypatch.setattr("stdistill._slide.plan.WINDOW_PX", 64)
+    paint(slide, pixels=pixels, chunks=64)
+    sd.pp.embed_he(slide, encoder="texture", crop_px=160, mpp=mpp, key_added="X_small")
+    by_crops = sd.encoders.get("texture").by_crops()
+    sd.pp.embed_he(slide, encoder=by_crops, crop_px=160, mpp=mpp, key_added="X_crops")
+    table = slide["table"]
+    large, small, crops = (table.obsm[key].astype(np.float32) for key in ("X_he", "X_small", "X_crops"))
+    np.testing.assert_allclose(small, large, rtol=2e-3, atol=2e-3)  # rounded to float16
+    assert np.nanmedian(np.abs(large - crops)) < 0.02
+    records = [table.uns["stdistill"][f"embed_he{suffix}"] for suffix in ("", "_X_small", "_X_crops")]
+    assert [record["revision"] for record in records] == ["windows-1", "windows-1", "unknown"]
+    kinds = [table.obs[f"{key}_model"].iloc[0] for key in ("X_he", "X_small", "X_crops")]
+    assert kinds[0] == kinds[1] != kinds[2]
+
+
 def test_the_record_repeats_it(make_slide: Callable[..., SpatialData]) -> None:
     slide = make_slide()
     paint(slide)

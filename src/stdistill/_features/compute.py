@@ -17,7 +17,7 @@ from stdistill._features.store import CODE, MADE_WITH, FeatureStore, find_finish
 from stdistill._slide.plan import CropPlan, Slide
 from stdistill._slide.windows import sample_squares
 from stdistill._support.files import digest
-from stdistill.encoders._encoder import UNKNOWN_REVISION
+from stdistill.encoders._encoder import BY_WINDOWS, UNKNOWN_REVISION
 
 if TYPE_CHECKING:
     from stdistill.encoders import Encoder
@@ -57,7 +57,7 @@ def compute_features(
     fingerprint = {
         "image": _hash_images(slides),
         "cells": _hash_cells(slides, cell_ids),
-        "encoders": [_describe(one) for one in encoders],
+        "encoders": [_describe(one.by_crops() if crops_per_side else one, crop_px) for one in encoders],
         "crop_px": crop_px,
         "mpp": mpp,
         "precision": precision,
@@ -97,10 +97,13 @@ def _used(store: FeatureStore) -> dict[str, Any]:
     return {name: value for name, value in used.items() if value is not None}
 
 
-def _describe(encoder: Encoder) -> dict[str, Any]:
+def _describe(encoder: Encoder, crop_px: int) -> dict[str, Any]:
     """All of an encoder that its features depend on."""
     fields = ("name", "revision", "input_px", "resize_px", "interpolation", "precision", "mean", "std")
-    return {name: list(v) if isinstance(v := getattr(encoder, name), tuple) else v for name in fields}
+    described = {name: list(v) if isinstance(v := getattr(encoder, name), tuple) else v for name in fields}
+    if not encoder.takes_windows(crop_px):
+        return described
+    return described | {"revision": encoder.revision_of_features(crop_px), "windows": BY_WINDOWS}
 
 
 def _hash_images(slides: Sequence[Slide]) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
+from stdistill._features.encoding import encode_window, measure_dim, prepare, prepared_px, run_encoder
 from stdistill._features.store import FeatureStore, Fingerprint, prepare_store
 from stdistill._slide.crops import CropCutter
 from stdistill._slide.plan import Slide, Window
@@ -106,9 +107,8 @@ class Embedder(pl.LightningModule):
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         """Compute the features of one window."""
         task = self.mine[batch_idx]
-        cutter = CropCutter(batch["pixels"], task.slide.plan, task.window)
         try:
-            rows = torch.cat([self._encode(cutter, part) for part in self._parts(task.n_crops)])
+            rows = self._encode(batch["pixels"], task)
         except torch.OutOfMemoryError as error:
             msg = f"The device is out of memory with batch_size={self._batch_size()}: try a smaller one. ({error})"
             raise MemoryError(msg) from error
@@ -131,16 +131,37 @@ class Embedder(pl.LightningModule):
         if self.progress is not None:
             self.progress.close()
 
-    def _encode(self, cutter: CropCutter, part: slice) -> Tensor:
+    def _encode(self, pixels: Tensor, task: Task) -> Tensor:
+        """Encode the crops of a window, by each encoder in its own way."""
+        plan, window, crop_px = task.slide.plan, task.window, self.run.crop_px
+        whole = {
+            number: encode_window(encoder, module, pixels, plan, window, crop_px)
+            for number, (encoder, module) in enumerate(zip(self.run.encoders, self.modules_of, strict=True))
+            if encoder.takes_windows(crop_px)
+        }
+        if len(whole) == len(self.modules_of):
+            self._advance(task.n_crops)
+            return torch.cat(list(whole.values()), dim=1).half()
+        cutter = CropCutter(pixels, plan, window)
+        return torch.cat([self._encode_crops(cutter, part, whole) for part in self._parts(task.n_crops)])
+
+    def _encode_crops(self, cutter: CropCutter, part: slice, whole: dict[int, Tensor]) -> Tensor:
+        """Encode some crops, and set beside them what the encoders by whole windows gave."""
         crops = cutter.cut(part)
         features = []
-        for encoder, module in zip(self.run.encoders, self.modules_of, strict=True):
+        for number, (encoder, module) in enumerate(zip(self.run.encoders, self.modules_of, strict=True)):
+            if number in whole:
+                features.append(whole[number][part])
+                continue
             side = prepared_px(encoder, self.run.crop_px)
             images = prepare(cutter.images(crops, part, side, encoder.interpolation), encoder)
             features.append(run_encoder(encoder, module, images, self._precision(encoder)))
-        if self.progress is not None:
-            self.progress.advance(len(crops))
+        self._advance(len(crops))
         return torch.cat(features, dim=1).half()
+
+    def _advance(self, n_crops: int) -> None:
+        if self.progress is not None:
+            self.progress.advance(n_crops)
 
     def _parts(self, n_crops: int) -> list[slice]:
         """Cut a window's crops into batches of nearly one size."""
@@ -176,41 +197,6 @@ class _Windows(IterableDataset[dict[str, Any]]):
                 yield {"pixels": torch.from_numpy(pixels)}
 
 
-def prepare(images: Tensor, encoder: Encoder) -> Tensor:
-    """Cut the centre that the encoder takes, and normalise it."""
-    if encoder.input_px is not None:
-        margin = (images.shape[-1] - encoder.input_px) // 2
-        images = images[..., margin : margin + encoder.input_px, margin : margin + encoder.input_px]
-    mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (encoder.mean, encoder.std))
-    return (images / 255 - mean) / std
-
-
-def prepared_px(encoder: Encoder, crop_px: int) -> int:
-    """Side that crops are resampled to before :func:`prepare`."""
-    return encoder.resize_px or encoder.input_px or crop_px
-
-
-def run_encoder(encoder: Encoder, module: nn.Module, images: Tensor, precision: Precision) -> Tensor:
-    """Encode prepared images (b, 3, h, w) as (b, d), and check what comes out."""
-    dtype = getattr(torch, precision)
-    with torch.autocast(images.device.type, dtype=dtype, enabled=precision != "float32"):
-        features = module(images)
-    return check_features(encoder, features, len(images))
-
-
-def check_features(encoder: Encoder, features: Tensor, n_crops: int) -> Tensor:
-    """Return what an encoder gave for some crops in float32; raise unless it is (crops, d)."""
-    width = "d" if encoder.dim is None else encoder.dim
-    found = tuple(features.shape) if isinstance(features, Tensor) else type(features).__name__
-    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != n_crops:
-        msg = f"The encoder {encoder.name!r} returned {found} for {n_crops} crops; expected ({n_crops}, {width})."
-        raise ValueError(msg)
-    if encoder.dim is not None and features.shape[1] != encoder.dim:
-        msg = f"The encoder {encoder.name!r} returned {found}; it was announced to give {encoder.dim} features."
-        raise ValueError(msg)
-    return features.float()
-
-
 def embed(run: EmbeddingRun, *, accelerator: str, devices: Any, num_nodes: int, strategy: str) -> None:
     """Compute what the store lacks."""
     modules = [encoder.load() for encoder in run.encoders]
@@ -232,13 +218,6 @@ def embed(run: EmbeddingRun, *, accelerator: str, devices: Any, num_nodes: int, 
             trainer.predict(embedder, return_predictions=False)
         finally:
             embedder.close()
-
-
-def measure_dim(encoder: Encoder, module: nn.Module, crop_px: int) -> int:
-    """Try how many features an encoder gives."""
-    side = encoder.input_px or crop_px
-    with torch.inference_mode():
-        return run_encoder(encoder, module, torch.zeros(2, 3, side, side), "float32").shape[1]
 
 
 def _share(tasks: Sequence[Task], rank: int, world_size: int) -> list[Task]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stdistill._features.embedder import BATCH_SIZE_CPU, BATCH_SIZE_GPU, check_features, measure_dim
+from stdistill._features.embedder import BATCH_SIZE_CPU, BATCH_SIZE_GPU
+from stdistill._features.encoding import check_features, measure_dim
 from stdistill.encoders._encoder import Encoder
 
 
@@ -91,6 +92,7 @@ def of_tiles(
             load=partial(_load, encoder, tuple(crops_per_side), at_once),
             input_px=None,
             resize_px=None,
+            windows_from_px=None,
         )
         for encoder in encoders
     ]

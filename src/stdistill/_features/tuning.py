@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from stdistill._features.embedder import prepare
+from stdistill._features.encoding import prepare
 from stdistill._features.tiles import of_tiles
 from stdistill.encoders import Encoder
 from stdistill.encoders._blocks import unfreeze_last

@@ -71,6 +71,7 @@ _ENCODERS = (
         n_params=0,
         reference="stdistill",
         pooling="averages over the crop and around its centre",
+        windows_from_px=160,
     ),
     _timm_encoder(
         "uni2-h",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from stdistill._support.arrays import Interpolation
@@ -17,6 +17,8 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 UNKNOWN_REVISION = "unknown"
 """Of weights that do not say which they are."""
+BY_WINDOWS = "windows-1"
+"""How revisions end of features that were computed by whole windows, which are others than those of crops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,9 @@ class Encoder:
         Publication or page.
     pooling
         What the features are: class token, with or without the mean of the patch tokens, ….
+    windows_from_px
+        Side of crops from which on they are not cut: the module's method ``encode_window`` takes a whole window of the
+        slide, and where the crops are in it. `None`: each crop is encoded by itself.
 
     Examples
     --------
@@ -88,10 +93,11 @@ class Encoder:
     n_params: int | None = None
     reference: str = ""
     pooling: str = ""
+    windows_from_px: int | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
-        for field in ("dim", "input_px", "resize_px", "n_params"):
+        for field in ("dim", "input_px", "resize_px", "n_params", "windows_from_px"):
             value = getattr(self, field)
             if value is not None:
                 check_integer(value, field, minimum=0 if field == "n_params" else 1)
@@ -113,6 +119,20 @@ class Encoder:
             if getattr(self, field) not in choices:
                 msg = f"{field} must be one of {', '.join(choices)}, found {getattr(self, field)!r}."
                 raise ValueError(msg)
+
+    def takes_windows(self, crop_px: int) -> bool:
+        """Whether crops of this side are encoded by whole windows."""
+        return self.windows_from_px is not None and crop_px >= self.windows_from_px
+
+    def by_crops(self) -> Encoder:
+        """Return the encoder that takes crops whatever their side."""
+        return replace(self, windows_from_px=None)
+
+    def revision_of_features(self, crop_px: int) -> str | None:
+        """Return what is recorded of features: which weights, and whether they were computed by whole windows."""
+        if not self.takes_windows(crop_px):
+            return self.revision
+        return BY_WINDOWS if self.revision is None else f"{self.revision}-{BY_WINDOWS}"
 
 
 def _check_triple(values: tuple[float, float, float], argument: str) -> tuple[float, float, float]:

@@ -174,7 +174,8 @@ def _resolve(encoder: str | Encoder) -> Encoder:
         return _auto()
     found = get(encoder) if isinstance(encoder, str) else encoder
     revision = check(found)
-    if revision is None and found.source is None and found is not CATALOGUE.get(found.name):
+    built_in = CATALOGUE.get(found.name)
+    if revision is None and found.source is None and (built_in is None or found.load is not built_in.load):
         revision = hash_weights(found.load())  # of an encoder of one's own, which does not say which weights it has
     return found if revision == found.revision else replace(found, revision=revision)
 

@@ -155,6 +155,10 @@ def embed_he(
     resampling is antialiased, and a crop shows nothing of what lies outside it. On a CPU the features of an
     interrupted run are bit-identical to those of an undisturbed one.
 
+    From crops of 160 px on, ``"texture"`` looks at each pixel once for all crops that show it. Its features are nearly
+    those of the crops one by one, which ``encoder=stdistill.encoders.get("texture").by_crops()`` gives, and are
+    recorded as another revision.
+
     Memory is needed for the windows at work, one row of the image's tiles, and the features of `data` at the end.
 
     Examples

@@ -6,8 +6,9 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from stdistill._table.fitting.like_model import embedding_arguments, find_encoders, find_mpp
+from stdistill._table.fitting.like_model import check_card, embedding_arguments, find_encoders, find_mpp
 from stdistill._table.he.slide_record import SlideRecord, write_slide_record
+from stdistill._table.records import write_record
 from stdistill.models import ModelCard
 
 
@@ -51,6 +52,25 @@ def test_other_weights(uni2_h_on_disk: str) -> None:
     for known in (uni2_h_on_disk, "unknown", None):
         (encoder,) = find_encoders(card(encoder="uni2-h", encoder_revision=known))
         assert (encoder.name, encoder.revision) == ("uni2-h", uni2_h_on_disk)
+
+
+def test_as_the_features_of_the_model_were_read() -> None:
+    """By whole windows, or crop by crop, as those of an earlier version."""
+    (by_windows,) = find_encoders(card(crop_px=224, encoder_revision="windows-1"))
+    assert by_windows.takes_windows(224)
+    for earlier in (None, "unknown"):
+        (by_crops,) = find_encoders(card(crop_px=224, encoder_revision=earlier))
+        assert not by_crops.takes_windows(224)
+    with pytest.raises(ValueError, match=r"of revision 'unknown'; the model was trained on features of 'windows-1'"):
+        find_encoders(card(crop_px=64, encoder_revision="windows-1"))
+
+
+def test_features_that_were_read_otherwise() -> None:
+    table = ad.AnnData(np.zeros((2, 1)), obsm={"X_he": np.zeros((2, 276))})
+    write_record(table, "embed_he", key_added="X_he", encoder="texture", revision="windows-1", crop_px=224, mpp=0.274)
+    check_card(table, "X_he", card(crop_px=224, encoder_revision="windows-1"))
+    with pytest.raises(ValueError, match=r"'windows-1', the model was trained on 'unknown'\. .*by_crops\(\)"):
+        check_card(table, "X_he", card(crop_px=224))
 
 
 @pytest.mark.parametrize("entry", ["encoder", "crop_px", "mpp"])

@@ -129,9 +129,13 @@ def test_latents_of_two_models() -> None:
         ("sha256-aa+unknown", "unknown+sha256-cc", True),
         ("sha256-aa+unknown", "sha256-bb+unknown", False),
         ("sha256-aa+sha256-cc", "sha256-aa+sha256-dd", False),
+        ("sha256-aa+windows-1", "unknown+windows-1", True),
+        ("sha256-aa+windows-1", "sha256-aa+unknown", False),
+        ("unknown+windows-1", None, False),
     ],
 )
-def test_revisions_of_several_encoders(one: str, other: str, same: bool) -> None:
+def test_revisions_of_several_encoders(one: str, other: str | None, same: bool) -> None:
+    """Those of an earlier version, which say nothing, are not of whole windows."""
     origins = [known_origin({"encoder": "uni2-h+texture", "encoder_revision": each}) for each in (one, other)]
     assert find_difference(*origins) == (None if same else "encoder_revision")
 
@@ -155,3 +159,11 @@ def test_comparison_is_symmetric_and_needs_both(one: dict[str, Any], other: dict
         assert entry in TELLS_APART
         assert one[entry] != other[entry]
         assert find_difference({key: one[key] for key in one.keys() - {entry}}, other) != entry
+
+
+def test_features_of_windows_and_of_crops_are_not_trained_on_together() -> None:
+    one, other = make_table(encoder="texture", revision="windows-1"), make_table(encoder="texture", revision="unknown")
+    with pytest.raises(
+        ValueError, match=r"different encoder_revision .*: \['windows-1', 'unknown'\]\. Use one for all"
+    ):
+        common_origin([one, other], "X_he")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 
 from stdistill._slide.scale import is_same_mpp
-from stdistill._table.fitting.origin import find_difference, known_origin, origin_of, origin_of_card, show
+from stdistill._table.fitting.origin import by_windows, find_difference, known_origin, origin_of, origin_of_card, show
 from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill.encoders import Encoder
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def find_encoders(card: ModelCard | FeatureCard, name: str | Encoder | None = None) -> list[Encoder]:
     """Return the encoders of the model's features, which are at hand and the same.
 
-    Several encoders are joined by ``+`` in the card. `name` is what they are called on this machine, where it differs,
+    Several encoders are joined by ``+`` in the card. Where the model's features are not of whole windows, they compute
+    them crop by crop. `name` is what they are called on this machine, where it differs,
     or the encoder itself.
 
     Raises
@@ -54,8 +55,10 @@ def find_encoders(card: ModelCard | FeatureCard, name: str | Encoder | None = No
     except KeyError as error:
         msg = f"{error.args[0]} Give the name under which the model's features were computed as the encoder."
         raise KeyError(msg) from error
+    read_whole = by_windows(origin_of_card(card))
+    encoders = [one if one.name in read_whole else one.by_crops() for one in encoders]
     found = "+".join(one.name for one in encoders)
-    revision = "+".join(one.revision or UNKNOWN_REVISION for one in encoders)
+    revision = "+".join(one.revision_of_features(card.crop_px) or UNKNOWN_REVISION for one in encoders)
     difference = find_difference(known_origin({"encoder": found, "encoder_revision": revision}), origin_of_card(card))
     if difference == "encoder":
         msg = f"The encoder is {found!r}; the model was trained on features of {card.encoder!r}."
@@ -137,9 +140,14 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
     }
     if entry == "encoder_revision" and names[0].endswith(FINETUNED):
         remedies[entry] = "They are of an encoder that learned with another model: delete them, to get this one's."
+    elif entry == "encoder_revision" and by_windows(found) != by_windows(expected):
+        remedies[entry] = (
+            "Some were computed by whole windows, others crop by crop, as by an earlier version: compute them once "
+            "more, or train once more. Of encoder = sd.encoders.get(...), encoder.by_crops() goes crop by crop."
+        )
     msg = (
-        f".obsm[{use_rep!r}] was computed with {entry} {show(found[entry])}, the model was trained on "
-        f"{show(expected[entry])}. {remedies[entry]}"
+        f".obsm[{use_rep!r}] was computed with {entry} {show(found.get(entry, UNKNOWN_REVISION))}, the "
+        f"model was trained on {show(expected.get(entry, UNKNOWN_REVISION))}. {remedies[entry]}"
     )
     raise ValueError(msg)
 

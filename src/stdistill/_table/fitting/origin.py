@@ -13,7 +13,7 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.records import read_record
-from stdistill.encoders._encoder import UNKNOWN_REVISION
+from stdistill.encoders._encoder import BY_WINDOWS, UNKNOWN_REVISION
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -111,7 +111,15 @@ def find_difference(one: Origin, other: Origin) -> str | None:
     for entry in TELLS_APART:
         if entry in one and entry in other and not _is_same(entry, one[entry], other[entry]):
             return entry
+    if "encoder" in one and "encoder" in other and by_windows(one) != by_windows(other):
+        return "encoder_revision"
     return None
+
+
+def by_windows(origin: Origin) -> list[str]:
+    """Return the encoders whose features were computed by whole windows; of earlier versions there are none."""
+    names, revisions = (str(origin.get(entry) or "").split("+") for entry in ("encoder", "encoder_revision"))
+    return [name for name, revision in zip(names, revisions, strict=False) if revision.endswith(BY_WINDOWS)]
 
 
 def common_origin(tables: Sequence[AnnData], use_rep: str) -> Origin:
@@ -121,8 +129,9 @@ def common_origin(tables: Sequence[AnnData], use_rep: str) -> Origin:
         entry = find_difference(one, other)
         if entry is not None:
             msg = (
-                f".obsm[{use_rep!r}] was computed with different {entry} in the tables: [{show(one[entry])}, "
-                f"{show(other[entry])}]. {REMEDIES.get(entry, 'Use one for all.')}"
+                f".obsm[{use_rep!r}] was computed with different {entry} in the tables: "
+                f"[{', '.join(show(each.get(entry, UNKNOWN_REVISION)) for each in (one, other))}]. "
+                f"{REMEDIES.get(entry, 'Use one for all.')}"
             )
             raise ValueError(msg)
     common: Origin = {}

@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from stdistill.encoders._texture import BLOB_SPACINGS, SMALL_DENSITY, STAIN_VECTORS, TextureEncoder
+from stdistill.encoders._texture import TextureEncoder
+from stdistill.encoders._texture.encoder import STAIN_VECTORS
+from stdistill.encoders._texture.maps import BLOB_SPACINGS
+from stdistill.encoders._texture.statistics import SMALL_DENSITY
 
 SIDE = 224
 WHOLE, CENTRE = 0, 1
