@@ -26,7 +26,8 @@ class TextureEncoder(torch.nn.Module):
     """Describe H&E crops by fixed statistics of stain, texture and nuclei.
 
     No weights and no randomness. Only slices, sums and elementwise functions in float32 are used, no convolutions or
-    matrix products, so that neither TF32 nor autocasting makes a GPU's results differ from a CPU's.
+    matrix products, so that neither TF32 nor autocasting makes a GPU's results differ from a CPU's. Where maps of a
+    window are averaged over its crops, there are products, in float64 on a GPU.
 
     Every statistic is an average over the whole crop, and once more over a Gaussian window around its centre, where the
     cell is. Flipping a crop or turning it by 90° changes nothing where the sides are multiples of 32 px, as 224 is;
@@ -131,7 +132,7 @@ class TextureEncoder(torch.nn.Module):
         origins
             Upper left corners (n, 2) of the crops, as (x, y), in pixels of the window.
         side_px
-            Of each crop, at least `smallest_window_crop_px`.
+            Of each crop, at least 160.
 
         Returns
         -------

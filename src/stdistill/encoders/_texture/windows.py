@@ -29,8 +29,8 @@ N_FINE = 3
 """Octaves whose maps are made once for all crops. Those of coarser ones see far and are small: a crop has its own."""
 N_FINE_BLOBS = 2
 """Likewise, of the sizes of blobs."""
-TILE_CPU, TILE_GPU = 240, 4800
-"""Side of what is computed at once, a multiple of 16: what the cache of a CPU holds; a whole window."""
+TILE_CPU, TILE_GPU = 480, 4800
+"""Side of what is computed at once, a multiple of 16: few enough pixels for the cache of a CPU; a whole window."""
 LEVEL_HALO, HALF_HALO = 12, 24
 """How many pixels maps see beyond a tile of a level, and of half resolution, up to whole blocks of the coarsest."""
 
@@ -114,12 +114,8 @@ def _tiles(image: Tensor, halo: int) -> Iterator[tuple[tuple[int, int], Tensor]]
     for top in range(0, height, side):
         for left in range(0, width, side):
             bottom, right = min(top + side, height), min(left + side, width)
-            beyond = [
-                max(0, halo - left),
-                max(0, right + halo - width),
-                max(0, halo - top),
-                max(0, bottom + halo - height),
-            ]
+            beyond = [halo - left, right + halo - width, halo - top, bottom + halo - height]
+            beyond = [max(0, each) for each in beyond]
             tile = image[..., max(0, top - halo) : bottom + halo, max(0, left - halo) : right + halo]
             yield (top, left), functional.pad(tile, beyond, mode="replicate") if any(beyond) else tile
 
