@@ -76,3 +76,14 @@ def test_huge_numbers_and_none() -> None:
     assert [each.bounds for each in polygons] == [(2, 2, 4, 3), (1, 1, 2, 2)]
     polygons, ids = outline_labels(np.zeros((4, 4), dtype=int), "test")
     assert len(polygons) == len(ids) == 0
+
+
+def test_numbers_beyond_that_of_pixels() -> None:
+    """As in a damaged file: what is indexed by them would take gigabytes; negative ones are background."""
+    labels = np.zeros((6, 8), dtype=np.int32)
+    labels[0, :3], labels[2, 0], labels[2, 4:7], labels[5, 5] = 60_000_000, 60_000_000, 5, -7
+    with pytest.warns(UserWarning, match="1 of 2 labels of test lie in several pieces"):
+        (five, huge), ids = outline_labels(labels, "test")
+    assert ids.tolist() == [5, 60_000_000]
+    assert five.equals(box(4, 2, 7, 3))
+    assert huge.equals(box(0, 0, 3, 1))

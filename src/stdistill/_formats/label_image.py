@@ -14,7 +14,7 @@ from stdistill._support.jit import njit
 from stdistill._support.warn import warn
 
 MANY_LABELS = 1 << 26
-"""Numbers of labels beyond it are made smaller first: they index arrays."""
+"""Numbers of labels beyond it, or beyond the number of pixels, are made smaller first: they index arrays."""
 
 
 def outline_labels(labels: Integers, source: str) -> tuple[Geometries, npt.NDArray[np.int64]]:
@@ -33,8 +33,8 @@ def outline_labels(labels: Integers, source: str) -> tuple[Geometries, npt.NDArr
     label in several pieces the largest is taken. Pixels that share a side are of one piece.
     """
     known = None
-    if labels.max(initial=0) >= MANY_LABELS:
-        known, inverse = np.unique(np.append(0, labels.ravel()), return_inverse=True)
+    if labels.max(initial=0) >= min(MANY_LABELS, labels.size):
+        known, inverse = np.unique(np.append(0, np.maximum(labels, 0).ravel()), return_inverse=True)
         labels = inverse[1:].reshape(labels.shape)
     first, areas = _find_first(labels, int(labels.max(initial=0)) + 1)
     present = np.flatnonzero(areas)
