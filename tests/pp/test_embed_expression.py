@@ -248,15 +248,6 @@ def test_backed(form: Callable[[Any], Any], tmp_path: Path) -> None:
     np.testing.assert_array_equal(backed.obsm["X_scVI"], latent(cells()))
 
 
-def test_counts_are_shared() -> None:
-    from stdistill.pp._embed_expression import _get_counts
-
-    sparse, dense = cells(), cells()
-    dense.X = dense.X.toarray()
-    assert np.shares_memory(_get_counts(sparse, None).data, sparse.X.data)
-    assert np.shares_memory(_get_counts(dense, None), dense.X)
-
-
 def test_layer() -> None:
     adata = cells()
     expected = latent(adata)

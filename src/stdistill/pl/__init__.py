@@ -15,6 +15,7 @@ from stdistill.pl._confidence import confidence
 from stdistill.pl._confusion import confusion
 from stdistill.pl._crops import crops
 from stdistill.pl._neighborhood import neighborhood
+from stdistill.pl._niche_card import niche_card
 from stdistill.pl._niches import niches
 from stdistill.pl._retrieval import retrieval
 from stdistill.pl._split import split
@@ -35,6 +36,7 @@ __all__ = [
     "confusion",
     "crops",
     "neighborhood",
+    "niche_card",
     "niches",
     "retrieval",
     "split",

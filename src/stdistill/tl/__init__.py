@@ -20,6 +20,7 @@ from stdistill.tl._expression_probe import expression_probe
 from stdistill.tl._find_tiles import find_tiles
 from stdistill.tl._leiden import leiden
 from stdistill.tl._match_niches import match_niches
+from stdistill.tl._niche_profile import niche_profile
 from stdistill.tl._nolan import nolan
 from stdistill.tl._pathology_probe import pathology_probe
 from stdistill.tl._predict import predict
@@ -45,6 +46,7 @@ __all__ = [
     "find_tiles",
     "leiden",
     "match_niches",
+    "niche_profile",
     "nolan",
     "pathology_probe",
     "predict",
