@@ -16,6 +16,7 @@ from stdistill.tl._cross_validate import cross_validate
 from stdistill.tl._decompose import decompose
 from stdistill.tl._distill import distill
 from stdistill.tl._evaluate import evaluate
+from stdistill.tl._explain import explain
 from stdistill.tl._expression_probe import expression_probe
 from stdistill.tl._find_tiles import find_tiles
 from stdistill.tl._leiden import leiden
@@ -42,6 +43,7 @@ __all__ = [
     "decompose",
     "distill",
     "evaluate",
+    "explain",
     "expression_probe",
     "find_tiles",
     "leiden",

@@ -24,10 +24,9 @@ from stdistill._table.fitting.alignment import (
 )
 from stdistill._table.fitting.composition import composition_inputs, write_composition
 from stdistill._table.fitting.inputs import check_features, niche_inputs
-from stdistill._table.fitting.like_model import check_card, name_features
+from stdistill._table.fitting.like_model import check_card, check_radius, name_features
 from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
-from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import stands_on
@@ -223,7 +222,7 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     check_card(table, use_rep, card)
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
-    _check_radius(inputs.radius_um, card.radius_um)
+    check_radius(inputs.radius_um, card.radius_um)
     logits = model.predict(
         inputs.features,
         inputs.indptr,
@@ -282,7 +281,7 @@ def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[st
         ensure_neighborhoods([table], radius_um=card.radius_um, **keys)
     inputs = composition_inputs([table], use_rep=reps, with_graph=card.radius_um is not None, **keys)
     if inputs.radius_um is not None and card.radius_um is not None:
-        _check_radius(inputs.radius_um, card.radius_um)
+        check_radius(inputs.radius_um, card.radius_um)
     places = np.flatnonzero(inputs.eligible)
     mean, spread = model.predict(inputs.rows, places=places, batch_size=batch_size, device=device)
     features = inputs.rows.features[0]
@@ -328,18 +327,6 @@ def _write_tiles(slide: SpatialData, model: AlignmentModel, how: _How, tiles_key
     named = {"key_added": key_added, "use_rep": latent, "he_rep": first.removesuffix(f"_{card.scales[0]}")}
     write_alignment("predict", inputs, model, he, expression, cells_at, [fitted], **named)
     logger.info('Wrote .obsm["X_%s_he"] of %d of %d tiles.', key_added, inputs.with_he.sum(), len(images))
-
-
-def _check_radius(found_um: float, expected_um: float) -> None:
-    """Raise unless the neighbourhoods are as wide as the model's."""
-    if is_same_radius(found_um, expected_um):
-        return
-    digits = decimals_apart(found_um, expected_um)
-    msg = (
-        f"The neighbourhoods have a radius of {found_um:.{digits}f} µm, those of the model "
-        f"{expected_um:.{digits}f}. Make them again with sd.pp.neighborhoods(radius_um=model.radius_um)."
-    )
-    raise ValueError(msg)
 
 
 def load_model(

@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from stdistill._slide.scale import is_same_mpp
 from stdistill._table.fitting.origin import find_difference, known_origin, origin_of, origin_of_card, show
+from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill.encoders import Encoder
 from stdistill.encoders._blocks import FINETUNED, with_blocks
@@ -139,5 +140,17 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
     msg = (
         f".obsm[{use_rep!r}] was computed with {entry} {show(found[entry])}, the model was trained on "
         f"{show(expected[entry])}. {remedies[entry]}"
+    )
+    raise ValueError(msg)
+
+
+def check_radius(found_um: float, expected_um: float) -> None:
+    """Raise unless the neighbourhoods are as wide as the model's."""
+    if is_same_radius(found_um, expected_um):
+        return
+    digits = decimals_apart(found_um, expected_um)
+    msg = (
+        f"The neighbourhoods have a radius of {found_um:.{digits}f} µm, those of the model "
+        f"{expected_um:.{digits}f}. Make them again with sd.pp.neighborhoods(radius_um=model.radius_um)."
     )
     raise ValueError(msg)

@@ -1,0 +1,1 @@
+"""Which cells of a neighbourhood decide what a niche model says of it."""
