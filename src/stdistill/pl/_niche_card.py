@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from spatialdata import SpatialData
 
+    from stdistill.models.explanation.result import Explanation
+
 WIDTH_IN = 8.3
 """Of a page."""
-HEADER_IN, MAP_IN, PANELS_IN, CROPS_IN, FOOTER_IN = 0.6, 3.6, 2.7, 1.7, 0.3
+HEADER_IN, MAP_IN, PANELS_IN, CROPS_IN, FOOTER_IN = 0.6, 3.6, 2.7, 1.7, 0.4
 """Heights of the parts of a page."""
 CROP_PX = 224
 CROP_UM = 100.0
@@ -48,7 +50,7 @@ def niche_card(
     *,
     niche_key: str | None = None,
     profile: NicheProfile | None = None,
-    explanation: Any = None,
+    explanation: Explanation | None = None,
     n_crops: int = 6,
     crop_um: float | None = None,
     seed: int = 0,
@@ -152,7 +154,7 @@ def niche_card(
         panels = [axes[f"crop {number}"] for number in range(len(cells))]
         _draw_crops(panels, data, table, cells, side_um, explanation, place)
     _write_header(figure, _title(niche, of_it) if title is None else title, _facts(labels, members, of_it))
-    _write_footer(figure, of_it, shown, sees_he=bool(cells), is_explained=explanation is not None)
+    _write_footer(figure, of_it, list(shown), cells, explanation)
     return finish(list(axes.values()), ax=None, save=save, show=show)
 
 
@@ -175,7 +177,7 @@ def _choose_cells(
     table: AnnData,
     members: npt.NDArray[np.bool_],
     profile: NicheProfile | None,
-    explanation: Any,
+    explanation: Explanation | None,
     n_crops: int,
     seed: int,
 ) -> list[str]:
@@ -229,7 +231,7 @@ def _draw_crops(
     table: AnnData,
     cells: Sequence[str],
     side_um: float,
-    explanation: Any,
+    explanation: Explanation | None,
     place: Mapping[str, Any],
 ) -> None:
     """Draw the crops with their cells at the cross, a scale bar, and the neighbours that decide."""
@@ -293,18 +295,26 @@ def _write_header(figure: Figure, title: str, facts: str) -> None:
 
 
 def _write_footer(
-    figure: Figure, profile: NicheProfile | None, shown: Mapping[str, Any], *, sees_he: bool, is_explained: bool
+    figure: Figure,
+    profile: NicheProfile | None,
+    shown: Sequence[str],
+    cells: Sequence[str],
+    explanation: Explanation | None,
 ) -> None:
-    """Say what the crops are, and what is not known."""
+    """Say what the crops are, whether their rings can be believed, and what is not known."""
     texts = []
-    if sees_he and is_explained:
-        texts.append(f"Crops: cells at the crosses; rings: the {MARKED} neighbours that decide most for the niche.")
-    elif sees_he:
+    if cells and explanation is not None:
+        beaten = explanation.cells["beaten"].loc[list(cells)].mean()
+        texts.append(
+            f"Crops: cells at the crosses; rings: the {MARKED} neighbours that decide most. Without the deciding ones "
+            f"the niche\ngoes sooner than in {beaten:.0%} of random orders."
+        )
+    elif cells:
         kind = "typical cells" if profile is not None and len(profile.cells) else "cells at random"
         texts.append(f"Crops: {kind}, at the crosses.")
-    parts = {"cell_types": "cell types", "markers": "markers", "morphology": "nuclei", "neighbors": "neighbours"}
+    parts = {"cell_types": "cell types", "markers": "markers", "morphology": "morphology", "neighbors": "neighbours"}
     missing = [name for part, name in parts.items() if part not in shown and profile is not None]
-    missing += [] if sees_he else ["H&E"]
+    missing += [] if cells else ["H&E"]
     if missing:
         texts.append(f"Not known: {', '.join(missing)}.")
-    figure.text(0.02, 0.08 / figure.get_figheight(), " ".join(texts), fontsize="small", color="#444444")
+    figure.text(0.02, 0.06 / figure.get_figheight(), " ".join(texts), fontsize="small", color="#444444", va="bottom")
