@@ -104,7 +104,7 @@ def test_deciding_neighbours_are_ringed(he_slide: SpatialData, profile: NichePro
         moved = pixels.loc[for_it, ["x", "y"]].to_numpy() - pixels.loc[name, ["x", "y"]].to_numpy(float)
         expected = 112 + moved * pixels["mpp"].iloc[0] / (80 / 224)
         np.testing.assert_allclose(rings, np.unique(expected, axis=0), atol=0.01)
-    assert "sooner than in 80% of random orders" in texts(plt.gcf())
+    assert "sooner than 80% of random orders do" in texts(plt.gcf())
 
 
 def test_explained_cells_of_another_niche(he_slide: SpatialData, profile: NicheProfile) -> None:

@@ -306,8 +306,8 @@ def _write_footer(
     if cells and explanation is not None:
         beaten = explanation.cells["beaten"].loc[list(cells)].mean()
         texts.append(
-            f"Crops: cells at the crosses; rings: the {MARKED} neighbours that decide most. Without the deciding ones "
-            f"the niche\ngoes sooner than in {beaten:.0%} of random orders."
+            f"Crops: cells at the crosses; rings: the {MARKED} neighbours that decide most. Leaving out the deciding "
+            f"cells first\nloses the niche sooner than {beaten:.0%} of random orders do."
         )
     elif cells:
         kind = "typical cells" if profile is not None and len(profile.cells) else "cells at random"
