@@ -117,7 +117,7 @@ def niche_card(
     >>> import stdistill as sd
     >>> sdata = sd.pp.read_xenium(sd.datasets.simulate_xenium("slide/outs", n_cells=400))
     >>> profile = sd.tl.niche_profile(sdata, niche_key="cell_type")
-    >>> axes = sd.pl.niche_card(sdata, "fibroblast", profile=profile, save="fibroblast.png")
+    >>> axes = sd.pl.niche_card(sdata, "Fibroblast", profile=profile, save="fibroblast.png")
     """
     check_integer(n_crops, "n_crops", minimum=1)
     if crop_um is not None:
