@@ -191,3 +191,17 @@ def test_what_is_wrong_is_said(slide: SpatialData) -> None:
         sd.tl.niche_profile(slide, niche_key="student_niche", n_markers=0)
     with pytest.raises(KeyError, match="split"):
         sd.tl.niche_profile(slide, niche_key="student_niche", split_key="halves")
+
+
+def test_an_image_that_the_cells_are_not_placed_on(slide: SpatialData) -> None:
+    """A table that annotates nothing: where its cells lie on the H&E is not known."""
+    from spatialdata.models import TableModel
+
+    cells = slide["table"].copy()
+    del cells.uns["spatialdata_attrs"]
+    loose = SpatialData.init_from_elements({"he": slide["he"], "table": TableModel.parse(cells)})
+    profile = sd.tl.niche_profile(loose, niche_key="student_niche")
+    assert "haematoxylin" in profile.absent
+    assert profile.sources["area_um2"] == ".obs['nucleus_area']"
+    with pytest.raises((KeyError, ValueError)):
+        sd.tl.niche_profile(loose, niche_key="student_niche", coordinate_system="global")

@@ -118,8 +118,8 @@ def niche_profile(
     TypeError
         When a column is not categorical, or a number is none.
     ValueError
-        When a column is missing for every cell, `layer` holds no counts, no cell is for training, or image and cells do
-        not fit each other.
+        When a column is missing for every cell, `layer` holds no counts, no cell is for training, or cells and H&E do
+        not share `coordinate_system`.
 
     See Also
     --------
@@ -268,8 +268,13 @@ def _measure(
         measures["haematoxylin"] = pd.to_numeric(table.obs["haematoxylin"].iloc[rows]).to_numpy(np.float64)
         sources["haematoxylin"] = '.obs["haematoxylin"]'
     elif is_spatialdata(data) and _images(image_key) <= set(data.images):
-        measures["haematoxylin"] = _haematoxylin(data, centers, rows, image_key, coordinate_system, table_key)
-        sources["haematoxylin"] = f"the H&E within {NUCLEUS_UM:g} µm of the centre"
+        try:
+            measures["haematoxylin"] = _haematoxylin(data, centers, rows, image_key, coordinate_system, table_key)
+            sources["haematoxylin"] = f"the H&E within {NUCLEUS_UM:g} µm of the centre"
+        except (KeyError, ValueError) as error:  # it is not known where the cells lie on it
+            if coordinate_system is not None:
+                raise
+            absent["haematoxylin"] = str(error.args[0])
     else:
         absent["haematoxylin"] = "there is no column of it, and no H&E"
     libraries = library_codes(table, find_library_key(table, library_key))
