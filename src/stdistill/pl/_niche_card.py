@@ -210,7 +210,10 @@ def _lay_out(parts: Sequence[str], n_crops: int) -> tuple[Figure, dict[str, Axes
     top = np.atleast_1d(rows[0].subplots(1, 2 if parts else 1, width_ratios=[1.25, 1] if parts else None))
     axes = {"map": top[0], **({parts[0]: top[1]} if parts else {})}
     if len(parts) > 1:
-        axes |= dict(zip(parts[1:], np.atleast_1d(rows[1].subplots(1, len(parts) - 1)), strict=True))
+        panels = rows[1].subplots(1, max(2, len(parts) - 1))  # one alone would be as wide as the page
+        axes |= dict(zip(parts[1:], panels, strict=False))
+        for empty in panels[len(parts) - 1 :]:
+            empty.remove()
     if n_crops:
         crops = np.atleast_1d(rows[-1].subplots(1, n_crops))
         axes |= {f"crop {number}": ax for number, ax in enumerate(crops)}
