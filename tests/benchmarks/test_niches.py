@@ -92,3 +92,10 @@ def test_transfer(run: Run, tmp_path: Path) -> None:
     assert table.loc[["nuclei found", "other stain"], "matched"].min() > 0.9  # 0.6 of any places
     assert table.loc["hue +.05", "AUROC"] > 0.95
     assert table.loc["other stain, normalised", "cells"] == table.loc["other stain", "cells"]
+
+
+def test_niche_profile(run: Run) -> None:
+    lines = run("niche_profile.py", "--quick").splitlines()
+    seconds = {line[:25].strip(): float(line[25:33]) for line in lines[1:5]}
+    assert seconds["together"] < 30
+    assert lines[-1].startswith("100% of the first six markers")

@@ -37,6 +37,7 @@ def test_there_are_notebooks() -> None:
         "several_slides",
         "cohort",
         "own_teacher",
+        "what_is_niche_7",
         "evaluate",
         "without_xenium",
         "composition",

@@ -248,15 +248,6 @@ def test_backed(form: Callable[[Any], Any], tmp_path: Path) -> None:
     np.testing.assert_array_equal(backed.obsm["X_scVI"], latent(cells()))
 
 
-def test_counts_are_shared() -> None:
-    from stdistill.pp._embed_expression import _get_counts
-
-    sparse, dense = cells(), cells()
-    dense.X = dense.X.toarray()
-    assert np.shares_memory(_get_counts(sparse, None).data, sparse.X.data)
-    assert np.shares_memory(_get_counts(dense, None), dense.X)
-
-
 def test_layer() -> None:
     adata = cells()
     expected = latent(adata)
@@ -283,7 +274,7 @@ def test_layer() -> None:
 )
 def test_values_that_are_no_counts(value: float, message: str, dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # One bad value anywhere is found, whatever the chunk it is in.
-    monkeypatch.setattr("stdistill.pp._embed_expression.CHUNK", 100)
+    monkeypatch.setattr("stdistill._table.profiles.counts.CHUNK", 100)
     adata = cells()
     adata.layers["raw"] = adata.X.copy()
     adata.X.data[-3] = value

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+import stdistill as sd
 from stdistill._cli import main
 from stdistill._report.facts import describe_run
 from stdistill._report.he import choose_shrinkage
@@ -154,6 +155,17 @@ def test_cells_lie_on_the_niches_that_are_drawn(own_run: Path) -> None:
             total += 1
     assert total == 800
     assert agree / total > 0.95  # cells overlap
+
+
+def test_names_are_suggested(own_run: Path) -> None:
+    """By the cell types, beside these; the niches keep theirs."""
+    cells = ad.read_h5ad(own_run / "niches.h5ad")
+    names = sd.tl.niche_profile(cells, niche_key="student_niche").names
+    text = Page(write_report(own_run)).text
+    assert set(names) == set(cells.obs["student_niche"].cat.categories)
+    for niche, name in names.items():
+        assert f"{niche}: {name}" in text
+    assert "Names are suggestions" in text
 
 
 def test_single_file(own_run: Path) -> None:

@@ -14,6 +14,7 @@ from stdistill._measures.verdict import WORDS
 from stdistill._report.source import Slide
 from stdistill._table import schema
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.niches import niches_alone
 from stdistill._table.provenance import fitted_cells
 from stdistill._table.records import read_record
 
@@ -99,7 +100,10 @@ def find_figures(folder: Path, command: str) -> list[tuple[str, str, Path]]:
 
 
 def read_composition(slide: Slide, key: str) -> dict[str, Any] | None:
-    """Return the shares of the cell types in each niche, the commonest first; `None` where types are not known."""
+    """Return the shares of the cell types in each niche, the commonest first, and names for the niches made of these.
+
+    `None` where types are not known.
+    """
     obs = slide.cells.obs
     column = obs.get(schema.CELL_TYPE)
     if (
@@ -111,7 +115,9 @@ def read_composition(slide: Slide, key: str) -> dict[str, Any] | None:
     shares = tl.composition(slide.cells, niche_key=key, cell_type_key=schema.CELL_TYPE).dropna()
     types = shares.mean().sort_values(ascending=False, kind="stable").index
     rows = [(str(name), row) for name, row in zip(shares.index, shares[types].to_numpy().tolist(), strict=True)]
-    return {"title": "Cell types in each niche", "types": list(map(str, types)), "rows": rows}
+    profile = tl.niche_profile(niches_alone(slide.cells), niche_key=key, n_cells=0, split_key=None)
+    found = {"title": "Cell types in each niche", "types": list(map(str, types)), "rows": rows}
+    return found | {"names": profile.names}
 
 
 def _versions(versions: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from stdistill.pl._confusion import confusion
 from stdistill.pl._crops import crops
 from stdistill.pl._explain import explain
 from stdistill.pl._neighborhood import neighborhood
+from stdistill.pl._niche_card import niche_card
 from stdistill.pl._niches import niches
 from stdistill.pl._retrieval import retrieval
 from stdistill.pl._split import split
@@ -37,6 +38,7 @@ __all__ = [
     "crops",
     "explain",
     "neighborhood",
+    "niche_card",
     "niches",
     "retrieval",
     "split",

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
-from scipy.sparse import csr_matrix, issparse
 
-from stdistill._support.checks import check_integer, check_key, check_name
+from stdistill._support.checks import check_integer, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_library_codes, get_split, get_table
 from stdistill._table.libraries import find_library_key
 from stdistill._table.marks import fingerprint_rows, mark_counts
+from stdistill._table.profiles.counts import get_counts
 from stdistill._table.provenance import write_fitted
 from stdistill._table.records import write_record
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from stdistill.models.expression import ExpressionModel
 
 logger = logging.getLogger("stdistill")
-
-CHUNK = 2**24
-"""Values whose being counts is checked at a time."""
 
 
 def embed_expression(
@@ -176,7 +173,7 @@ def embed_expression(
         training = _training_cells(adata, split)
         library_key = find_library_key(adata, library_key)
         libraries = _libraries(adata, library_key)
-    counts = _get_counts(adata, layer)
+    counts = get_counts(adata, layer, "scVI needs")
     if model is None:
         _check_not_empty(counts)
 
@@ -296,39 +293,6 @@ def _libraries(adata: AnnData, library_key: str | None) -> pd.Series:
     get_library_codes(adata, library_key)  # checks that each cell has one
     names: pd.Series = adata.obs[library_key].astype(str)
     return names
-
-
-def _get_counts(adata: AnnData, layer: str | None) -> Any:
-    """Return raw counts (n, genes), checked to be counts: CSR or an array, shared with the table where it is either."""
-    names = [key for key in adata.layers if key is not None]  # from anndata 0.13 on, None stands for .X among them
-    if layer is not None:
-        check_key(layer, names, "a layer of the table", argument="layer")
-    matrix = adata.X if layer is None else adata.layers[layer]
-    name = ".X" if layer is None else f".layers[{layer!r}]"
-    layers = ", ".join(repr(key) for key in names)
-    hint = (
-        f"name the layer with raw counts in layer=; there is: {layers}."
-        if layers
-        else "there is no layer either that layer= could name. Read the slide again, and keep its raw counts."
-    )
-    if matrix is None:
-        msg = f"The table has no .X: {hint}"
-        raise ValueError(msg)
-    matrix = AnnData(matrix).to_memory().X  # reads what is on disk, and shares what is in memory
-    counts: Any = csr_matrix(matrix) if issparse(matrix) else np.asarray(matrix)
-    values: npt.NDArray[Any] = counts.data if issparse(counts) else counts.ravel(order="K")
-    if values.dtype.kind not in "iuf":
-        msg = f"{name} holds {values.dtype}, and scVI needs raw counts: {hint}"
-        raise ValueError(msg)
-    for start in range(0, values.size, CHUNK):
-        chunk = values[start : start + CHUNK]
-        is_count = np.isfinite(chunk) & (chunk >= 0) & (chunk == np.floor(chunk))
-        if not is_count.all():
-            found = chunk[~is_count][0]
-            kind = "normalised or log-transformed" if np.isfinite(found) and found > 0 else "scaled or spoilt"
-            msg = f"{name} holds {found:g}, which is no count; the values look {kind}. scVI needs raw counts: {hint}"
-            raise ValueError(msg)
-    return counts
 
 
 def _select_genes(counts: Any, names: pd.Index, genes: list[str]) -> Any:

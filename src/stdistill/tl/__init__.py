@@ -23,6 +23,7 @@ from stdistill.tl._kmeans_niches import kmeans_niches
 from stdistill.tl._leiden import leiden
 from stdistill.tl._logistic_niches import logistic_niches
 from stdistill.tl._match_niches import match_niches
+from stdistill.tl._niche_profile import niche_profile
 from stdistill.tl._nolan import nolan
 from stdistill.tl._pathology_probe import pathology_probe
 from stdistill.tl._predict import predict
@@ -51,6 +52,7 @@ __all__ = [
     "leiden",
     "logistic_niches",
     "match_niches",
+    "niche_profile",
     "nolan",
     "pathology_probe",
     "predict",
