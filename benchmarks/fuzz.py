@@ -66,16 +66,19 @@ def limited(gb: float) -> Iterator[list[str]]:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = signal.signal(signal.SIGALRM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGPROF, signal.SIGALRM)}
     resource.setrlimit(resource.RLIMIT_AS, (used + int(gb * 1e9), hard))
-    signal.setitimer(signal.ITIMER_REAL, DEADLINE_S)
+    signal.setitimer(signal.ITIMER_PROF, DEADLINE_S)  # of this process: other processes may be busy
+    signal.setitimer(signal.ITIMER_REAL, 20 * DEADLINE_S)  # for what waits
     _watched = seen = []
     try:
         yield seen
     finally:
         _watched = None
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 

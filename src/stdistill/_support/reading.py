@@ -94,7 +94,9 @@ def reading(path: Path, complaint: str, *, missing: str = "file", advice: str = 
     check_is_file(path, missing)
     try:
         yield
-    except UNREADABLE as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # some libraries raise what is nothing but an Exception, such as anndata
         if isinstance(error, OSError) and error.errno is not None:
             msg = f"{path} cannot be read ({error.strerror}): check the disk and your permissions."
             raise OSError(error.errno, msg) from error
