@@ -123,7 +123,7 @@ def simulate_xenium(
 
     The last three change the H&E alone; with `he_mpp` also its alignment and the pathologist's regions, which are in
     its pixels. How far laboratories differ is our choice too. Between stains the mean hue of the tissue (0 to 1) has a
-    standard deviation of 0.02 to 0.03 and its brightness one of some 4 %, between scanners 0.01 and 4 %. A scanner has
+    standard deviation of 0.02 to 0.03 and its brightness one of some 4 %, between scanners 0.01 and 5 %. A scanner has
     a white of 219 to 246, multiplies optical densities by 0.73 to 1.38, blurs by a Gaussian of up to 0.45 µm, and
     writes a JPEG of quality 70 to 95.
 

@@ -138,4 +138,4 @@ def test_laboratories_differ_as_much_as_documented(look: Look, monkeypatch: pyte
     assert 0.02 < stained[:, 0].std() < 0.03
     assert 0.03 < stained[:, 1].std() / stained[:, 1].mean() < 0.05
     assert 0.007 < scanned[:, 0].std() < 0.015
-    assert 0.03 < scanned[:, 1].std() / scanned[:, 1].mean() < 0.05
+    assert 0.04 < scanned[:, 1].std() / scanned[:, 1].mean() < 0.06
