@@ -108,7 +108,9 @@ def simulate_xenium(
     Notes
     -----
     The tissue model and all its numbers are our choice, made by eye so that an overview and a field at 20x look
-    plausible. Molecules outside of cells are not simulated: every transcript belongs to a cell. Drawing and writing
+    plausible. How unevenly a section is stained, whatever niche lies where, is set by real sections: its thickness and
+    its uptake of haematoxylin drift across it, and that of eosin also within a niche (*Quality* in the documentation).
+    Molecules outside of cells are not simulated: every transcript belongs to a cell. Drawing and writing
     is done tile by tile, so memory grows slowly with ``n_cells``.
 
     Several slides of one tissue have the same `seed`, `n_niches` and `n_cell_types`, and differ in
@@ -121,7 +123,7 @@ def simulate_xenium(
 
     The last three change the H&E alone; with `he_mpp` also its alignment and the pathologist's regions, which are in
     its pixels. How far laboratories differ is our choice too. Between stains the mean hue of the tissue (0 to 1) has a
-    standard deviation of 0.02 to 0.03 and its brightness one of some 3 %, between scanners 0.01 and 4 %. A scanner has
+    standard deviation of 0.02 to 0.03 and its brightness one of some 4 %, between scanners 0.01 and 5 %. A scanner has
     a white of 219 to 246, multiplies optical densities by 0.73 to 1.38, blurs by a Gaussian of up to 0.45 µm, and
     writes a JPEG of quality 70 to 95.
 

@@ -8,6 +8,7 @@ import pytest
 from stdistill.datasets._simulation.painting.he import HePainter
 from stdistill.datasets._simulation.painting.scanner import Scanner, usual_scanner
 from stdistill.datasets._simulation.painting.stain import Stain, draw_stain
+from stdistill.datasets._simulation.painting.unevenness import Unevenness, draw_unevenness
 from stdistill.datasets._simulation.tissue.section import Section
 
 MPP = 0.4
@@ -18,7 +19,9 @@ SCANNER = usual_scanner(np.random.default_rng(1))
 def painter_of(
     section: Section, mpp: float = MPP, seed: int = 0, stain: Stain = STAIN, scanner: Scanner = SCANNER
 ) -> HePainter:
-    return HePainter(np.random.default_rng(seed), section, stain, scanner, np.array([[mpp, 0, 0], [0, mpp, 0.0]]))
+    frame = np.array([[mpp, 0, 0], [0, mpp, 0.0]])
+    uneven = draw_unevenness(np.random.default_rng(2), section)
+    return HePainter(np.random.default_rng(seed), section, stain, uneven, scanner, frame)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +156,8 @@ def test_frame_does_not_move_the_tissue(section: Section) -> None:
     column, row = (um / 0.274).astype(int)
     first = straight.paint(column - 60, row - 60, 121, 121)
     turned_frame = 0.274 * np.array([[0.0, -1, 0], [1, 0, 0]])
-    turned = HePainter(np.random.default_rng(0), section, STAIN, SCANNER, turned_frame)
+    uneven = draw_unevenness(np.random.default_rng(2), section)
+    turned = HePainter(np.random.default_rng(0), section, STAIN, uneven, SCANNER, turned_frame)
     # x of the slide is -y of the frame, y of the slide is its x.
     second = turned.paint(row - 60, -column - 61, 121, 121)
     back = np.rot90(second, -1)
@@ -161,8 +165,11 @@ def test_frame_does_not_move_the_tissue(section: Section) -> None:
 
 
 def test_types_that_share_a_look_are_painted_alike(section: Section) -> None:
-    """Nuclei of two lymphocyte types have one colour, those of fibroblasts another."""
-    painter, cells, types = painter_of(section, 0.274), section.cells, section.cell_types
+    """Nuclei of two lymphocyte types have one colour, those of fibroblasts another, where the section is even."""
+    even = Unevenness(np.ones((2, 2), np.float32), np.ones((2, 2), np.float32), 1e6)
+    frame = 0.274 * np.eye(2, 3)
+    painter = HePainter(np.random.default_rng(0), section, STAIN, even, SCANNER, frame)
+    cells, types = section.cells, section.cell_types
     nuclei = cells.nuclei
 
     def colours(name: str) -> np.ndarray:

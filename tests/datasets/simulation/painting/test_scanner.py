@@ -13,6 +13,7 @@ from stdistill.datasets._simulation.painting import he as he_module
 from stdistill.datasets._simulation.painting.he import HePainter
 from stdistill.datasets._simulation.painting.scanner import Scanner, draw_scanner, usual_scanner
 from stdistill.datasets._simulation.painting.stain import Stain, draw_stain
+from stdistill.datasets._simulation.painting.unevenness import draw_unevenness
 from stdistill.datasets._simulation.tissue.noise import periodic_texture
 from stdistill.datasets._simulation.tissue.section import Section
 
@@ -34,7 +35,8 @@ def look(section: Section) -> Look:
         size: int = 160,
         corner: tuple[int, int] | None = None,
     ) -> np.ndarray:
-        painter = HePainter(np.random.default_rng(0), section, stain, scanner, np.diag([mpp, mpp, 1.0])[:2])
+        uneven = draw_unevenness(np.random.default_rng(2), section)
+        painter = HePainter(np.random.default_rng(0), section, stain, uneven, scanner, np.diag([mpp, mpp, 1.0])[:2])
         middle = tuple(int(np.median(places) / mpp) - size // 2 for places in (section.cells.x, section.cells.y))
         return painter.paint(*(corner or middle), size, size)
 
@@ -134,6 +136,6 @@ def test_laboratories_differ_as_much_as_documented(look: Look, monkeypatch: pyte
     stained = np.array([colour_of(look(stain=draw_stain(np.random.default_rng(seed)))) for seed in range(40)])
     scanned = np.array([colour_of(look(draw_scanner(np.random.default_rng(seed)))) for seed in range(40)])
     assert 0.02 < stained[:, 0].std() < 0.03
-    assert 0.02 < stained[:, 1].std() / stained[:, 1].mean() < 0.04
+    assert 0.03 < stained[:, 1].std() / stained[:, 1].mean() < 0.05
     assert 0.007 < scanned[:, 0].std() < 0.015
-    assert 0.03 < scanned[:, 1].std() / scanned[:, 1].mean() < 0.05
+    assert 0.04 < scanned[:, 1].std() / scanned[:, 1].mean() < 0.06

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from stdistill._support.jit import njit
 from stdistill.datasets._simulation.biology.niches import APICAL, BLOOD, NEST, WALL
-from stdistill.datasets._simulation.painting.stain import E, H, R
+from stdistill.datasets._simulation.painting.stain import BASOPHILIA, E, H, R
 from stdistill.datasets._simulation.tissue.anatomy import CLEARANCE_UNIT_UM
 from stdistill.datasets._simulation.tissue.anatomy import STEP_UM as ANATOMY_STEP_UM
 from stdistill.datasets._simulation.tissue.noise import FloatImage, sample_raster, sample_texture, smoothstep
@@ -58,12 +58,12 @@ def paint_ground(
             strands = eosin * (1 + here[FIBRE] * (0.34 * thick + 0.22 * thin))
             gap = smoothstep(0.9 * (-0.15 - 0.85 * thick - 0.45 * cloud - 0.25 * thin))
             strands *= 1 - min(1.0, 1.5 * here[LOOSE]) * gap
-            haze = here[HAZE] * (1 + 0.4 * cloud + 2 * here[GRAIN] * granule) * (1 - here[LOOSE] * gap)
+            haze = (here[HAZE] + BASOPHILIA) * (1 + 0.4 * cloud + 2 * here[GRAIN] * granule) * (1 - here[LOOSE] * gap)
 
             epithelial = _share_of(zone, NEST, APICAL, ax, ay)
             body = 0.29 * (1 + 0.10 * cloud + 0.11 * granule)
             amount_e = strands + epithelial * (body - strands)
-            amount_h = haze + epithelial * (0.09 * (1 + 0.2 * granule) - haze)
+            amount_h = haze + epithelial * ((0.09 + BASOPHILIA) * (1 + 0.2 * granule) - haze)
             wall = _share_of(zone, WALL, WALL, ax, ay)
             amount_e += wall * (0.28 - 0.45 * amount_e)
             red = 0.0

@@ -17,6 +17,7 @@ from stdistill.datasets._simulation.painting.stained_cells import (
     SOFTNESS,
     paint_cells,
 )
+from stdistill.datasets._simulation.painting.unevenness import Unevenness, make_uneven
 from stdistill.datasets._simulation.tissue.cells import spatial_bins
 from stdistill.datasets._simulation.tissue.noise import TEXTURE_SIZE, periodic_texture
 from stdistill.datasets._simulation.tissue.section import Section
@@ -36,6 +37,8 @@ class HePainter:
         The section to paint.
     stain
         The colours.
+    unevenness
+        How thickness and uptake of the dyes drift.
     scanner
         The light, and what is made of it.
     to_um
@@ -47,10 +50,11 @@ class HePainter:
         rng: np.random.Generator,
         section: Section,
         stain: Stain,
+        unevenness: Unevenness,
         scanner: Scanner,
         to_um: npt.NDArray[np.float64],
     ) -> None:
-        self._section, self._to_um, self._white = section, to_um, scanner.white
+        self._section, self._unevenness, self._to_um, self._white = section, unevenness, to_um, scanner.white
         # A power of the light that passes is a multiple of the density that stops it.
         self._density = stain.optical_density * scanner.gamma
         self._blur_px = scanner.blur_um / np.sqrt(abs(np.linalg.det(to_um[:, :2])))
@@ -93,6 +97,8 @@ class HePainter:
         )
         if touched:
             paint_cells(stains, origin, self._to_um, grain, *self._cells)
+            uneven = self._unevenness
+            make_uneven(stains, origin, self._to_um, uneven.haematoxylin, uneven.eosin, uneven.step_um)
         if reach:
             blurred = gaussian_filter(stains, self._blur_px, radius=reach, axes=(0, 1))
             stains = np.ascontiguousarray(blurred[reach:-reach, reach:-reach])

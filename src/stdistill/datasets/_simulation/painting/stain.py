@@ -12,6 +12,8 @@ from stdistill.datasets._simulation.tissue.noise import TEXTURE_SIZE, FloatImage
 
 H, E, R = range(3)
 """Haematoxylin, eosin, red blood cells: the last axis of an image of stains."""
+BASOPHILIA = 0.06
+"""Haematoxylin that everything takes up, beside what is said of it."""
 HALO = 2
 """An image of stains is this much larger than what is developed from it, on every side."""
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from stdistill._support.jit import njit
 from stdistill.datasets._simulation.biology.cell_types import LOOK_FIELDS
-from stdistill.datasets._simulation.painting.stain import E, H, R
+from stdistill.datasets._simulation.painting.stain import BASOPHILIA, E, H, R
 from stdistill.datasets._simulation.tissue.cells import BIN_UM, MAX_REACH_UM, outline_radius
 from stdistill.datasets._simulation.tissue.noise import FloatImage, sample_texture, smoothstep
 
@@ -104,7 +104,7 @@ def _paint_cytoplasm(
                 continue
             granule = sample_texture(grain, (x + dx) / 0.42 + 71, (y + dy) / 0.42 + 13)
             eosin = look[_CYTOPLASM_EOSIN] * (1 + 0.12 * granule)
-            haematoxylin = look[_CYTOPLASM_HAEMATOXYLIN] * (1 + 0.15 * granule)
+            haematoxylin = (look[_CYTOPLASM_HAEMATOXYLIN] + BASOPHILIA) * (1 + 0.15 * granule)
             stains[row, column, E] += weight * (eosin - stains[row, column, E])
             stains[row, column, H] += weight * (haematoxylin - stains[row, column, H])
 

@@ -16,6 +16,7 @@ from stdistill.datasets._simulation.painting.frames import PIXEL_SIZE_UM, draw_a
 from stdistill.datasets._simulation.painting.he import HePainter
 from stdistill.datasets._simulation.painting.scanner import draw_scanner, usual_scanner
 from stdistill.datasets._simulation.painting.stain import draw_stain
+from stdistill.datasets._simulation.painting.unevenness import draw_unevenness
 from stdistill.datasets._simulation.tissue.section import draw_section
 from stdistill.datasets._simulation.writing.experiment import write_experiment
 from stdistill.datasets._simulation.writing.images import write_pyramid
@@ -45,6 +46,7 @@ class _Streams(NamedTuple):
     scan: np.random.SeedSequence
     groups: np.random.SeedSequence
     scanner: np.random.SeedSequence
+    unevenness: np.random.SeedSequence
 
     @classmethod
     def of(cls, seed: int) -> _Streams:
@@ -109,7 +111,8 @@ def write_bundle(
         stain = draw_stain(np.random.default_rng(_Streams.of(stain_seed).stain))
     if scanner_seed is not None:
         scanner = draw_scanner(np.random.default_rng(_Streams.of(scanner_seed).scanner))
-    he_painter = HePainter(np.random.default_rng(streams.he), section, stain, scanner, alignment.to_um)
+    unevenness = draw_unevenness(np.random.default_rng(streams.unevenness), section)
+    he_painter = HePainter(np.random.default_rng(streams.he), section, stain, unevenness, scanner, alignment.to_um)
     write_pyramid(
         folder / "simulated_he_image.ome.tif",
         scratch,
