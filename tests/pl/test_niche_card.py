@@ -85,7 +85,7 @@ def explain(cells: ad.AnnData, names: list[str]) -> Explanation:
             strength = -1.0 if rank == 3 else 8.0 - rank
             rows.append((name, cells.obs_names[row], "1", strength, distance[row]))
     neighbors = pd.DataFrame(rows, columns=["cell", "neighbor", "niche", "attribution", "distance_um"])
-    return Explanation(neighbors, pd.DataFrame({"beaten": 0.8}, index=names), pd.DataFrame(), "leave_one_out")
+    return Explanation(neighbors, pd.DataFrame({"beaten": 0.8}, index=names), pd.DataFrame(), "leave_one_out", 40.0)
 
 
 def test_deciding_neighbours_are_ringed(he_slide: SpatialData, profile: NicheProfile) -> None:
