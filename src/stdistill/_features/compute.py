@@ -17,7 +17,7 @@ from stdistill._features.store import CODE, MADE_WITH, FeatureStore, find_finish
 from stdistill._slide.plan import CropPlan, Slide
 from stdistill._slide.windows import sample_squares
 from stdistill._support.files import digest
-from stdistill.encoders._encoder import BY_WINDOWS, UNKNOWN_REVISION
+from stdistill.encoders._encoder import UNKNOWN_REVISION
 
 if TYPE_CHECKING:
     from stdistill.encoders import Encoder
@@ -101,9 +101,10 @@ def _describe(encoder: Encoder, crop_px: int) -> dict[str, Any]:
     """All of an encoder that its features depend on."""
     fields = ("name", "revision", "input_px", "resize_px", "interpolation", "precision", "mean", "std")
     described = {name: list(v) if isinstance(v := getattr(encoder, name), tuple) else v for name in fields}
-    if not encoder.takes_windows(crop_px):
+    way = encoder.computed_by(crop_px)
+    if way is None:
         return described
-    return described | {"revision": encoder.revision_of_features(crop_px), "windows": BY_WINDOWS}
+    return described | {"revision": encoder.revision_of_features(crop_px), "windows": way}
 
 
 def _hash_images(slides: Sequence[Slide]) -> str:

@@ -26,6 +26,7 @@ from stdistill._support.quiet import quiet
 from stdistill._support.threads import FreeThreads
 from stdistill._training.callbacks import AdjustThreads
 from stdistill._training.devices import environment
+from stdistill.encoders._dense import DensePatches
 from stdistill.encoders._encoder import Encoder, Precision
 
 BATCH_SIZE_CPU = 32
@@ -99,7 +100,10 @@ class Embedder(pl.LightningModule):
         return DataLoader(_Windows(self.mine), batch_size=None)
 
     def on_predict_start(self) -> None:
-        """Show the progress of this process."""
+        """Show the progress of this process; by now it is known on what it runs."""
+        for module in self.modules_of:
+            if isinstance(module, DensePatches):
+                module.tiles_at_once = self._batch_size()
         rank = f" (process {self.trainer.global_rank})" if self.trainer.world_size > 1 else ""
         total = sum(task.n_crops for task in self.mine)
         self.progress = Progress(total, f"H&E features{rank}", "crops")
@@ -135,7 +139,7 @@ class Embedder(pl.LightningModule):
         """Encode the crops of a window, by each encoder in its own way."""
         plan, window, crop_px = task.slide.plan, task.window, self.run.crop_px
         whole = {
-            number: encode_window(encoder, module, pixels, plan, window, crop_px)
+            number: encode_window(encoder, module, pixels, plan, window, crop_px, self._precision(encoder))
             for number, (encoder, module) in enumerate(zip(self.run.encoders, self.modules_of, strict=True))
             if encoder.takes_windows(crop_px)
         }

@@ -39,6 +39,11 @@ def prepare(images: Tensor, encoder: Encoder) -> Tensor:
     if encoder.input_px is not None:
         margin = (images.shape[-1] - encoder.input_px) // 2
         images = images[..., margin : margin + encoder.input_px, margin : margin + encoder.input_px]
+    return _normalize(images, encoder)
+
+
+def _normalize(images: Tensor, encoder: Encoder) -> Tensor:
+    """Normalise RGB (..., 3, h, w) from 0 to 255."""
     mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (encoder.mean, encoder.std))
     return (images / 255 - mean) / std
 
@@ -77,22 +82,31 @@ def measure_dim(encoder: Encoder, module: nn.Module, crop_px: int) -> int:
 
 
 def encode_window(
-    encoder: Encoder, module: nn.Module, pixels: Tensor, plan: CropPlan, window: Window, crop_px: int
+    encoder: Encoder,
+    module: nn.Module,
+    pixels: Tensor,
+    plan: CropPlan,
+    window: Window,
+    crop_px: int,
+    precision: Precision,
 ) -> Tensor:
     """Encode all crops of a window (height, width, 3) uint8 without cutting them: (n, d)."""
     taking = cast("WindowEncoder", module)
     scale = plan.box_side / crop_px  # pixels of the level under one of a crop
+    margin = (encoder.seen_px(crop_px) - crop_px) // 2
     origins = plan.boxes[window.start : window.stop] / scale
     rows, order = [], []
     for crops in _blocks(origins, crop_px):
-        low = np.floor(origins[crops].min(axis=0) / taking.grid_px).astype(int) * taking.grid_px
-        high = np.ceil((origins[crops].max(axis=0) + crop_px) / taking.grid_px).astype(int) * taking.grid_px
+        low = np.floor((origins[crops].min(axis=0) - margin) / taking.grid_px).astype(int) * taking.grid_px
+        high = np.ceil((origins[crops].max(axis=0) + crop_px + margin) / taking.grid_px).astype(int)
+        high *= taking.grid_px
         image = torch.empty(3, *(high - low)[::-1].tolist(), device=pixels.device)
         for top in range(low[1], high[1], STRIP_PX):  # so that passes over pixels are made in the cache
             begin, end = np.array([low[0], top]), np.array([high[0], min(top + STRIP_PX, high[1])])
             shown = show_grid(pixels, (window.left, window.top), scale, begin, end, encoder.interpolation)
-            image[:, top - low[1] : end[1] - low[1]] = prepare(shown, encoder)
-        features = taking.encode_window(image, torch.from_numpy(origins[crops] - low), crop_px)
+            image[:, top - low[1] : end[1] - low[1]] = _normalize(shown, encoder)
+        with torch.autocast(image.device.type, dtype=getattr(torch, precision), enabled=precision != "float32"):
+            features = taking.encode_window(image, torch.from_numpy(origins[crops] - low), crop_px)
         rows.append(check_features(encoder, features, len(crops)))
         order.append(crops)
     places = torch.from_numpy(np.argsort(np.concatenate(order))).to(pixels.device)

@@ -84,7 +84,7 @@ def split(run: Run, data: AnnData | SpatialData, table_key: str = schema.TABLE, 
     if get_split(cells, schema.SPLIT) is not None:
         return
     embedded = read_record(cells, "embed_he")
-    crop_px = int(embedded.get("crop_px", CROP_PX))
+    crop_px = int(embedded.get("seen_px", embedded.get("crop_px", CROP_PX)))
     mpp = None if embedded.get("native", True) else float(embedded["mpp"])
     try:
         run.step(step, lambda: split_strips(data, crop_px=crop_px, mpp=mpp, table_key=table_key))

@@ -72,7 +72,13 @@ def crop_origins(px: FloatArray, crop_px: int) -> npt.NDArray[np.int64]:
     return origins
 
 
-def plan_crops(level: SlideLevel, cells: npt.NDArray[np.int64], origins: npt.NDArray[np.int64], side: int) -> CropPlan:
+def plan_crops(
+    level: SlideLevel,
+    cells: npt.NDArray[np.int64],
+    origins: npt.NDArray[np.int64],
+    side: int,
+    margin: int = 0,
+) -> CropPlan:
     """Group crops by windows that follow each other along the chunks of the image.
 
     Parameters
@@ -85,6 +91,8 @@ def plan_crops(level: SlideLevel, cells: npt.NDArray[np.int64], origins: npt.NDA
         Upper left corners (n, 2) of their crops, as (x, y), in pixels of the full resolution.
     side
         Side of the crops in pixels of the full resolution.
+    margin
+        What windows show beyond the crops, likewise.
     """
     boxes, box_side = origins / level.factor, side / level.factor
     column, row = _grid_places(boxes + box_side / 2, level).T
@@ -94,11 +102,12 @@ def plan_crops(level: SlideLevel, cells: npt.NDArray[np.int64], origins: npt.NDA
     bounds = np.concatenate([[0], changes, [len(order)]]).astype(int)
     plan = CropPlan(level, cells[order], boxes, box_side, windows=[])
     corners = np.floor(boxes).astype(np.int64)
+    beyond = np.ceil(margin / level.factor).astype(np.int64)
     for start, stop in pairwise(bounds):
         if start == stop:  # there is no cell at all
             continue
-        left, top = corners[start:stop].min(axis=0)
-        width, height = corners[start:stop].max(axis=0) - (left, top) + plan.read_px
+        left, top = corners[start:stop].min(axis=0) - beyond
+        width, height = corners[start:stop].max(axis=0) - (left, top) + plan.read_px + beyond
         plan.windows.append(Window(int(left), int(top), int(width), int(height), int(start), int(stop)))
     return plan
 

@@ -311,7 +311,7 @@ def _check_crops(adata: AnnData, split: str | None, what: str, crop_um: float | 
         msg = (
             f"{what} has crops of {crop_um:.1f} µm, and .obs[{split!r}] was made for crops of {apart:.1f} µm: those of "
             "training and test cells share pixels. Run sd.pp.split_strips again with the crop_px and mpp of the "
-            "features, then sd.pp.neighborhoods and what is fitted."
+            "features (of dense ones crop_px=encoder.seen_px(...)), then sd.pp.neighborhoods and what is fitted."
         )
         raise ValueError(msg)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from stdistill._support.arrays import Interpolation
@@ -19,6 +20,8 @@ UNKNOWN_REVISION = "unknown"
 """Of weights that do not say which they are."""
 BY_WINDOWS = "windows-1"
 """How revisions end of features that were computed by whole windows, which are others than those of crops."""
+DENSE = "dense-1"
+"""How they end of features that were pooled from the patches of tiles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,11 +131,83 @@ class Encoder:
         """Return the encoder that takes crops whatever their side."""
         return replace(self, windows_from_px=None)
 
+    def dense(self) -> Encoder:
+        """Return the encoder that encodes tiles of the slide once, and pools the patches around each cell.
+
+        It is for vision transformers of timm. Tiles as wide as `input_px` overlap, in pixels of the crops' scale, and
+        a cell's features are the mean of the patch tokens under a disc as wide as `crop_px`. They are others than those
+        of crops, and are recorded as another revision. They depend on what lies up to a tile beyond the disc:
+        :meth:`seen_px` says what :func:`stdistill.pp.split_strips` has to keep apart.
+
+        Raises
+        ------
+        ValueError
+            When the encoder takes crops of any side; by its ``load``, when its module gives no patch tokens.
+
+        Examples
+        --------
+        >>> import stdistill as sd
+        >>> encoder = sd.encoders.get("vit_tiny_patch16_224", weights="random").dense()
+        >>> encoder.seen_px(224)
+        672
+        """
+        if self.input_px is None:
+            msg = (
+                f"The encoder {self.name!r} cannot be dense: it takes crops of any side, and has no input_px, which is "
+                "the side of the tiles. Dense features are the patch tokens of a vision transformer of timm."
+            )
+            raise ValueError(msg)
+        same = {field.name: getattr(self, field.name) for field in fields(Encoder)}
+        changed = {
+            "dim": None,  # that of a patch token, which not every encoder's features are as wide as
+            "load": partial(_load_dense, self, self.input_px),
+            "resize_px": None,
+            "pooling": "mean of the patch tokens under a disc",
+            "windows_from_px": 1,
+        }
+        return DenseEncoder(**same | changed, of=self)
+
+    def seen_px(self, crop_px: int) -> int:
+        """Return the side of the square around a cell that its features depend on, in pixels of the crops' scale."""
+        return crop_px
+
+    def computed_by(self, crop_px: int) -> str | None:
+        """Return how features are marked that are not those of crops one by one; `None` of these."""
+        return BY_WINDOWS if self.takes_windows(crop_px) else None
+
     def revision_of_features(self, crop_px: int) -> str | None:
-        """Return what is recorded of features: which weights, and whether they were computed by whole windows."""
-        if not self.takes_windows(crop_px):
-            return self.revision
-        return BY_WINDOWS if self.revision is None else f"{self.revision}-{BY_WINDOWS}"
+        """Return what is recorded of features: which weights, and the mark of :meth:`computed_by`."""
+        return "-".join(filter(None, (self.revision, self.computed_by(crop_px)))) or None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseEncoder(Encoder):
+    """What :meth:`Encoder.dense` gives."""
+
+    of: Encoder
+    """The encoder whose network it is."""
+
+    def by_crops(self) -> Encoder:
+        """Return the encoder that takes crops."""
+        return self.of.by_crops()
+
+    def dense(self) -> Encoder:
+        """Return itself."""
+        return self
+
+    def seen_px(self, crop_px: int) -> int:
+        """Return the side of the disc and of a tile on either side of it, which is a little more than is seen."""
+        return crop_px + 2 * (self.input_px or 0)
+
+    def computed_by(self, crop_px: int) -> str | None:
+        """Return how its features are marked, whatever the side."""
+        return DENSE
+
+
+def _load_dense(encoder: Encoder, tile_px: int) -> nn.Module:
+    from stdistill.encoders._dense import DensePatches, find_patches
+
+    return DensePatches(find_patches(encoder.load(), encoder.name), tile_px, encoder.name)
 
 
 def _check_triple(values: tuple[float, float, float], argument: str) -> tuple[float, float, float]:

@@ -13,7 +13,7 @@ from stdistill._support.warn import warn
 from stdistill.encoders._access import TIMEOUT_S, check
 from stdistill.encoders._catalogue import CATALOGUE, RUNS_CODE
 from stdistill.encoders._checkpoint import find_weights, fingerprint
-from stdistill.encoders._encoder import Encoder
+from stdistill.encoders._encoder import DenseEncoder, Encoder
 from stdistill.encoders._hub import RANDOM, is_local
 from stdistill.encoders._loaders import timm as timm_loader
 from stdistill.encoders._module import hash_weights
@@ -170,6 +170,8 @@ def resolve(encoder: str | Encoder | Sequence[str | Encoder]) -> list[Encoder]:
 def _resolve(encoder: str | Encoder) -> Encoder:
     if not isinstance(encoder, str | Encoder):
         raise TypeError(_not_an_encoder(encoder))
+    if isinstance(encoder, DenseEncoder):
+        return _resolve(encoder.of).dense()
     if encoder == AUTO:
         return _auto()
     found = get(encoder) if isinstance(encoder, str) else encoder

@@ -75,7 +75,8 @@ def embed_he(
     coordinate_system
         The one in which cells and H&E are aligned, where they share several that disagree.
     crop_px
-        Side of the crops in pixels.
+        Side of the crops in pixels; of an encoder's :meth:`~stdistill.encoders.Encoder.dense` features, width of the
+        disc around the cell over which they are averaged.
     mpp
         µm per pixel of the crops; the image is resampled, once, from the pyramid level that is just finer. `None`:
         the image's own pixels, as in the paper; of several images these must be of one size.
@@ -157,7 +158,8 @@ def embed_he(
 
     From crops of 160 px on, ``"texture"`` looks at each pixel once for all crops that show it. Its features are nearly
     those of the crops one by one, which ``encoder=stdistill.encoders.get("texture").by_crops()`` gives, and are
-    recorded as another revision.
+    recorded as another revision. Those of :meth:`stdistill.encoders.Encoder.dense` depend on what lies up to a tile
+    beyond: for them give :func:`stdistill.pp.split_strips` ``crop_px=encoder.seen_px(crop_px)``.
 
     Memory is needed for the windows at work, one row of the image's tiles, and the features of `data` at the end.
 
@@ -188,10 +190,12 @@ def embed_he(
     from stdistill._training.devices import torch_device
 
     stain = describe_stain(stain_normalization)
+    seen_px = max(one.seen_px(crop_px) for one in encoders)
+    beyond_px = (seen_px - crop_px) // 2
     keys = [key_added, *augmented_keys(key_added, n_augmented)]
     computed: dict[str, npt.NDArray[np.float16]] = {}
     for look, key in enumerate(keys):
-        slides = plan_slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization, look)
+        slides = plan_slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization, look, beyond_px)
         if look:
             logger.info("As other laboratories would show it, %d of %d:", look, n_augmented)
         computed[key], used = compute_features(
@@ -225,13 +229,14 @@ def embed_he(
         table,
         "embed_he",
         crop_px=crop_px,
+        seen_px=seen_px,
         mpp=scale,
         native=mpp is None,
         precision=precision,
         stain_normalization=stain,
         image_key=", ".join(dict.fromkeys(frame.image_key for frame in frames)),
         coordinate_system=coordinate_system,
-        crop_um=max(frame.native_crop_px(crop_px, mpp) * frame.mpp for frame in frames),
+        crop_um=max(frame.native_crop_px(seen_px, mpp) * frame.mpp for frame in frames),
         n_cells=table.n_obs,
         share_embedded=n_embedded / table.n_obs,
         key_added=key_added,

@@ -138,6 +138,13 @@ def embed_tiles(
     tile_px, mpp = int(laid["tile_px"]), float(laid["mpp"])
     frames = he_frames(sdata, image_key=str(laid["image_key"]), table_key=tiles_key)
     encoders = find_encoders(encoder, store)
+    for one in encoders:
+        if one.seen_px(tile_px) != tile_px:
+            msg = (
+                f"The encoder {one.name!r} is dense, which is for cells, in sd.pp.embed_he: tiles are cut into "
+                "crops. Give encoder.by_crops()."
+            )
+            raise ValueError(msg)
     from stdistill._features.compute import compute_features
     from stdistill._features.tiles import split_scales
     from stdistill._training.devices import torch_device

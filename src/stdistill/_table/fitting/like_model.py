@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 
 from stdistill._slide.scale import is_same_mpp
-from stdistill._table.fitting.origin import by_windows, find_difference, known_origin, origin_of, origin_of_card, show
+from stdistill._table.fitting.origin import find_difference, known_origin, origin_of, origin_of_card, show, ways_of
 from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill.encoders import Encoder
 from stdistill.encoders._blocks import FINETUNED, with_blocks
-from stdistill.encoders._encoder import UNKNOWN_REVISION
+from stdistill.encoders._encoder import BY_WINDOWS, DENSE, UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
 
 if TYPE_CHECKING:
@@ -26,9 +26,8 @@ if TYPE_CHECKING:
 def find_encoders(card: ModelCard | FeatureCard, name: str | Encoder | None = None) -> list[Encoder]:
     """Return the encoders of the model's features, which are at hand and the same.
 
-    Several encoders are joined by ``+`` in the card. Where the model's features are not of whole windows, they compute
-    them crop by crop. `name` is what they are called on this machine, where it differs,
-    or the encoder itself.
+    Several encoders are joined by ``+`` in the card. They compute features as the model's were: of whole windows,
+    dense, or crop by crop. `name` is what they are called on this machine, where it differs, or the encoder itself.
 
     Raises
     ------
@@ -55,8 +54,8 @@ def find_encoders(card: ModelCard | FeatureCard, name: str | Encoder | None = No
     except KeyError as error:
         msg = f"{error.args[0]} Give the name under which the model's features were computed as the encoder."
         raise KeyError(msg) from error
-    read_whole = by_windows(origin_of_card(card))
-    encoders = [one if one.name in read_whole else one.by_crops() for one in encoders]
+    ways = ways_of(origin_of_card(card))
+    encoders = [_computing(one, ways.get(one.name)) for one in encoders]
     found = "+".join(one.name for one in encoders)
     revision = "+".join(one.revision_of_features(card.crop_px) or UNKNOWN_REVISION for one in encoders)
     difference = find_difference(known_origin({"encoder": found, "encoder_revision": revision}), origin_of_card(card))
@@ -70,6 +69,13 @@ def find_encoders(card: ModelCard | FeatureCard, name: str | Encoder | None = No
         )
         raise ValueError(msg)
     return encoders
+
+
+def _computing(encoder: Encoder, way: str | None) -> Encoder:
+    """Return the encoder that computes features in a way."""
+    if way == DENSE:
+        return encoder.dense()
+    return encoder if way == BY_WINDOWS else encoder.by_crops()
 
 
 def find_tile_encoders(model: AlignmentModel) -> list[Encoder]:
@@ -140,7 +146,12 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
     }
     if entry == "encoder_revision" and names[0].endswith(FINETUNED):
         remedies[entry] = "They are of an encoder that learned with another model: delete them, to get this one's."
-    elif entry == "encoder_revision" and by_windows(found) != by_windows(expected):
+    elif entry == "encoder_revision" and DENSE in {*ways_of(found).values(), *ways_of(expected).values()}:
+        remedies[entry] = (
+            "Some are dense, others are not: compute them once more, or train once more. Of encoder = "
+            "sd.encoders.get(...), encoder.dense() pools the patches of tiles, encoder.by_crops() goes crop by crop."
+        )
+    elif entry == "encoder_revision" and ways_of(found) != ways_of(expected):
         remedies[entry] = (
             "Some were computed by whole windows, others crop by crop, as by an earlier version: compute them once "
             "more, or train once more. Of encoder = sd.encoders.get(...), encoder.by_crops() goes crop by crop."

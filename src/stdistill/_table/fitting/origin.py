@@ -13,7 +13,7 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.records import read_record
-from stdistill.encoders._encoder import BY_WINDOWS, UNKNOWN_REVISION
+from stdistill.encoders._encoder import BY_WINDOWS, DENSE, UNKNOWN_REVISION
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -111,15 +111,23 @@ def find_difference(one: Origin, other: Origin) -> str | None:
     for entry in TELLS_APART:
         if entry in one and entry in other and not _is_same(entry, one[entry], other[entry]):
             return entry
-    if "encoder" in one and "encoder" in other and by_windows(one) != by_windows(other):
+    if "encoder" in one and "encoder" in other and ways_of(one) != ways_of(other):
         return "encoder_revision"
     return None
 
 
-def by_windows(origin: Origin) -> list[str]:
-    """Return the encoders whose features were computed by whole windows; of earlier versions there are none."""
+def ways_of(origin: Origin) -> dict[str, str]:
+    """Return the encoders whose features are not those of crops one by one, and how they were computed.
+
+    Of earlier versions there are none.
+    """
     names, revisions = (str(origin.get(entry) or "").split("+") for entry in ("encoder", "encoder_revision"))
-    return [name for name, revision in zip(names, revisions, strict=False) if revision.endswith(BY_WINDOWS)]
+    return {
+        name: way
+        for name, revision in zip(names, revisions, strict=False)
+        for way in (BY_WINDOWS, DENSE)
+        if revision.endswith(way)
+    }
 
 
 def common_origin(tables: Sequence[AnnData], use_rep: str) -> Origin:

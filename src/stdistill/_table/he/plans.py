@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ def plan_slides(
     mpp: float | None,
     stain_reference: Any = None,
     look: int = 0,
+    margin_px: int = 0,
 ) -> list[Slide]:
     """Plan what to read of each image, for the cells that lie on it.
 
@@ -48,6 +50,8 @@ def plan_slides(
         Stain to bring the images to, as :func:`stdistill._table.he.stain.normalize_stains` takes it.
     look
         With which look the images are seen (:func:`stdistill._slide.looks.with_look`); 0: as they are.
+    margin_px
+        What is read beyond the crops, in pixels of theirs.
 
     Raises
     ------
@@ -75,7 +79,8 @@ def plan_slides(
         if look:
             level = with_look(level, px[on_image] / level.factor, background, frame.mpp, look)
         origins = crop_origins(px[on_image], native_px)
-        slides.append(Slide(plan_crops(level, frame.cells[on_image], origins, native_px), background))
+        margin = math.ceil(margin_px * native_px / crop_px)
+        slides.append(Slide(plan_crops(level, frame.cells[on_image], origins, native_px, margin), background))
     return slides
 
 

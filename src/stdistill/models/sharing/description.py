@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from stdistill.encoders._blocks import FINETUNED
 from stdistill.encoders._catalogue import CATALOGUE
-from stdistill.encoders._encoder import UNKNOWN_REVISION
+from stdistill.encoders._encoder import DENSE, UNKNOWN_REVISION
 from stdistill.encoders._hub import is_on_hub
 
 LINE = 120
@@ -46,6 +46,10 @@ class Features(Protocol):
     @property
     def encoder(self) -> str | None:
         """What computed them."""
+
+    @property
+    def encoder_revision(self) -> str | None:
+        """With which weights, and how."""
 
     @property
     def mpp(self) -> float | None:
@@ -215,7 +219,8 @@ def describe_crops(features: Features) -> list[str]:
     crops = None
     if features.crop_px is not None and features.mpp is not None:
         field_um = features.crop_px * features.mpp
-        crops = f"crops of {features.crop_px} px at {features.mpp:.3g} µm per pixel ({field_um:.0f} µm)"
+        what = "discs" if DENSE in (features.encoder_revision or "") else "crops"
+        crops = f"{what} of {features.crop_px} px at {features.mpp:.3g} µm per pixel ({field_um:.0f} µm)"
     stain = features.stain_normalization
     return known(
         f"{features.n_features} features of {as_line(source)}",
