@@ -118,7 +118,8 @@ def test_a_feature_depends_on_what_is_said_and_no_more() -> None:
         other = noise.clone()
         other[:, top : top + side, left : left + side] = image[:, top : top + side, left : left + side]
         assert torch.equal(module.encode_window(other, origin, side_px), found)  # type: ignore[operator]
-        moved = module.encode_window(image[:, GRID_PX:, 2 * GRID_PX :], origin - GRID_PX * torch.tensor([2, 1]), side_px)  # type: ignore[operator]
+        corner = GRID_PX * torch.tensor([2, 1])
+        moved = module.encode_window(image[:, GRID_PX:, 2 * GRID_PX :], origin - corner, side_px)  # type: ignore[operator]
         torch.testing.assert_close(moved, found, rtol=1e-5, atol=1e-5)
         crop = image[:, 263 : 263 + side_px, 250 : 250 + side_px]
         noise[:, 263 : 263 + side_px, 250 : 250 + side_px] = crop
@@ -127,7 +128,7 @@ def test_a_feature_depends_on_what_is_said_and_no_more() -> None:
 
 def test_encoders_of_the_catalogue() -> None:
     """Class tokens and means beside them make no difference: the network's patch tokens are taken."""
-    for name, dim in (("virchow2", 1280), ("uni2-h", 1536), ("h-optimus-0", 1536)):
+    for name, dim in (("virchow2", 1280), ("uni2-h", 1536)):
         encoder = sd.encoders.get(name, weights="random")
         tile = encoder.dense()
         assert (tile.name, tile.dim, tile.input_px) == (encoder.name, None, 224)

@@ -71,7 +71,7 @@ class DensePatches(nn.Module):
         cells, squares = self._pairs(origins.double().cpu(), side_px)
         places, tile_of = torch.unique(squares, dim=0, return_inverse=True)
         order = torch.argsort(tile_of, stable=True)
-        cells_of = cells[order].split(torch.bincount(tile_of).tolist())
+        cells_of = torch.split(cells[order], torch.bincount(tile_of).tolist())
         sums, areas = image.new_zeros(0), image.new_zeros(len(origins), 1)
         centers = (origins.double() + side_px / 2).float().to(image.device)
         for start in range(0, len(places), self.tiles_at_once):
@@ -110,7 +110,8 @@ class DensePatches(nn.Module):
         rows = (torch.arange(self.n_inner * N_ROWS, device=centers.device) + 0.5) * self.patch_px / N_ROWS
         half = (radius**2 - (rows - centers[:, 1:]).square()).clamp(min=0).sqrt()[..., None]
         ends = torch.minimum(torch.maximum(edges - centers[:, :1, None], -half), half).diff(dim=2)
-        return (ends.unflatten(1, (self.n_inner, N_ROWS)).sum(2) * (self.patch_px / N_ROWS)).flatten(1)
+        of_rows = ends.reshape(-1, self.n_inner, N_ROWS, self.n_inner)
+        return of_rows.sum(2).flatten(1) * (self.patch_px / N_ROWS)
 
     def _cut(self, image: Tensor, place: list[int]) -> Tensor:
         """Cut the tile in whose middle a square lies."""
@@ -127,4 +128,4 @@ class DensePatches(nn.Module):
                 f"expected ({len(images)}, {expected}, d), {self.n_prefix} of them before those of the patches."
             )
             raise ValueError(msg)
-        return tokens[:, self.n_prefix :].unflatten(1, (self.per_side, self.per_side))
+        return tokens[:, self.n_prefix :].reshape(len(tokens), self.per_side, self.per_side, -1)
