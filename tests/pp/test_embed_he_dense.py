@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask.array as da
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 import stdistill as sd
 from stdistill._features.compute import compute_features
+from stdistill._runs.prepare import split
 from stdistill._slide.plan import Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import SlideLevel
 from stdistill.encoders import _registry
@@ -170,6 +172,9 @@ def test_from_a_split_to_niches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match=r"share pixels.*of dense ones crop_px=encoder\.seen_px"):
         sd.tl.distill(slide, teacher_key="side", **FAST)
     sd.pp.split_strips(slide, crop_px=encoder.dense().seen_px(24))
+    expected = cells.obs.pop("split")
+    split(SimpleNamespace(step=lambda _, compute: compute()), slide)  # type: ignore[arg-type]
+    assert (cells.obs["split"] == expected).all()  # the commands' own split is as wide
     sd.pp.neighborhoods(slide)
     student = sd.tl.distill(slide, teacher_key="side", **FAST)
     student.save(tmp_path / "student")

@@ -73,6 +73,28 @@ def test_features_that_were_read_otherwise() -> None:
         check_card(table, "X_he", card(crop_px=224))
 
 
+def test_dense_features() -> None:
+    """Are not those of crops, whether the weights are known or not; of other weights, they are dense none the less."""
+
+    def check(found: str, trained: str | None) -> None:
+        table = ad.AnnData(np.zeros((2, 1)), obsm={"X_he": np.zeros((2, 276))})
+        write_record(table, "embed_he", key_added="X_he", encoder="uni", revision=found, crop_px=64, mpp=0.274)
+        check_card(table, "X_he", card(encoder="uni", encoder_revision=trained))
+
+    check("sha256-a-dense-1", "sha256-a-dense-1")
+    for found, trained in (
+        ("sha256-a-dense-1", "sha256-a"),
+        ("sha256-a", "sha256-a-dense-1"),
+        ("unknown", "dense-1"),
+        ("sha256-a-dense-1", None),
+        ("windows-1", "dense-1"),
+    ):
+        with pytest.raises(ValueError, match=r"Some are dense, others are not: .*encoder\.dense\(\)"):
+            check(found, trained)
+    with pytest.raises(ValueError, match="with the same file of weights"):
+        check("sha256-a-dense-1", "sha256-b-dense-1")
+
+
 @pytest.mark.parametrize("entry", ["encoder", "crop_px", "mpp"])
 def test_a_model_that_does_not_know_its_features(entry: str) -> None:
     with pytest.raises(ValueError, match=r"does not know how its features 'X_he' .*\.obsm\[\"X_he\"\]"):

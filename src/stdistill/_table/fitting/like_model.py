@@ -146,21 +146,26 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
     }
     if entry == "encoder_revision" and names[0].endswith(FINETUNED):
         remedies[entry] = "They are of an encoder that learned with another model: delete them, to get this one's."
-    elif entry == "encoder_revision" and DENSE in {*ways_of(found).values(), *ways_of(expected).values()}:
-        remedies[entry] = (
-            "Some are dense, others are not: compute them once more, or train once more. Of encoder = "
-            "sd.encoders.get(...), encoder.dense() pools the patches of tiles, encoder.by_crops() goes crop by crop."
-        )
     elif entry == "encoder_revision" and ways_of(found) != ways_of(expected):
-        remedies[entry] = (
-            "Some were computed by whole windows, others crop by crop, as by an earlier version: compute them once "
-            "more, or train once more. Of encoder = sd.encoders.get(...), encoder.by_crops() goes crop by crop."
-        )
+        remedies[entry] = _remedy({*ways_of(found).values(), *ways_of(expected).values()})
     msg = (
         f".obsm[{use_rep!r}] was computed with {entry} {show(found.get(entry, UNKNOWN_REVISION))}, the "
         f"model was trained on {show(expected.get(entry, UNKNOWN_REVISION))}. {remedies[entry]}"
     )
     raise ValueError(msg)
+
+
+def _remedy(ways: set[str]) -> str:
+    """Say what to do where features were computed in several ways, crop by crop or in those that are given."""
+    if DENSE in ways:
+        return (
+            "Some are dense, others are not: compute them once more, or train once more. Of encoder = "
+            "sd.encoders.get(...), encoder.dense() pools the patches of tiles, encoder.by_crops() goes crop by crop."
+        )
+    return (
+        "Some were computed by whole windows, others crop by crop, as by an earlier version: compute them once "
+        "more, or train once more. Of encoder = sd.encoders.get(...), encoder.by_crops() goes crop by crop."
+    )
 
 
 def check_radius(found_um: float, expected_um: float) -> None:
