@@ -169,3 +169,12 @@ def test_networks_that_do_not_give_what_they_should() -> None:
     module.n_prefix = 3
     with pytest.raises(ValueError, match=r"tokens of shape \(2, 65, 3\) for 2 tiles; expected \(2, 67, d\), 3 of them"):
         module(torch.zeros(2, 3, TILE_PX, TILE_PX))
+
+
+def test_sums_are_not_rounded_in_half_precision() -> None:
+    """Tokens may be; the mean of many under a disc is not."""
+    image, origins = window(8), torch.tensor([[150.0, 140], [131, 170]])
+    expected = dense().encode_window(image, origins, 90)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = dense().encode_window(image, origins, 90)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
