@@ -326,6 +326,12 @@ def test_zero_cells(own_bundle: Path) -> None:
     matrix.unlink()
     with h5py.File(matrix, "w") as file:
         file["matrix/barcodes"] = np.array([], dtype="S10")
+        file["matrix/shape"] = np.array([2, 0])
+        file["matrix/indptr"] = np.array([0])
+        for name in ("data", "indices"):
+            file[f"matrix/{name}"] = np.array([], dtype=np.int32)
+        for name in ("id", "name", "feature_type"):
+            file[f"matrix/features/{name}"] = np.array(["A", "B"], dtype="S1")
     with pytest.raises(ValueError, match=r"There are no cells in cell_feature_matrix\.h5 \(0 cells\)"):
         sd.pp.read_xenium(own_bundle)
 

@@ -62,7 +62,7 @@ class ProbeModel(SavedModel):
         return self.network.state_dict()
 
     def describe(self) -> Description:
-        return Description(title="a toy probe")
+        return Description(title="a toy probe", purpose="To be tried.", sections={}, use="model(features)")
 
     @classmethod
     def restore(cls, card: ProbeCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:

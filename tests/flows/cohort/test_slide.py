@@ -27,7 +27,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     def predict(model: Any, data: Path, out: Path, asked: Asked, *, copy: Path | None = None) -> Any:
         out.mkdir(parents=True, exist_ok=True)
         made.append({"data": data, "asked": asked, "copy": copy, "content": None if copy is None else copy.read_text()})
-        steps = [{"step": "nuclei", "seconds": 2.0}, {"step": "student", "seconds": 1.0}]
+        ended = "2026-01-01T00:00:00+00:00"
+        steps = [{"step": step, "seconds": s, "ended": ended} for step, s in (("nuclei", 2.0), ("student", 1.0))]
         (out / "manifest.json").write_text(json.dumps({"steps": steps}))
         if data.read_text() == "broken":
             warnings.warn("It looks odd.", stacklevel=1)
