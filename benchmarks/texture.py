@@ -86,7 +86,7 @@ def main() -> None:
             return torch.cat(features)
 
         def by_window(plan: CropPlan = plan, window: Window = window, shown: torch.Tensor = shown) -> torch.Tensor:
-            return encode_window(encoder, module, shown, plan, window, CROP)
+            return encode_window(encoder, module, shown, plan, window, CROP, "float32")
 
         if not mpp:
             by_crops()
