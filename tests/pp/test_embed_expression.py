@@ -274,7 +274,7 @@ def test_layer() -> None:
 )
 def test_values_that_are_no_counts(value: float, message: str, dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     # One bad value anywhere is found, whatever the chunk it is in.
-    monkeypatch.setattr("stdistill._table.profiles.counts.CHUNK", 100)
+    monkeypatch.setattr("stdistill._table.checks.CHUNK", 100)
     adata = cells()
     adata.layers["raw"] = adata.X.copy()
     adata.X.data[-3] = value

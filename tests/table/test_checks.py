@@ -6,6 +6,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
+from scipy.sparse import csc_matrix, csr_matrix
 
 import stdistill as sd
 from stdistill._table import checks
@@ -95,3 +96,32 @@ def test_groups_of_a_split_in_other_letters(make_cells: Callable) -> None:
     split = checks.get_split(cells, "split")
     assert split is not None
     assert split.isna().sum() == 1
+
+
+def counted() -> ad.AnnData:
+    values = np.random.default_rng(0).poisson(1, (20, 5)).astype(np.float32)
+    return ad.AnnData(csr_matrix(values), layers={"raw": values.copy()})
+
+
+def test_counts_are_shared() -> None:
+    adata = counted()
+    assert np.shares_memory(checks.get_counts(adata, None, "scVI needs").data, adata.X.data)
+    assert np.shares_memory(checks.get_counts(adata, "raw", "scVI needs"), adata.layers["raw"])
+
+
+def test_by_column_they_become_by_row() -> None:
+    adata = counted()
+    adata.X = csc_matrix(adata.X)
+    found = checks.get_counts(adata, None, "scVI needs")
+    assert found.format == "csr"
+    np.testing.assert_array_equal(found.toarray(), adata.layers["raw"])
+
+
+def test_the_message_says_who_asks() -> None:
+    adata = counted()
+    adata.X = csr_matrix(np.log1p(adata.layers["raw"]))
+    message = r"\.X holds 0\.693147, which is no count.*normalised.*markers need raw counts: name the layer.*'raw'"
+    with pytest.raises(ValueError, match=message):
+        checks.get_counts(adata, None, "markers need")
+    with pytest.raises(KeyError, match="layer='counts' is not a layer of the table; there is: 'raw'"):
+        checks.get_counts(adata, "counts", "markers need")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
+from scipy.sparse import csr_matrix, issparse
 
 from stdistill._slide.scale import is_same_mpp
 from stdistill._support.arrays import Rows
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 GROUPS = {schema.TRAIN, schema.TEST, schema.BUFFER}
 """Of a split."""
+CHUNK = 2**24
+"""Values whose being counts is checked at a time."""
 
 
 def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
@@ -188,3 +191,46 @@ def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
         msg = f".obs[{split_key!r}] holds {sorted(meant)}; the groups of a split are written {sorted(GROUPS)}."
         raise ValueError(msg)
     return split.where(split.notna(), None)
+
+
+def get_counts(adata: AnnData, layer: str | None, who: str) -> Any:
+    """Return raw counts (n, genes), checked to be counts: CSR or an array, shared with the table where it is either.
+
+    Parameters
+    ----------
+    adata
+        The table.
+    layer
+        Layer of the counts; `None`: ``.X``.
+    who
+        Who asks, for messages, with its verb: ``"scVI needs"``.
+    """
+    names = [key for key in adata.layers if key is not None]  # from anndata 0.13 on, None stands for .X among them
+    if layer is not None:
+        check_key(layer, names, "a layer of the table", argument="layer")
+    matrix = adata.X if layer is None else adata.layers[layer]
+    name = ".X" if layer is None else f".layers[{layer!r}]"
+    layers = ", ".join(repr(key) for key in names)
+    hint = (
+        f"name the layer with raw counts in layer=; there is: {layers}."
+        if layers
+        else "there is no layer either that layer= could name. Read the slide again, and keep its raw counts."
+    )
+    if matrix is None:
+        msg = f"The table has no .X: {hint}"
+        raise ValueError(msg)
+    matrix = AnnData(matrix).to_memory().X  # reads what is on disk, and shares what is in memory
+    counts: Any = csr_matrix(matrix) if issparse(matrix) else np.asarray(matrix)
+    values: npt.NDArray[Any] = counts.data if issparse(counts) else counts.ravel(order="K")
+    if values.dtype.kind not in "iuf":
+        msg = f"{name} holds {values.dtype}, and {who} raw counts: {hint}"
+        raise ValueError(msg)
+    for start in range(0, values.size, CHUNK):
+        chunk = values[start : start + CHUNK]
+        is_count = np.isfinite(chunk) & (chunk >= 0) & (chunk == np.floor(chunk))
+        if not is_count.all():
+            found = chunk[~is_count][0]
+            kind = "normalised or log-transformed" if np.isfinite(found) and found > 0 else "scaled or spoilt"
+            msg = f"{name} holds {found:g}, which is no count; the values look {kind}. {who} raw counts: {hint}"
+            raise ValueError(msg)
+    return counts

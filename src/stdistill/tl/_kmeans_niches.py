@@ -9,7 +9,7 @@ from stdistill._support.checks import check_integer
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_split, get_tables
 from stdistill._table.fitting.plain import check_plain, plain_inputs, write_plain
-from stdistill._table.fitting.results import check_niches
+from stdistill._table.fitting.results import Naming, check_niches
 from stdistill._table.niches import default_colors
 from stdistill.pp._embed_expression import ensure_expression
 from stdistill.pp._neighborhoods import ensure_neighborhoods
@@ -141,13 +141,9 @@ def kmeans_niches(
     logits, clusters = cluster_logits(neighborhoods, inputs.libraries, training, told, k=k, seed=seed)
     write_plain(
         inputs,
+        Naming("kmeans_niches", key_added, use_rep, [str(niche) for niche in range(k)], default_colors(k)),
         logits,
         training,
-        step="kmeans_niches",
-        key_added=key_added,
-        use_rep=use_rep,
-        niches=[str(niche) for niche in range(k)],
-        colors=default_colors(k),
         split_key=split_key,
         library_key=library_key,
         n_training_cells=n_training,

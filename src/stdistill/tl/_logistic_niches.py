@@ -9,6 +9,7 @@ from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import get_tables
 from stdistill._table.fitting.plain import check_plain, plain_inputs, write_plain
+from stdistill._table.fitting.results import Naming
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
 from stdistill._table.niches import logit_columns
 from stdistill._table.provenance import check_teacher_radius, check_teachers
@@ -139,16 +140,12 @@ def logistic_niches(
     )
     write_plain(
         inputs,
+        Naming("logistic_niches", key_added, use_rep, teacher.niches, teacher.colors),
         logits,
         training,
-        step="logistic_niches",
-        key_added=key_added,
-        use_rep=use_rep,
-        niches=teacher.niches,
-        colors=teacher.colors,
+        teacher=teacher_key,
         split_key=split_key,
         library_key=library_key,
-        teacher_key=teacher_key,
         seed=seed,
         **fitted._asdict(),
     )

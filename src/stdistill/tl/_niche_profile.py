@@ -19,12 +19,11 @@ from stdistill._measures.profiles.profile import COLUMNS, NicheProfile
 from stdistill._support.arrays import Float64s, Floats, Integers, Rows
 from stdistill._support.checks import check_integer
 from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_table, is_spatialdata
+from stdistill._table.checks import get_centers, get_counts, get_table, is_spatialdata
 from stdistill._table.graph import graph_key, has_graph
 from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, read_labels, read_split, split_group
 from stdistill._table.libraries import find_library_key, library_codes
 from stdistill._table.niches import logit_columns, niche_names, read_logits
-from stdistill._table.profiles.counts import get_counts
 from stdistill._table.profiles.markers import FEWEST_CELLS, rank_markers
 from stdistill._table.profiles.shape import measure_shapes
 

@@ -11,6 +11,7 @@ import pytest
 
 import stdistill as sd
 from stdistill._table.fitting.plain import check_plain, plain_inputs, write_plain
+from stdistill._table.fitting.results import Naming
 
 KEYS = {"split_key": "split", "library_key": None}
 
@@ -34,9 +35,8 @@ def test_each_table_gets_its_part(make_table: Callable[..., ad.AnnData]) -> None
     inputs = plain_inputs(tables, use_rep="X_he", **KEYS)
     logits = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
     logits[~inputs.eligible] = np.nan
-    naming = {"step": "kmeans_niches", "key_added": "plain", "use_rep": "X_he", "niches": list("abc")}
-    colors = ["#ff0000", "#00ff00", "#0000ff"]
-    write_plain(inputs, logits, inputs.training, **naming, colors=colors, **KEYS, seed=7)
+    naming = Naming("kmeans_niches", "plain", "X_he", list("abc"), ["#ff0000", "#00ff00", "#0000ff"])
+    write_plain(inputs, naming, logits, inputs.training, **KEYS, seed=7)
     for table, part in zip(tables, np.split(logits, 2), strict=True):
         np.testing.assert_array_equal(sd.get.logits(table, "plain"), part)
         assert set(table.obs["plain_niche"].dropna()) <= set("abc")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._support.arrays import Floats
+from stdistill._support.arrays import Floats, Mask
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table.checks import find_split_key
 from stdistill._table.fitting.inputs import NicheInputs
@@ -49,7 +49,7 @@ class Naming(NamedTuple):
     """Under which names a model reads and writes."""
 
     step: str
-    """``"nolan"`` or ``"distill"``."""
+    """Of the function, such as ``"nolan"``."""
     key_added: str
     use_rep: str
     niches: Sequence[str]
@@ -142,7 +142,7 @@ def write_model(
     logits = _predict_together(model, inputs, arguments)
     if targets is not None:
         record |= _let_judge(model, fitted, inputs, logits, targets, arguments["seed"])
-    ood = [None] * len(inputs.tables) if model.usual is None else inputs.divide(measure_ood(model.usual, inputs))
+    ood = None if model.usual is None else inputs.divide(measure_ood(model.usual, inputs))
     fitted_cells = [
         add_inherited(table, cells, naming.use_rep, teacher)
         for table, cells in zip(inputs.tables, trained_on, strict=True)
@@ -151,44 +151,99 @@ def write_model(
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
     model.card = replace(model.card, sizes=sizes.tolist())
     model.known_sha256 = sha256 = model.sha256
-    parts = zip(inputs.tables, inputs.divide(logits), fitted_cells, ood, strict=True)
-    for table, part, cells, unusual in parts:
-        found = stands_on(table, naming.use_rep, graph=True, teacher_key=teacher)
-        fingerprint = write_niches(
-            table,
-            naming.key_added,
-            part,
-            niches=card.niches,
-            colors=card.colors,
-            fitted=cells,
-            model=sha256,
-            temperature=model.card.confidence_temperature,
-            ood=unusual,
-        )
-        write_record(
-            table,
-            naming.step,
-            k=k,
-            use_rep=naming.use_rep,
-            key_added=naming.key_added,
-            model_sha256=sha256,
-            fingerprint=fingerprint,
-            **found,
-            teacher_key=teacher,
-            radius_um=inputs.radius_um,
-            temperature=fitted.temperature,
-            occupied_niches=int((sizes > 0).sum()),
-            **size,
-            **record,
-            split_key=find_split_key(table, split_key),
-            library_key=find_library_key(table, library_key),
-        )
+    write_fitted(
+        inputs,
+        naming,
+        logits,
+        model=sha256,
+        training=training,
+        fitted=fitted_cells,
+        confidence_temperature=model.card.confidence_temperature,
+        ood=ood,
+        teacher=teacher,
+        split_key=split_key,
+        library_key=library_key,
+        temperature=fitted.temperature,
+        **size,
+        **record,
+    )
     logger.info(
         'Trained on %d cells; wrote .obs["%s_niche"], its logits and its confidence.',
         fitted.training["n_training_cells"],
         naming.key_added,
     )
     return model, sizes
+
+
+def write_fitted(
+    inputs: NicheInputs,
+    naming: Naming,
+    logits: npt.NDArray[np.float32],
+    *,
+    model: str,
+    training: Mask,
+    fitted: Sequence[Mask],
+    teacher: str | None,
+    split_key: str | None,
+    library_key: str | None,
+    confidence_temperature: float = 1.0,
+    ood: Sequence[npt.NDArray[np.float32] | None] | None = None,
+    **settings: Any,
+) -> None:
+    """Write what a model of niches, whatever its kind, says of all cells, and the record of its step.
+
+    Parameters
+    ----------
+    inputs, naming
+        The cells, and the names.
+    logits
+        (n, k), NaN without a prediction.
+    model
+        Fingerprint of the model.
+    training
+        (n,), the cells that it was fitted on.
+    fitted
+        Of each table the cells that it, or what it stands on, was fitted on.
+    teacher, split_key, library_key
+        As of :func:`write_model`.
+    confidence_temperature
+        What logits are divided by for the confidence.
+    ood
+        Of each table how unusual the features of each cell are, where that is known.
+    settings
+        For the record.
+    """
+    sizes = np.bincount(logits[training].argmax(axis=1), minlength=len(naming.niches))
+    unusual = [None] * len(inputs.tables) if ood is None else ood
+    for table, part, cells, of_table in zip(inputs.tables, inputs.divide(logits), fitted, unusual, strict=True):
+        found = stands_on(table, naming.use_rep, graph=True, teacher_key=teacher)
+        fingerprint = write_niches(
+            table,
+            naming.key_added,
+            part,
+            niches=naming.niches,
+            colors=naming.colors,
+            fitted=cells,
+            model=model,
+            temperature=confidence_temperature,
+            ood=of_table,
+        )
+        write_record(
+            table,
+            naming.step,
+            k=len(naming.niches),
+            use_rep=naming.use_rep,
+            key_added=naming.key_added,
+            model_sha256=model,
+            fingerprint=fingerprint,
+            **found,
+            teacher_key=teacher,
+            radius_um=inputs.radius_um,
+            occupied_niches=int((sizes > 0).sum()),
+            **settings,
+            split_key=find_split_key(table, split_key),
+            library_key=find_library_key(table, library_key),
+        )
 
 
 def _quality_of(tables: Sequence[AnnData]) -> list[dict[str, Any]] | None:
