@@ -14,8 +14,8 @@ section, and cells of another section of the same tissue are explained that it s
   around a cell (R-precision); beside it their share among all cells around, which is what chance finds.
 - deletion: probability of A without the cells that add most, and without as many random ones, mean over the cells, at
   each of the 9 steps between all cells and none: at how many steps it is lower, and by how much at the closest.
-- `beaten`: share of random orders whose curve is higher, mean over the cells. Completeness: mean error, in log-odds,
-  against the mean of what lies between the answer and the baseline.
+- `beaten`: share of random orders whose curve is clearly higher, mean over the cells. Completeness: mean error, in
+  log-odds, against the mean of what lies between the answer and the baseline.
 
 `--speed` explains 1,000 cells of 60 neighbours by a student of the default size and as many features as UNI2-h has,
 with two threads, and says how long it took.

@@ -90,7 +90,7 @@ def explain(
         One row for each explained cell: ``niche``, ``log_odds`` of it, the ``baseline`` that attributions start from,
         ``completeness_error``: by how much their sum is beyond what lies between the two; ``n_neighbors``; mean heights
         of the deletion curve, ``deletion_area``, and of those of random orders, ``random_area``; and ``beaten``, the
-        share of these that are higher.
+        share of these that are clearly higher, by .001.
     ``deletion``
         The curves: ``cell``, the share of the cells that is ``removed``, ``probability`` of the niche, and ``random``.
 
@@ -226,7 +226,7 @@ def _tidy(
     explained: Sequence[ExplainedCell], rows: Rows, names: _Names
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Put what was found of each cell into frames, under its name: neighbours, cells, and deletion curves."""
-    from stdistill.models.explanation.deletion import area, removed_shares
+    from stdistill.models.explanation.deletion import area, beaten, removed_shares
 
     cell_names = names.cells[rows]
     niche = pd.Categorical.from_codes([each.niche for each in explained], categories=pd.Index(names.niches))
@@ -257,7 +257,7 @@ def _tidy(
             "n_neighbors": [len(each.tokens) - 1 for each in explained],
             "deletion_area": area(curves),
             "random_area": area(at_random).mean(axis=1),
-            "beaten": (area(at_random) > area(curves)[:, None]).mean(axis=1),
+            "beaten": beaten(curves, at_random),
         },
         index=pd.Index(cell_names, name="cell"),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.special import expit
 
-from stdistill.models.explanation.deletion import N_ORDERS, N_STEPS, area, delete, removed_shares
+from stdistill.models.explanation.deletion import N_ORDERS, N_STEPS, area, beaten, delete, removed_shares
 from stdistill.models.explanation.question import Question
 
 Ask = Callable[..., Question]
@@ -47,3 +47,10 @@ def test_seed(ask: Ask) -> None:
 def test_area() -> None:
     np.testing.assert_allclose(area(np.ones(N_STEPS + 1)), 1)
     np.testing.assert_allclose(area(np.stack([removed_shares(), 1 - removed_shares()])), 0.5)
+
+
+def test_only_what_lies_clearly_higher_is_beaten() -> None:
+    """Of a cell whose niche is sure until the last cells go, hair's breadths are no evidence."""
+    curves = np.stack([np.full(N_STEPS + 1, 0.5), np.full(N_STEPS + 1, 0.98)])
+    heights = np.array([[0.4, 0.5005, 0.52, 0.6, 0.9], [0.9801, 0.9805, 0.9809, 0.98, 0.97]])
+    np.testing.assert_allclose(beaten(curves, np.repeat(heights[..., None], N_STEPS + 1, axis=2)), [0.6, 0])

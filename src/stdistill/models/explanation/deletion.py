@@ -13,6 +13,9 @@ from stdistill.models.explanation.question import Question
 N_STEPS = 10
 N_ORDERS = 5
 """Steps of a curve, and random orders to compare with (our choice)."""
+CLEARLY = 0.001
+"""Mean probability by which a curve has to lie below another one. Where a niche is sure until the last cells go, all
+curves are one, and what lies between them says nothing (our choice)."""
 
 
 class Deletion(NamedTuple):
@@ -48,3 +51,9 @@ def area(curves: Float64s) -> Float64s:
     """Mean height (…,) of curves (…, N_STEPS + 1)."""
     areas: Float64s = (curves[..., 1:] + curves[..., :-1]).mean(axis=-1) / 2
     return areas
+
+
+def beaten(curves: Float64s, random: Float64s) -> Float64s:
+    """Share (…,) of random curves (…, N_ORDERS, N_STEPS + 1) that lie clearly above those (…, N_STEPS + 1)."""
+    share: Float64s = (area(random) - area(curves)[..., None] > CLEARLY).mean(axis=-1)
+    return share

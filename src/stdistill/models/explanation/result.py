@@ -19,7 +19,7 @@ class Explanation:
     """One row for each explained cell, by its name: ``niche``; ``log_odds`` of it; ``baseline``, where attributions
     start from; ``completeness_error``, their sum beyond what lies between the two; ``n_neighbors``, without itself;
     ``deletion_area``, the mean height of its deletion curve, ``random_area``, that of random orders, and ``beaten``,
-    the share of these whose curve is higher."""
+    the share of these whose curve is clearly higher, by .001."""
     deletion: pd.DataFrame
     """The curves: for each ``cell`` and share of cells ``removed``, the ``probability`` of the niche when those that
     add most are left out first, and ``random``, the mean over random orders."""
