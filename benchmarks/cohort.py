@@ -127,6 +127,9 @@ def measure_kills(folder: Path, slides: Path, student: Path, options: argparse.N
             processes[victim].kill()
             processes[victim].join()
             n_kills += 1
+        elif processes[victim].exitcode:
+            msg = f"A process ended by itself, with exit code {processes[victim].exitcode}:\n{log.read_text()}"
+            raise RuntimeError(msg)
         elif (CohortFolder.open(out).statuses()["status"] != "waiting").all():
             break  # there is nothing left to disturb
         processes[victim] = start(student, slides, out, log)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import shapely
 from PIL import Image
+from scipy.spatial import KDTree
 
 from stdistill._report.cells import BIN_PX, PARTS, write_cells
 from stdistill._report.drawing import draw_cells, encode_png, sort_by_tile, write_layers, write_tissue
@@ -136,8 +137,9 @@ def test_cells_for_the_click() -> None:
         found.append(np.stack([x + column * BIN_PX, y + row * BIN_PX, first, second], axis=1))
     found_cells, expected = np.concatenate(found), np.stack([*pixels.T, *codes], axis=1)
     assert len(found_cells) == 500
-    found_cells = found_cells[np.lexsort(found_cells.T[:2])]
-    expected = expected[np.lexsort(expected.T[:2])]
-    np.testing.assert_allclose(found_cells[np.argsort(found_cells[:, 0]), 2:], expected[np.argsort(expected[:, 0]), 2:])
-    np.testing.assert_allclose(np.sort(found_cells[:, 0]), np.sort(expected[:, 0]), atol=1 / PARTS)
+    # Cells whose rounded places tie in one direction have no order of their own: each is looked up where it was put.
+    apart, rows = KDTree(expected[:, :2]).query(found_cells[:, :2])
+    assert apart.max() < np.sqrt(2) / PARTS
+    assert sorted(rows) == list(range(500))
+    np.testing.assert_array_equal(found_cells[:, 2:], expected[rows, 2:])
     assert write_cells(np.empty((0, 2)), codes, store) == []

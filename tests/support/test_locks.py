@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock, Timeout
 
 from stdistill._support import locks
-from stdistill._support.locks import hold, lease
+from stdistill._support.locks import forget_unsigned, hold, lease, wait_for_lease
 
 OTHER = """
 import sys, time
@@ -124,3 +124,32 @@ def test_a_lease_gives_a_sign_while_it_is_held(tmp_path: Path, monkeypatch: pyte
         while path.stat().st_mtime_ns == first:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+def test_a_lease_that_was_never_signed_is_taken_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its owner was killed between making the file and signing it; one that is being signed now is left alone."""
+    path = tmp_path / "a.lock"
+    path.touch()
+    with pytest.raises(Timeout):
+        lease(path).acquire(blocking=False)
+    forget_unsigned(path)
+    assert path.exists()
+    long_ago = time.time() - locks.LEASE_S - 1
+    os.utime(path, (long_ago, long_ago))
+    with pytest.raises(Timeout):  # as filelock does it
+        lease(path).acquire(timeout=1)
+    with wait_for_lease(path), pytest.raises(Timeout):
+        lease(path).acquire(blocking=False)
+    assert "was left unsigned" in caplog.text
+    assert not path.exists()
+
+
+def test_waiting_for_a_lease_that_is_left_unsigned_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "LEASE_S", 0.3)
+    monkeypatch.setattr(locks, "HEARTBEAT_S", 0.1)
+    path = tmp_path / "a.lock"
+    path.touch()
+    start = time.monotonic()
+    with wait_for_lease(path):
+        assert 0.3 < time.monotonic() - start < 10
+    forget_unsigned(path)  # nothing is there

@@ -15,7 +15,7 @@ import pandas as pd
 from stdistill._formats.text import read_csv
 from stdistill._runs.folder import check_same, find_versions
 from stdistill._support.files import replacing
-from stdistill._support.locks import Lease, lease
+from stdistill._support.locks import Lease, lease, wait_for_lease
 from stdistill._support.reading import check_entry, read_json, reading
 
 MANIFEST, SLIDES_CSV, STATUS_CSV = "cohort.json", "slides.csv", "status.csv"
@@ -240,7 +240,7 @@ class CohortFolder:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes from writing what is of all slides."""
-        with lease(self.path / LOCKS / ".cohort.lock"):
+        with wait_for_lease(self.path / LOCKS / ".cohort.lock"):
             yield
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, SoftFileLease, Timeout
@@ -64,3 +65,31 @@ def lease(path: Path) -> Lease:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     return SoftFileLease(path, lease_duration=LEASE_S, heartbeat_interval=HEARTBEAT_S, poll_interval=POLL_S)
+
+
+@contextmanager
+def wait_for_lease(path: Path) -> Iterator[None]:
+    """Hold a lease inside the block; wait for it until its owner frees it or is dead."""
+    lock = lease(path)
+    while not lock.is_locked:
+        forget_unsigned(path)
+        with suppress(Timeout):
+            lock.acquire(timeout=LEASE_S)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def forget_unsigned(path: Path) -> None:
+    """Remove the file of a lease that has been empty for `LEASE_S`.
+
+    Its owner was killed between making and signing it, and `filelock` leaves files without an owner alone for ever.
+    """
+    try:
+        found = path.stat()
+        if found.st_size == 0 and time.time() - found.st_mtime > LEASE_S:
+            path.unlink()
+            logger.warning("%s was left unsigned by a process that was killed, and is removed.", path)
+    except FileNotFoundError:  # freed, or removed by another, in the meantime
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from filelock import Timeout
@@ -13,6 +14,7 @@ from stdistill._flows.cohort.slide import Unit
 from stdistill._flows.predict import load_student
 from stdistill._runs.cohort import DONE, CohortFolder
 from stdistill._support.cpus import n_cpus
+from stdistill._support.locks import forget_unsigned
 
 logger = logging.getLogger("stdistill")
 
@@ -51,6 +53,7 @@ def work_through(unit: Unit, slide_ids: Sequence[str], say: Say, *, n_workers: i
                 try:
                     held = leases[slide_id].acquire(blocking=False)
                 except Timeout:
+                    forget_unsigned(Path(leases[slide_id].lock_file))
                     continue
                 with held as lease:
                     if not cohort.is_settled(slide_id):  # in the meantime
