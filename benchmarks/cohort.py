@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("what", choices=["kills", "busy"])
     parser.add_argument("--n-slides", type=int, default=10)
     parser.add_argument("--n-kills", type=int, default=10)
-    parser.add_argument("--patience", type=float, default=0.6, help="time between kills, in those of a slide")
+    parser.add_argument("--patience", type=float, default=2.0, help="time between kills, in those of a slide")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--side", type=int, default=2000, help="of a slide, in pixels")

@@ -13,7 +13,7 @@ Run = Callable[..., str]
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system kills in another way")
 def test_kills_change_nothing(run_apart: Run) -> None:
-    out = run_apart("cohort.py", "kills", "--n-slides", "2", "--n-kills", "1", "--n-cells", "800", "--side", "800")
+    out = run_apart("cohort.py", "kills", "--n-slides", "2", "--n-kills", "1", "--patience", "0.6")
     assert ", 1 kills: " in out
     assert "done: 2 of 2; slides finished more than once: 0" in out
     assert "equal to the undisturbed run: 2 of 2" in out

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +64,19 @@ def test_another_matrix(folder: Path, matrix: np.ndarray) -> None:
     np.save(folder / "features.npy", matrix)
     with pytest.raises(ValueError, match=r"features\.npy is not what .*expected float16 \(cells, features\) by rows"):
         read(folder)
+
+
+def test_a_matrix_that_is_changed_while_it_is_written(tmp_path: Path) -> None:
+    """Rows that were cut off would be zeros, and count as finished."""
+    prepare_store(tmp_path / "store", FINGERPRINT, IDS, 4, 2, resume=True)
+    store = FeatureStore(tmp_path / "store")
+    store.write(0, 0, np.ones((3, 4), np.float16))
+    matrix = tmp_path / "store" / "features.npy"
+    os.truncate(matrix, matrix.stat().st_size - 30)
+    with pytest.raises(OSError, match=r"features\.npy has 146 bytes in place of 176: something changed the store"):
+        store.write(1, 3, np.ones((3, 4), np.float16))
+    assert store.unfinished().tolist() == [1]
+    shutil.rmtree(tmp_path / "store")
+    with pytest.raises(OSError, match=r"features\.npy is gone: .*give resume=False"):
+        store.write(1, 3, np.ones((3, 4), np.float16))
+    assert not (tmp_path / "store").exists()

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,6 +52,16 @@ def test_what_was_there_comes_back_when_the_last_rename_fails(tmp_path: Path, mo
         pass
     assert (tmp_path / "model" / "card").read_text() == "old"
     assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("kind", [replacing, replacing_folder])
+def test_a_full_disk_is_told_with_the_place(kind: Callable[[Path], Any], tmp_path: Path) -> None:
+    """As the system does not when a file is written to: its error has a number alone."""
+    said = r"model could not be written: No space .* What was there before stays"
+    with pytest.raises(OSError, match=said) as caught, kind(tmp_path / "model"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []
 
 
 def test_digests(tmp_path: Path) -> None:

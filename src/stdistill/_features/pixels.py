@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from dask.utils import format_bytes
 from platformdirs import user_cache_path
 
 from stdistill._features.embedder import BATCH_SIZE_CPU
@@ -95,8 +96,8 @@ def _check_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         msg = (
-            f"The pixels of the tiles take {size / 1e9:.1f} GB while the encoder learns, and {folder.parent} has "
-            f"{free / 1e9:.1f} GB left: make room, or name a folder on another disk with checkpoint_dir=."
+            f"The pixels of the tiles take {format_bytes(size)} while the encoder learns, and {folder.parent} has "
+            f"{format_bytes(free)} left: make room, or name a folder on another disk with checkpoint_dir=."
         )
         raise OSError(msg)
 

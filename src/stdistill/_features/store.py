@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from dask.utils import format_bytes
 from filelock import FileLock, Timeout
 
 from stdistill._support.files import describe_changes
@@ -80,6 +81,7 @@ class FeatureStore:
 
         Files are written, not mapped: a full disk is then an error, not a crash.
         """
+        self._check_whole()
         self._write_at(FEATURES, self._offset + start * self.shape[1] * rows.itemsize, rows.tobytes())
         self._write_at(FINISHED, window, b"\1")
 
@@ -118,6 +120,16 @@ class FeatureStore:
                 msg = f"it holds {matrix.dtype} of the shape {matrix.shape}, expected float16 (cells, features) by rows"
                 raise ValueError(msg)
         return matrix
+
+    def _check_whole(self) -> None:
+        """Raise when somebody has deleted the matrix or cut it off: written on, it would have a hole of zeros."""
+        path = self.folder / FEATURES
+        size = self._offset + self.shape[0] * self.shape[1] * np.dtype(np.float16).itemsize
+        found = path.stat().st_size if path.is_file() else None
+        if found != size:
+            what = "is gone" if found is None else f"has {found:,} bytes in place of {size:,}"
+            msg = f"{path} {what}: something changed the store while features were written to it: {AFRESH}."
+            raise OSError(msg)
 
     def _write_at(self, name: str, position: int, content: bytes) -> None:
         try:
@@ -271,8 +283,8 @@ def _create(folder: Path, fingerprint: Fingerprint, cell_ids: npt.NDArray[Any], 
     try:
         if size > free:
             msg = (
-                f"The features take {size / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB left: make room, "
-                "or name a folder on another disk with store=."
+                f"The features take {format_bytes(size)}, and {folder.parent} has {format_bytes(free)} left: make "
+                "room, or name a folder on another disk with store=."
             )
             raise OSError(msg)
         header = np.lib.format.header_data_from_array_1_0(np.empty((0, dim), np.float16))

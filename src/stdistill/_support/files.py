@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 PART_BYTES = 65_536
 """Of each part of a large file that is hashed."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -24,8 +26,9 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".new-{path.name}")  # what a kill leaves is replaced by the next run
     try:
-        yield new
-        os.replace(new, path)
+        with _naming_when_full(path):
+            yield new
+            os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
 
@@ -41,14 +44,27 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     new, old = scratch / "new", scratch / "old"
     new.mkdir()
     try:
-        yield new
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(new, folder)
+        with _naming_when_full(folder):
+            yield new
+            if folder.exists():
+                os.replace(folder, old)
+            os.replace(new, folder)
     finally:
         if old.exists() and not folder.exists():
             os.replace(old, folder)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _naming_when_full(path: Path) -> Iterator[None]:
+    """Say what could not be written, since the system names no file when its disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        msg = f"{path} could not be written: {error.strerror}. What was there before stays; make room, and try again."
+        raise OSError(error.errno, msg) from error
 
 
 def digest(*parts: bytes | str | npt.NDArray[Any]) -> str:
