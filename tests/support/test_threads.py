@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 
 from stdistill._support import threads
 from stdistill._support.threads import FreeCpus, FreeThreads, kept_threads, one_thread
@@ -104,6 +105,7 @@ def test_one_thread_for_a_while() -> None:
     try:
         with one_thread():
             assert torch.get_num_threads() == 1
+            assert {pool["num_threads"] for pool in threadpool_info()} == {1}
         with pytest.raises(KeyError), one_thread():
             raise KeyError
         assert torch.get_num_threads() == 3

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from stdistill._support.cpus import cpus_of_process, n_cpus
 
@@ -101,8 +102,12 @@ def kept_threads() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread, where the bits of a result must not depend on how many there are."""
-    with kept_threads():
+    """Let torch, BLAS and OpenMP compute with one thread.
+
+    Bits of a result then do not depend on how many there are; and what consists of many small products, such as k-means
+    and logistic regression of scikit-learn, is not held up by threads that wait for each other.
+    """
+    with kept_threads(), threadpool_limits(1):
         torch.set_num_threads(1)
         yield
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._support.arrays import Integers
+from stdistill._support.threads import one_thread
 from stdistill._training.sampling import spatial_order
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.plain.means import Scale, find_scale, means_by_part, read_means
@@ -33,7 +34,8 @@ def fit_clusters(neighborhoods: Neighborhoods, cells: Integers, k: int, scale: S
 
     chosen = np.random.default_rng(seed).permutation(len(cells))[:CELLS_TO_CLUSTER]
     means = read_means(neighborhoods, cells[np.sort(chosen)], scale)
-    found = KMeans(k, n_init=N_STARTS, random_state=seed).fit(means)
+    with one_thread():
+        found = KMeans(k, n_init=N_STARTS, random_state=seed).fit(means)
     return Clusters(found.cluster_centers_.astype(np.float32), float(found.inertia_) / means.size)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._support.arrays import Floats, Integers, Mask
+from stdistill._support.threads import one_thread
 from stdistill._training.holdout import hold_out_blocks
 from stdistill._training.sampling import spatial_order
 from stdistill.models.niche.batches import Neighborhoods
@@ -123,7 +124,8 @@ def _fits(means: Floats, labels: Integers, strengths: Sequence[float]) -> Iterat
 
     model = LogisticRegression(max_iter=MAX_ITERATIONS, warm_start=True)
     for strength in strengths:
-        with warnings.catch_warnings():
+        with one_thread(), warnings.catch_warnings():
             # A weak penalty on many features takes long, and stopping early is a penalty, too.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            yield model.set_params(C=strength).fit(means, labels)
+            model.set_params(C=strength).fit(means, labels)
+        yield model
