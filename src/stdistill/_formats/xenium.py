@@ -72,7 +72,7 @@ def open_bundle(path: str | Path) -> XeniumBundle:
     ValueError
         When ``experiment.xenium`` is no JSON or has no usable pixel size.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_dir():
         msg = f"There is no Xenium folder {path}; expected the unpacked output folder (often named outs)."
         raise FileNotFoundError(msg)

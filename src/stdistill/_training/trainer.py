@@ -41,7 +41,7 @@ def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
         callbacks += [BestWeights(), ResumableStop(VALIDATION_LOSS, patience=patience, min_delta=0.0)]
     resume: Path | None = None
     if arguments["checkpoint_dir"] is not None:
-        resume = Path(arguments["checkpoint_dir"]) / "resume.ckpt"
+        resume = Path(arguments["checkpoint_dir"]).expanduser() / "resume.ckpt"
         callbacks.append(
             ModelCheckpoint(
                 resume.parent, resume.stem, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False

@@ -120,7 +120,7 @@ def to_geojson(
 
     from stdistill._formats.qupath import check_suffix, object_classes, write_objects
 
-    path = Path(path)
+    path = Path(path).expanduser()
     check_suffix(path)
     table = get_table(data, table_key)
     labels = read_labels(table, key, "key")

@@ -115,7 +115,7 @@ class SavedModel(Shareable):
         FileExistsError
             When the folder exists, and `overwrite` is not set or it holds no model of this kind.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if folder.exists():
             is_model = find_kind(folder) == self.kind
             if not (overwrite and is_model):
@@ -150,7 +150,7 @@ class SavedModel(Shareable):
             When a file was changed or cut off, holds a model of another kind, or was written by a later version of the
             format.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         card = formats.read_card(folder / CARD, _read(folder, CARD, cls.kind))
         weights = WEIGHTS if WEIGHTS in card.sums else EARLIER_WEIGHTS
         contents = {weights: _read(folder, weights, cls.kind)}
