@@ -24,6 +24,7 @@ from stdistill._slide.windows import read_windows
 from stdistill._support.progress import Progress
 from stdistill._support.quiet import quiet
 from stdistill._support.threads import FreeThreads
+from stdistill._support.torch_state import own_torch_state
 from stdistill._training.callbacks import AdjustThreads
 from stdistill._training.devices import environment
 from stdistill.encoders._dense import DensePatches
@@ -201,6 +202,7 @@ class _Windows(IterableDataset[dict[str, Any]]):
                 yield {"pixels": torch.from_numpy(pixels)}
 
 
+@own_torch_state()
 def embed(run: EmbeddingRun, *, accelerator: str, devices: Any, num_nodes: int, strategy: str) -> None:
     """Compute what the store lacks."""
     modules = [encoder.load() for encoder in run.encoders]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from stdistill._support.files import digest, replacing_folder
 from stdistill._support.reading import NOT_AS_EXPECTED
+from stdistill._support.torch_state import own_torch_state
 from stdistill.models import formats
 from stdistill.models.sharing import hub
 from stdistill.models.sharing.shareable import Shareable
@@ -130,6 +131,7 @@ class SavedModel(Shareable):
                 (new / name).write_bytes(content)
 
     @classmethod
+    @own_torch_state()
     def load(cls, folder: str | Path) -> Self:
         """Read a model that was saved.
 

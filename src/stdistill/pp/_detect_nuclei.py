@@ -253,7 +253,7 @@ def _find(
     if method in METHODS and weights is not None:
         msg = f"weights= go with a network of another package; {method!r} takes none."
         raise ValueError(msg)
-    find = load_method(method, weights=weights, device=device or torch_device())
+    find = load_method(method, weights=weights, device=torch_device(device or "auto"))
     mpp = float(place.mpp or 0)
     level = level_for(levels, WORKING_MPP / mpp)
     how = {"method": method, "weights": digest_file(WEIGHTS)[:16] if method == "unet" else weights}

@@ -209,7 +209,7 @@ def embed_he(
             stain=stain,
             store=None if store is None else _store_of(Path(store), look),
             resume=resume,
-            device=device or torch_device(),
+            device=torch_device(device or "auto"),
             devices=devices,
             num_nodes=num_nodes,
             strategy=strategy,

@@ -161,7 +161,7 @@ def embed_tiles(
         stain=stain,
         store=store,
         resume=resume,
-        device=device or torch_device(),
+        device=torch_device(device or "auto"),
         devices=devices,
         num_nodes=num_nodes,
         strategy=strategy,

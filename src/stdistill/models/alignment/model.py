@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.threads import FreeThreads
+from stdistill._support.torch_state import own_torch_state
 from stdistill._training.devices import torch_device
 from stdistill.models.alignment.card import AlignmentCard
 from stdistill.models.alignment.network import AlignmentNetwork
@@ -222,7 +223,7 @@ class AlignmentModel(SavedModel):
         place = torch_device(device)
         try:
             self.network.to(place)
-            with torch.inference_mode(), FreeThreads() as threads:
+            with own_torch_state(), torch.inference_mode(), FreeThreads() as threads:
                 yield torch.device(place), threads
         except torch.OutOfMemoryError as error:
             msg = f"The device is out of memory: try a smaller batch_size. ({error})"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from stdistill._support.arrays import Integers
+from stdistill._support.torch_state import own_torch_state
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.holdout import hold_out_blocks
 from stdistill._training.sampling import spatial_order
@@ -23,6 +24,7 @@ logger = logging.getLogger("stdistill")
 CELLS_FOR_TEMPERATURE = 100_000
 
 
+@own_torch_state()
 def train_student(
     neighborhoods: Neighborhoods,
     libraries: Integers,

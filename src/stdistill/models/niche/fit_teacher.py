@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from stdistill._support.arrays import Integers
+from stdistill._support.torch_state import own_torch_state
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.sampling import spatial_order
 from stdistill._training.trainer import fit
@@ -20,6 +21,7 @@ from stdistill.models.niche.plain.means import Scale
 from stdistill.models.niche.self_distillation import SelfDistillation
 
 
+@own_torch_state()
 def train_teacher(
     neighborhoods: Neighborhoods,
     libraries: Integers,
