@@ -24,9 +24,9 @@ from stdistill._slide.windows import read_windows
 from stdistill._support.progress import Progress
 from stdistill._support.quiet import quiet
 from stdistill._support.threads import FreeThreads
-from stdistill._support.torch_state import own_torch_state
 from stdistill._training.callbacks import AdjustThreads
 from stdistill._training.devices import environment
+from stdistill._training.state import own_torch_state
 from stdistill.encoders._dense import DensePatches
 from stdistill.encoders._encoder import Encoder, Precision
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from stdistill._slide.affine import Float64Array
 from stdistill._slide.crops import show_grid
 from stdistill._slide.plan import CropPlan, Window
-from stdistill._support.torch_state import own_torch_state
+from stdistill._training.state import own_torch_state
 from stdistill.encoders._encoder import Encoder, Precision
 
 BLOCK_PX = 2048

@@ -14,7 +14,6 @@ from stdistill._nuclei.network import STRIDE_PX, load_network
 from stdistill._nuclei.others import OTHERS, load_other
 from stdistill._nuclei.postprocess import separate_nuclei
 from stdistill._nuclei.tree import find_by_tree
-from stdistill._support.torch_state import own_torch_state
 
 Labels = npt.NDArray[np.int32]
 Find = Callable[[Tensor], Labels]
@@ -58,7 +57,6 @@ def find_by_network(network: torch.nn.Module) -> Find:
     """Make a method of a network in evaluation mode."""
     device = next(network.parameters()).device
 
-    @own_torch_state()
     def find(density: Tensor) -> Labels:
         height, width = density.shape[1:]
         fill = (0, -width % STRIDE_PX, 0, -height % STRIDE_PX)

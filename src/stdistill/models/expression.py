@@ -22,9 +22,9 @@ from torch import Tensor
 
 from stdistill._support.quiet import quiet
 from stdistill._support.threads import one_thread
-from stdistill._support.torch_state import own_torch_state
 from stdistill._training.callbacks import Epochs
 from stdistill._training.devices import environment
+from stdistill._training.state import own_torch_state
 from stdistill.models.saved import Card, SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.sharing.description import Description, Part, count, known

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from stdistill._support.files import digest, replacing_folder
 from stdistill._support.reading import NOT_AS_EXPECTED
-from stdistill._support.torch_state import own_torch_state
+from stdistill._training.state import own_torch_state
 from stdistill.models import formats
 from stdistill.models.sharing import hub
 from stdistill.models.sharing.shareable import Shareable

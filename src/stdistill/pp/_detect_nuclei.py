@@ -249,11 +249,13 @@ def _find(
     from stdistill._support.files import digest, digest_file
     from stdistill._table.he.nuclei import COLUMNS, NucleusTable
     from stdistill._training.devices import torch_device
+    from stdistill._training.state import own_torch_state
 
     if method in METHODS and weights is not None:
         msg = f"weights= go with a network of another package; {method!r} takes none."
         raise ValueError(msg)
-    find = load_method(method, weights=weights, device=torch_device(device or "auto"))
+    with own_torch_state():
+        find = load_method(method, weights=weights, device=torch_device(device or "auto"))
     mpp = float(place.mpp or 0)
     level = level_for(levels, WORKING_MPP / mpp)
     how = {"method": method, "weights": digest_file(WEIGHTS)[:16] if method == "unet" else weights}

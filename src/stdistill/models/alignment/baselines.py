@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from stdistill._measures.alignment.baselines import Projections, paired_components
 from stdistill._support.arrays import Float64s, Floats, Integers
-from stdistill._support.torch_state import own_torch_state
+from stdistill._training.state import own_torch_state
 
 WIDTH = 64
 TEMPERATURE = 0.1

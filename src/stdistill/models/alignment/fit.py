@@ -11,9 +11,9 @@ from torch import nn
 
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask
 from stdistill._support.files import digest
-from stdistill._support.torch_state import own_torch_state
 from stdistill._support.warn import warn
 from stdistill._training.fingerprint import fingerprint_run
+from stdistill._training.state import own_torch_state
 from stdistill._training.trainer import fit, seeded
 from stdistill.models.alignment.arguments import FittingArguments, network_arguments
 from stdistill.models.alignment.network import AlignmentNetwork

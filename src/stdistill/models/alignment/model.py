@@ -15,8 +15,8 @@ from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.threads import FreeThreads
-from stdistill._support.torch_state import own_torch_state
 from stdistill._training.devices import torch_device
+from stdistill._training.state import own_torch_state
 from stdistill.models.alignment.card import AlignmentCard
 from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.tiles import CellGraphs, Graphs, as_float

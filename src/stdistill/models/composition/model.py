@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from stdistill._support.arrays import Integers
 from stdistill._support.threads import FreeThreads
-from stdistill._support.torch_state import own_torch_state
 from stdistill._training.devices import torch_device
+from stdistill._training.state import own_torch_state
 from stdistill.models.composition.card import CompositionCard
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.rows import FeatureRows

@@ -10,7 +10,7 @@ import torch
 
 from stdistill._support.arrays import Float64s, Integers
 from stdistill._support.threads import FreeThreads
-from stdistill._support.torch_state import own_torch_state
+from stdistill._training.state import own_torch_state
 from stdistill.models.explanation.attribution import METHODS, Method
 from stdistill.models.explanation.deletion import Deletion, delete
 from stdistill.models.explanation.question import Question

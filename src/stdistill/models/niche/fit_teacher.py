@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 
 from stdistill._support.arrays import Integers
-from stdistill._support.torch_state import own_torch_state
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.sampling import spatial_order
+from stdistill._training.state import own_torch_state
 from stdistill._training.trainer import fit
 from stdistill.models.niche.arguments import Centering
 from stdistill.models.niche.batches import Neighborhoods

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.threads import FreeThreads
-from stdistill._support.torch_state import own_torch_state
 from stdistill._training.devices import torch_device
 from stdistill._training.sampling import spatial_order
+from stdistill._training.state import own_torch_state
 from stdistill.models.features import known_rows
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.card import ModelCard

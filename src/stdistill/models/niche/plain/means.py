@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stdistill._support.arrays import Integers
-from stdistill._support.torch_state import own_torch_state
+from stdistill._training.state import own_torch_state
 from stdistill.models.features import feature_statistics, standardize, usable_spread
 from stdistill.models.niche.batches import Neighborhoods, TokenBatch
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import stdistill as sd
-from stdistill._support.torch_state import own_torch_state
+from stdistill._training.state import own_torch_state
 
 FAST: dict[str, Any] = {"width": 16, "depth": 1, "n_heads": 2, "max_epochs": 2, "progress_bar": False}
 FAST |= {"accelerator": "cpu"}
@@ -97,3 +97,13 @@ def test_features_are_the_same(setting: Callable[[], AbstractContextManager[Any]
     with setting():
         found = make()
     np.testing.assert_array_equal(expected, found)
+
+
+@pytest.mark.parametrize("setting", [doubles, elsewhere])
+def test_nuclei_are_the_same(setting: Callable[[], AbstractContextManager[Any]], bundle: Path) -> None:
+    image = next(bundle.glob("*he_image.ome.tif"))
+    usual, found = sd.pp.read_slide(image), sd.pp.read_slide(image)
+    sd.pp.detect_nuclei(usual, device="cpu")
+    with setting():
+        sd.pp.detect_nuclei(found, device="cpu")
+    np.testing.assert_array_equal(usual["table"].obsm["spatial"], found["table"].obsm["spatial"])
