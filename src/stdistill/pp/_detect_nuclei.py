@@ -212,10 +212,11 @@ def _resolve_place(
     from stdistill._features.nuclei import estimate_level_mpp
     from stdistill._nuclei.density import TYPICAL_UM
     from stdistill._nuclei.methods import load_method
+    from stdistill._training.state import own_torch_state
 
-    estimated = estimate_level_mpp(
-        levels[0], load_method("unet"), background=background_color(levels), tissue=tissue.mask
-    )
+    with own_torch_state():
+        find = load_method("unet")
+    estimated = estimate_level_mpp(levels[0], find, background=background_color(levels), tissue=tissue.mask)
     if estimated is None:
         msg = (
             f"The image {image_key!r} does not state its µm per pixel, and no nuclei were found on it to estimate that "
