@@ -135,8 +135,8 @@ def check_groups(cells: AnnData, tiles: AnnData, tile: Integers, split_key: str 
     if moved.any():
         msg = (
             f"{moved.sum()} cells are in another group of .obs[{laid_with!r}] than the tiles that they are in: "
-            "sd.pp.split_strips was run again since the tiles were laid. Run sd.pp.tiles and sd.pp.embed_tiles again, "
-            "or give split_key=None, which holds no tile out."
+            "one of the two was changed since the tiles were laid, as by sd.pp.split_strips. Run sd.pp.tiles and "
+            "sd.pp.embed_tiles again, or give split_key=None, which holds no tile out."
         )
         raise ValueError(msg)
 
