@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,3 +82,17 @@ def test_crops_of_unknown_cells(bundle: Path) -> None:
     slide = sd.pp.read_xenium(bundle)
     with pytest.raises(KeyError, match=r"1 of the cells are not in the table, such as 'nobody'"):
         sd.get.he_crops(slide, cells=["nobody"])
+
+
+def test_crops_of_an_image_that_was_replaced(bundle: Path) -> None:
+    """What is shown is not what the features are of."""
+    slide = sd.pp.read_xenium(bundle)
+    sd.pp.embed_he(slide, encoder="texture", crop_px=32)
+    names = slide["table"].obs_names[:2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = sd.get.he_crops(slide, cells=names)
+    slide.images["he"] = slide.images["he"].map_over_datasets(lambda level: 255 - level if level else level)
+    with pytest.warns(UserWarning, match=r"'he' is not the image that \.obsm\['X_he'\] was computed from"):
+        after = sd.get.he_crops(slide, cells=names)
+    np.testing.assert_array_equal(after, 255 - before)

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from stdistill._support.checks import check_key
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.abundances import read_abundances
 from stdistill._table.checks import find_rows, get_centers, get_table
-from stdistill._table.he.placement import cell_pixels, he_frames, locate
+from stdistill._table.he.placement import HEFrame, cell_pixels, he_frames, locate
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.niches import logit_prefixes, niche_names, read_logits
 
@@ -202,6 +203,11 @@ def he_crops(
     ValueError
         When a cell lies off the image, or it is not known where the cells lie, as of :func:`stdistill.get.he_pixels`.
 
+    Warns
+    -----
+    UserWarning
+        When the image is not the one that the features in ``.obsm[use_rep]`` were computed from, or a part of it.
+
     Examples
     --------
     >>> import stdistill as sd
@@ -218,6 +224,7 @@ def he_crops(
     rows = find_rows(table, cells)
     frames = he_frames(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     check_placement(data, frames, table_key)
+    _warn_of_other_images(data, frames, table, use_rep)
     on_image = locate(frames, get_centers(table))["on_image"].to_numpy()[rows]
     if not on_image.all():
         msg = (
@@ -227,6 +234,21 @@ def he_crops(
         raise ValueError(msg)
     crop_px, mpp = crops_of(table, use_rep, crop_px, mpp)
     return read_crops(data, frames, get_centers(table), rows, crop_px, mpp)
+
+
+def _warn_of_other_images(data: SpatialData, frames: Sequence[HEFrame], table: AnnData, use_rep: str) -> None:
+    """Warn when features were computed from another image: its crops are not what the encoder saw."""
+    from stdistill._table.fitting.origin import images_of
+    from stdistill._table.he.plans import mark_images
+
+    embedded = images_of(table, use_rep)
+    if embedded and not set((mark_images(data, frames) or "").split("+")) <= {*embedded, ""}:
+        names = ", ".join(sorted({repr(frame.image_key) for frame in frames}))
+        warn(
+            f"{names} is not the image that .obsm[{use_rep!r}] was computed from: it was replaced since, or is a part "
+            "of it. Crops are cut from the image that is there. Where it was replaced, run sd.pp.embed_he again, and "
+            "what stands on it."
+        )
 
 
 def _names(table: AnnData, key: str, k: int) -> list[str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from spatialdata import SpatialData
+from spatialdata import SpatialData, bounding_box_query
 
 import stdistill as sd
 from stdistill._table.he.slide_record import SlideRecord, write_slide_record
@@ -221,3 +222,19 @@ def test_bad_input(make_slide: Callable[..., SpatialData], slide: SpatialData, t
     with pytest.raises(ValueError, match="is missing for all of the 3 cells"):
         sd.io.to_geojson(slide, tmp_path / "a.geojson", key="student_niche")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_part_of_the_image(bundle: Path, tmp_path: Path) -> None:
+    """Pixels count from the corner of the image that is there; on the whole file they are out of place."""
+    whole = sd.pp.read_xenium(bundle)
+    box = {"min_coordinate": [300, 300], "max_coordinate": [1300, 1300], "target_coordinate_system": "global"}
+    part = bounding_box_query(whole, axes=("x", "y"), **box)
+    name = part["table"].obs_names[0]
+    corner = (sd.get.he_pixels(whole).loc[name, ["x", "y"]] - sd.get.he_pixels(part).loc[name, ["x", "y"]]).to_list()
+    expected = rf"not the whole image .*its corner lies at \({corner[0]:.0f}, {corner[1]:.0f}\)"
+    for as_regions in (False, True):
+        with pytest.warns(UserWarning, match=expected):
+            sd.io.to_geojson(part, tmp_path / "part.geojson", key="cell_type", as_regions=as_regions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.io.to_geojson(whole, tmp_path / "whole.geojson", key="cell_type")

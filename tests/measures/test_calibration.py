@@ -43,3 +43,10 @@ def test_scaling_never_changes_the_order() -> None:
 def test_a_model_that_is_always_right_stays_within_bounds() -> None:
     logits = np.eye(3)[np.arange(30) % 3]
     assert 0.2 <= fit_temperature(logits, np.arange(30) % 3) < 0.21
+
+
+def test_where_underflow_is_an_error() -> None:
+    logits, labels = np.array([[2000.0, 0.0], [0.0, 2000.0]]), np.array([0, 1])
+    with np.errstate(all="raise"):
+        assert fit_temperature(logits, labels) > 0
+        assert calibration_error(logits, labels) == 0

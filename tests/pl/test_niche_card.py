@@ -114,6 +114,16 @@ def test_explained_cells_of_another_niche(he_slide: SpatialData, profile: NicheP
         sd.pl.niche_card(he_slide, "1", explanation=explain(cells, others))
 
 
+def test_a_profile_of_niches_as_they_were_before(he_slide: SpatialData, profile: NicheProfile) -> None:
+    cells = he_slide["table"].copy()
+    niches = cells.obs["student_niche"]
+    niches[niches.index[niches == "1"][:5]] = "0"
+    with pytest.warns(
+        UserWarning, match=r"is of 400 cells of niche '1', and .* has 395: .* sd\.tl\.niche_profile again"
+    ):
+        sd.pl.niche_card(cells, "1", profile=profile, show=False)
+
+
 def test_without_profile_there_are_map_and_crops(he_slide: SpatialData) -> None:
     axes = sd.pl.niche_card(he_slide, "0", n_crops=3, show=False)
     assert len(axes) == 4

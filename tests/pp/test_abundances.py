@@ -46,8 +46,10 @@ def test_counts_by_hand(line: ad.AnnData) -> None:
     assert line.obsm["abundance"].dtype == np.float32
     record = line.uns["stdistill"]["abundances"]
     assert record.pop("stdistill_version")
+    assert record.pop("fingerprint")
     assert record == {
         "key_added": "abundance",
+        "n_cells": 5,
         "types": ["B", "T"],
         "source": "cell_type",
         "source_key": "cell_type",
@@ -308,3 +310,18 @@ def test_what_is_not_there(spots: ad.AnnData, line: ad.AnnData) -> None:
     line.obs["cell_type"] = line.obs["cell_type"].astype(object)
     with pytest.raises(TypeError, match="expected a categorical column"):
         sd.pp.abundances(line, cell_type_key="cell_type", radius_um=10)
+
+
+def test_records_of_one_of_several_tables(make_cells: Callable) -> None:
+    """Columns are in an order of their own in each: the record of the first names those of the others wrongly."""
+    tables = [make_cells(3), make_cells(3, seed=1)]
+    for table, names in zip(tables, (["B", "T"], ["T", "B"]), strict=True):
+        table.obsm["props"] = pd.DataFrame([[1.0, 2.0]] * 3, table.obs_names, names)
+        sd.pp.abundances(table, obsm_key="props")
+    first = ad.concat(tables, index_unique="-", uns_merge="first")
+    with pytest.raises(ValueError, match=r"has 6 rows, but its record .* is of 3: .* or in another order"):
+        sd.get.abundances(first)
+    tables[1].obsm["props"] = tables[1].obsm["props"][["B", "T"]]
+    sd.pp.abundances(tables[1], obsm_key="props")
+    same = ad.concat(tables, index_unique="-", uns_merge="same")
+    assert sd.get.abundances(same)["B"].tolist() == [1, 1, 1, 2, 2, 2]

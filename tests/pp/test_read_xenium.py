@@ -248,6 +248,11 @@ def test_a_part_in_another_order(bundle: Path, tmp_path: Path) -> None:
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no Xenium folder"):
         sd.pp.read_xenium(tmp_path / "missing")
+    (tmp_path / "experiment.xenium").touch()
+    with pytest.raises(
+        FileNotFoundError, match=rf"experiment\.xenium is a file, and no Xenium folder; .* give the folder, {tmp_path}"
+    ):
+        sd.pp.read_xenium(tmp_path / "experiment.xenium")
 
 
 def test_no_bundle(tmp_path: Path) -> None:

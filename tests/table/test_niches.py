@@ -171,3 +171,26 @@ def test_two_niches_of_one_name(named: ad.AnnData) -> None:
     named.obs["t_niche"] = named.obs["t_niche"].astype(str).replace("stroma", "tumour").astype("category")
     with pytest.raises(ValueError, match=r"Several niches .* one name.*teacher_key=\"t_niche\""):
         niche_names([named], "t", 3)
+
+
+@pytest.mark.parametrize("suffix", [None, "h5ad"])
+def test_colours_as_users_set_them(cells: ad.AnnData, tmp_path: Path, suffix: str | None) -> None:
+    """A palette of numbers, as seaborn's are, or a dictionary; what is no colour gets into no model."""
+    for colors in (np.array([[1.0, 0, 0], [0, 0, 1]]), {"stroma": "#0000ff", "tumour": "#ff0000"}):
+        cells.uns["student_niche_colors"] = colors
+        table = cells
+        if suffix is not None:
+            cells.write_h5ad(tmp_path / "cells.h5ad")
+            table = ad.read_h5ad(tmp_path / "cells.h5ad")
+        assert colors_of([table], "student_niche", ["stroma", "tumour"]) == ["#0000ff", "#ff0000"]
+    cells.uns["student_niche_colors"] = ["#ff0000", "stroma"]
+    with pytest.raises(ValueError, match=r"student_niche_colors\"\] holds \['stroma'\]; expected colours"):
+        colors_of([cells], "student_niche", ["stroma", "tumour"])
+
+
+def test_unlikely_niches_where_underflow_is_an_error(make_cells: Callable) -> None:
+    """A confidence of 1 leaves e⁻¹⁰⁰ to the others, which is 0 in float32: no reason to lose a training."""
+    cells = make_cells(1)
+    with np.errstate(all="raise"):
+        write_niches(cells, "a", np.array([[100.0, 0.0]]), niches=["0", "1"], colors=default_colors(2))
+    assert cells.obs["a_confidence"].tolist() == [1]

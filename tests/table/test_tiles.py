@@ -11,7 +11,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 from spatialdata import SpatialData
 
 import stdistill as sd
-from stdistill._table.tiles import get_tiles, sum_counts, tile_columns, tiles_of_cells
+from stdistill._table.tiles import check_groups, get_tiles, sum_counts, tile_columns, tiles_of_cells
 
 SCALED = np.diag([0.5 / 0.2125, 0.5 / 0.2125, 1])
 """Pixels of the H&E are half a µm."""
@@ -89,3 +89,27 @@ def test_a_table_that_is_only_named_so(make_cells: Callable[..., AnnData]) -> No
         get_tiles(slide, "tiles")
     with pytest.raises(TypeError, match="Expected an AnnData or a SpatialData"):
         get_tiles("slide.zarr", "tiles")  # type: ignore[arg-type]
+
+
+def test_cells_that_moved_since(make_slide: Make) -> None:
+    slide = at_px(make_slide, *CORNERS, (52, 30), (21, 31))
+    sd.pp.tiles(slide, min_cells=1, **SMALL)
+    cells = slide["table"].copy()
+    cells.obsm["spatial"] = np.round(cells.obsm["spatial"])
+    tiles_of_cells(cells, slide["tiles"])
+    cells.obsm["spatial"] = cells.obsm["spatial"][::-1]
+    with pytest.raises(ValueError, match=r"2 of 4 cells do not lie in the tiles of 16 µm .* Run sd\.pp\.tiles again"):
+        tiles_of_cells(cells, slide["tiles"])
+
+
+def test_a_split_that_was_made_again(make_slide: Make) -> None:
+    slide = at_px(make_slide, *CORNERS, (52, 30), (21, 31))
+    slide["table"].obs["split"] = pd.Categorical(["train", "test", "train", "buffer"])
+    sd.pp.tiles(slide, min_cells=1, **SMALL)
+    cells, tiles = slide["table"], slide["tiles"]
+    where = tiles_of_cells(cells, tiles).tile
+    check_groups(cells, tiles, where, "split")
+    cells.obs["split"] = pd.Categorical(["test", "test", "train", "buffer"])
+    with pytest.raises(ValueError, match=r"1 cells are in another group .* Run sd\.pp\.tiles and sd\.pp\.embed_tiles"):
+        check_groups(cells, tiles, where, "split")
+    check_groups(cells, tiles, where, None)

@@ -149,7 +149,9 @@ def broken(slide: SpatialData, how: str) -> Any:
             "fingerprint": "a",
         }
     elif how == "no training":
-        slide["tiles"].obs["split"] = "test"
+        slide["tiles"].obs["split"] = slide["table"].obs["split"] = "test"
+    elif how == "another split":
+        slide["table"].obs["split"] = slide["table"].obs["split"].map({"train": "test", "test": "train"})
     elif how == "a table":
         return slide["table"]
     elif how == "another encoder":
@@ -172,6 +174,11 @@ def broken(slide: SpatialData, how: str) -> Any:
         ("no features", KeyError, r"X_he_meso.*sd\.pp\.embed_tiles"),
         ("no test tile unseen", ValueError, r"had a part in fitting \.obsm\['X_pca'\]"),
         ("no training", ValueError, "There are 0 tiles to train on"),
+        (
+            "another split",
+            ValueError,
+            r"cells are in another group of \.obs\['split'\] than the tiles that they are in",
+        ),
         ("a table", TypeError, "Expected a SpatialData with tables of tiles and of cells, found AnnData"),
         ("another encoder", ValueError, "computed with different encoder"),
         ("other tiles", ValueError, "computed with different crop_px"),

@@ -211,3 +211,11 @@ def test_bad_input(cells: ad.AnnData) -> None:
     fails(KeyError, "Compute H&E features with sd.pp.embed_he")
     assert "stdistill" not in cells.uns
     assert "he_leiden_niche" not in cells.obs
+
+
+def test_features_that_overflowed(cells: ad.AnnData) -> None:
+    """A NaN says that there are no features; an infinite value that there were some, which are spoilt."""
+    cells.obsm["X_he"][3, 0] = np.inf
+    with pytest.raises(ValueError, match="infinite values: they overflowed"):
+        sd.tl.leiden(cells, k=3)
+    assert "he_leiden_niche" not in cells.obs

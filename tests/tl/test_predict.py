@@ -8,10 +8,12 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import stdistill as sd
+from stdistill._table.provenance import kind_of_features, write_kind
 from stdistill._table.records import write_record
 from stdistill.models import NicheModel
 
@@ -166,6 +168,63 @@ def test_latent_of_another_scvi_model(student: NicheModel) -> None:
     assert "spatial_neighbors" not in slide.uns
     sd.tl.predict(unknown, teacher, key_added="teacher")
     assert unknown.obs["teacher_niche"].notna().all()
+
+
+def test_features_whose_record_was_dropped(student: NicheModel) -> None:
+    """anndata.concat drops records; the columns of the features still tell the model's from those of others."""
+
+    def joined(encoder: str, mpp: float) -> ad.AnnData:
+        slides = [make(1), make(2)]
+        for slide in slides:
+            write_kind(slide, "X_he", kind_of_features(encoder, "unknown", 224, None), mpp)
+        return ad.concat(slides, label="slide", index_unique="-")
+
+    sd.tl.predict(joined("texture", 0.274), student, library_key="slide")
+    for table, message in (
+        (joined("uni2-h", 0.274), r"by another model.*than those of the training.*'texture' from crops of 224 px"),
+        (joined("texture", 0.5), r"mpp 0.5, the model was trained on 0.274"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sd.tl.predict(table, student, library_key="slide")
+        assert "student_niche" not in table.obs
+
+
+def test_latents_whose_record_was_dropped() -> None:
+    slides = [make(seed) for seed in range(3)]
+    for slide, sha256 in zip(slides, (16 * "a", 16 * "a", 16 * "b"), strict=True):
+        slide.obsm["X_scVI"] = slide.obsm["X_he"].astype(np.float32)
+        slide.obs["X_scVI_model"] = pd.Categorical([sha256]).repeat(slide.n_obs)
+    write_record(slides[0], "embed_expression", model_sha256=64 * "a", key_added="X_scVI")
+    teacher = sd.tl.nolan(slides[0], k=2, **FAST)
+    sd.tl.predict(slides[1], teacher, key_added="teacher")
+    with pytest.raises(ValueError, match=r"X_scVI_model'\] is 'bbbbbbbbbbbbbbbb', and theirs 'aaaaaaaaaaaaaaaa'"):
+        sd.tl.predict(slides[2], teacher, key_added="teacher")
+    with pytest.raises(ValueError, match=r"than those of another table: .* Use one for all"):
+        sd.tl.nolan([slides[0], slides[2]], k=2, **FAST)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "found"),
+    [
+        ("encoder", np.array(["texture", "uni2-h"]), "a ndarray"),
+        ("mpp", "fine", "mpp='fine', a str"),
+        ("n_cells", "many", "n_cells='many', a str"),
+        (None, "texture", "is a str"),
+    ],
+)
+def test_a_damaged_record(student: NicheModel, entry: str | None, value: object, found: str) -> None:
+    """The message names the record, what is wrong with it, and what to do."""
+    slide = make(1)
+    records = slide.uns["stdistill"]
+    if entry is None:
+        records["embed_he"] = value
+    else:
+        records["embed_he"][entry] = value
+    with pytest.raises(TypeError, match=rf'\.uns\["stdistill"\]\["embed_he"\].* {found}.*take the record away'):
+        sd.tl.predict(slide, student)
+    slide.uns["stdistill"] = "texture"
+    with pytest.raises(TypeError, match=r'\.uns\["stdistill"\] is a str'):
+        sd.tl.predict(slide, student)
 
 
 def test_wrong_dimension(student: NicheModel) -> None:

@@ -16,14 +16,21 @@ from stdistill._training.devices import environment, forked_rng, from_all_ranks,
 
 @pytest.mark.parametrize(
     ("cuda", "mps", "auto", "gpu"),
-    [(True, False, "cuda", "cuda"), (False, True, "mps", "mps"), (False, False, "cpu", "cuda")],
+    [(True, False, "cuda", "cuda"), (False, True, "mps", "mps"), (False, False, "cpu", None)],
 )
-def test_the_fastest_there_is(cuda: bool, mps: bool, auto: str, gpu: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fastest_there_is(
+    cuda: bool, mps: bool, auto: str, gpu: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert torch_device() == torch_device("auto") == auto
-    assert torch_device("gpu") == gpu
     assert torch_device("cpu") == "cpu"
+    for asked, there in (("gpu", gpu), ("cuda", cuda), ("cuda:1", cuda), ("mps", mps)):
+        if there:
+            assert torch_device(asked) == (gpu if asked == "gpu" else asked)
+        else:
+            with pytest.raises(ValueError, match=rf"'{asked}' is asked for, and torch sees no such device.*doctor"):
+                torch_device(asked)
 
 
 @pytest.mark.parametrize(

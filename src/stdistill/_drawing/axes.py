@@ -91,7 +91,7 @@ def finish(
     figure = axes[0].figure.figure  # the whole one, where the axes are a subfigure's
     if save is not None and isinstance(figure, Figure):
         try:
-            figure.savefig(save, dpi=DPI, bbox_inches="tight")
+            figure.savefig(Path(save).expanduser(), dpi=DPI, bbox_inches="tight")
         finally:
             if ax is None and show is None:
                 plt.close(figure)  # else a loop over many slides keeps all of their figures

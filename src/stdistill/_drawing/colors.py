@@ -43,9 +43,7 @@ def category_colors(
     if palette is not None:
         return palette_colors(palette, names)
     if _has_colors(adata, key, len(names)):
-        colors = colors_of([adata], key, names)
-        _check_colors(colors, f'.uns["{key}_colors"]')
-        return colors
+        return colors_of([adata], key, names)
     return [defaults.get(name, color) for name, color in zip(names, default_colors(len(names)), strict=True)]
 
 
@@ -71,7 +69,12 @@ def palette_colors(palette: Palette | None, names: Sequence[str]) -> list[str]:
         raise ValueError(msg)
     else:
         colors = list(palette)[: len(names)]
-    _check_colors(colors, "palette")
+    from matplotlib.colors import is_color_like
+
+    wrong = [color for color in colors if not is_color_like(color)]
+    if wrong:
+        msg = f"palette holds {wrong}; expected colours as matplotlib names them, such as 'red' or '#ff0000'."
+        raise ValueError(msg)
     return colors
 
 
@@ -86,12 +89,3 @@ def find_colormap(cmap: str) -> Colormap:
 def _has_colors(adata: AnnData, key: str, n_names: int) -> bool:
     colors = adata.uns.get(f"{key}_colors")
     return colors is not None and len(colors) == n_names
-
-
-def _check_colors(colors: Sequence[str], source: str) -> None:
-    from matplotlib.colors import is_color_like
-
-    wrong = [color for color in colors if not is_color_like(color)]
-    if wrong:
-        msg = f"{source} holds {wrong}; expected colours as matplotlib names them, such as 'red' or '#ff0000'."
-        raise ValueError(msg)

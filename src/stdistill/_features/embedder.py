@@ -26,6 +26,7 @@ from stdistill._support.quiet import quiet
 from stdistill._support.threads import FreeThreads
 from stdistill._training.callbacks import AdjustThreads
 from stdistill._training.devices import environment
+from stdistill._training.state import own_torch_state
 from stdistill.encoders._dense import DensePatches
 from stdistill.encoders._encoder import Encoder, Precision
 
@@ -201,6 +202,7 @@ class _Windows(IterableDataset[dict[str, Any]]):
                 yield {"pixels": torch.from_numpy(pixels)}
 
 
+@own_torch_state()
 def embed(run: EmbeddingRun, *, accelerator: str, devices: Any, num_nodes: int, strategy: str) -> None:
     """Compute what the store lacks."""
     modules = [encoder.load() for encoder in run.encoders]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from stdistill._slide.affine import Float64Array
 from stdistill._slide.crops import show_grid
 from stdistill._slide.plan import CropPlan, Window
+from stdistill._training.state import own_torch_state
 from stdistill.encoders._encoder import Encoder, Precision
 
 BLOCK_PX = 2048
@@ -74,6 +75,7 @@ def check_features(encoder: Encoder, features: Tensor, n_crops: int) -> Tensor:
     return features.float()
 
 
+@own_torch_state()
 def measure_dim(encoder: Encoder, module: nn.Module, crop_px: int) -> int:
     """Try how many features an encoder gives."""
     side = encoder.input_px or crop_px

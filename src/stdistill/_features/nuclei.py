@@ -24,6 +24,7 @@ from stdistill._slide.windows import read_windows, sample_squares
 from stdistill._support.arrays import Pixels
 from stdistill._support.files import digest
 from stdistill._support.progress import Progress
+from stdistill._training.state import own_torch_state
 
 WORKING_MPP = TYPICAL_UM / NUCLEUS_PX
 """µm per pixel at which methods see nuclei; a finer level of a slide need not be read."""
@@ -32,6 +33,7 @@ N_SAMPLED = 4
 """Chunks of an image by which it is told from another."""
 
 
+@own_torch_state()
 def find_on_level(
     level: SlideLevel,
     mpp: float,
@@ -78,6 +80,7 @@ def find_on_level(
     return join_nuclei([found[tile.number] for tile in tiles])
 
 
+@own_torch_state()
 def estimate_level_mpp(level: SlideLevel, find: Find, *, background: Pixels, tissue: Mask) -> float | None:
     """Estimate µm per pixel of a level from the size of its nuclei; `None` where there are none."""
 
@@ -95,6 +98,7 @@ def hash_level(level: SlideLevel) -> str:
     return digest(repr(level.shape), *sample_squares(level, places, len(places)))[:16]
 
 
+@own_torch_state()
 def measure_haematoxylin(level: SlideLevel, outlines: npt.NDArray[np.object_], *, background: Pixels) -> Float64Array:
     """Measure the mean optical density of haematoxylin at places all over each outline; NaN for those off the image.
 

@@ -45,7 +45,7 @@ def read_alignment(source: Alignment) -> FloatArray:
     """
     if isinstance(source, str | Path):
         what = f"The H&E alignment {Path(source).name}"
-        matrix = _parse_csv(_read_text(Path(source)), what)
+        matrix = _parse_csv(_read_text(Path(source).expanduser()), what)
     else:
         what = "The H&E alignment"
         try:

@@ -39,7 +39,7 @@ def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, frame: 
     unit
         ``"px"`` or ``"um"``.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     check_is_file(path, MISSING)
     if path.name.lower().endswith((".csv", ".csv.gz")):
         polygons, classes = _read_selection(path, unit)

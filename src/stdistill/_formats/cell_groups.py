@@ -23,8 +23,9 @@ SPELLINGS = {"cell id": "cell_id", "colour": "color"}
 def find_cell_groups(folder: Path, cell_groups: str | Path | None) -> Path | None:
     """Return the file that was named, else the one ``*cell_groups.csv`` of the folder, if any."""
     if cell_groups is not None:
-        check_is_file(Path(cell_groups), MISSING)
-        return Path(cell_groups)
+        path = Path(cell_groups).expanduser()
+        check_is_file(path, MISSING)
+        return path
     found = find_visible(folder, "*cell_groups.csv")
     if len(found) > 1:
         msg = f"{folder} holds {[p.name for p in found]}: name the one to read with cell_groups=."

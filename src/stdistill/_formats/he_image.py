@@ -60,7 +60,7 @@ def find_he(folder: Path, he_image: str | Path | None, he_alignment: Alignment |
     -------
     The two, or `None` when no image was named and the folder has none.
     """
-    image = Path(he_image) if he_image is not None else _find_image(folder)
+    image = Path(he_image).expanduser() if he_image is not None else _find_image(folder)
     if image is None:
         if he_alignment is not None:
             msg = f"he_alignment was given, but no he_image, and {folder} has no *he_image.ome.tif."

@@ -117,7 +117,7 @@ def read_outlines(source: Source, unit: Unit) -> Outlines:
     if isinstance(source, np.ndarray):
         return _of_labels(source, "the label image", unit)
     if isinstance(source, str | Path):
-        return _read_file(Path(source), unit)
+        return _read_file(Path(source).expanduser(), unit)
     from geopandas import GeoDataFrame
 
     if isinstance(source, GeoDataFrame):

@@ -72,9 +72,11 @@ def open_bundle(path: str | Path) -> XeniumBundle:
     ValueError
         When ``experiment.xenium`` is no JSON or has no usable pixel size.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_dir():
-        msg = f"There is no Xenium folder {path}; expected the unpacked output folder (often named outs)."
+        found = f"{path} is a file, and no Xenium folder" if path.is_file() else f"There is no Xenium folder {path}"
+        inside = f": give the folder, {path.parent}" if path.is_file() else ""
+        msg = f"{found}; expected the unpacked output folder (often named outs){inside}."
         raise FileNotFoundError(msg)
     matrix, cells = _find(path, MATRIX, MEX), _find(path, *CELLS)
     if matrix is None or cells is None:

@@ -11,8 +11,11 @@ from stdistill._support.arrays import Floats, Integers
 TEMPERATURES = (0.2, 20.0)
 """Bounds of the search: a student that was right of a few hundred cells is not right for ever."""
 N_BINS = 15
+UNDERFLOW = np.errstate(under="ignore")
+"""What is all but impossible has the probability 0; where users have that raised, it must not end a training."""
 
 
+@UNDERFLOW
 def fit_temperature(logits: Floats, labels: Integers) -> float:
     """Find the number by which to divide logits (n, k) so that the labels (n,) are the most likely.
 
@@ -28,6 +31,7 @@ def fit_temperature(logits: Floats, labels: Integers) -> float:
     return float(np.exp(found.x))
 
 
+@UNDERFLOW
 def calibration_error(logits: Floats, labels: Integers, temperature: float = 1.0) -> float:
     """Mean distance between how sure a model is and how often it is right, in 15 bins of confidence.
 

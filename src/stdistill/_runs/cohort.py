@@ -53,7 +53,7 @@ class CohortFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(path).expanduser().absolute()
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -64,7 +64,7 @@ class CohortFolder:
         FileNotFoundError
             When it is none.
         """
-        path = Path(path)
+        path = Path(path).expanduser()
         missing = [name for name in (MANIFEST, SLIDES_CSV) if not (path / name).is_file()]
         if missing:
             found = "is not there" if not path.exists() else f"has no {' and no '.join(missing)}"

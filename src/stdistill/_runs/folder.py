@@ -85,7 +85,7 @@ class Run:
         parameters: Mapping[str, Any],
         asked: Mapping[str, Any] | None = None,
     ) -> None:
-        self.kept = None if folder is None else Path(folder)
+        self.kept = None if folder is None else Path(folder).expanduser()
         """Where finished steps are read from."""
         self.folder = self.kept if is_first_process() else None
         """Where to write; of several processes of one run the first alone does."""

@@ -21,6 +21,10 @@ GLASS_DARKNESS = 40
 """Glass is never darker than this (of 255), also where Otsu's threshold parts dark from bright tissue."""
 MAX_DENSITY = 0.15
 """Optical density (natural logarithm) that glass has at most in every colour: brighter than 0.86 of the white point."""
+GREY = 8
+"""Colours of a pixel that differ by no more than this (of 255) are grey, also where JPEG rounded them."""
+MIN_TONES = 0.005
+"""Share of pixels between glass and black, which a stain would colour."""
 WHITE = (255, 255, 255)
 Color = tuple[int, int, int]
 
@@ -38,6 +42,18 @@ def small_image(levels: list[SlideLevel]) -> npt.NDArray[np.uint8]:
     step = -(-max(small[0].shape) // OVERVIEW_PX)  # an image without a small level is not taken into memory whole
     pixels: npt.NDArray[np.uint8] = small[0].pixels[:, ::step, ::step].compute()
     return pixels
+
+
+def check_colors(pixels: Pixels, name: str) -> None:
+    """Raise when pixels (3, n) that would show a stain are all grey."""
+    least, most = pixels.min(axis=0), pixels.max(axis=0)
+    tones = (least > GLASS_DARKNESS) & (least < GLASS_BRIGHTNESS)
+    if tones.mean() >= MIN_TONES and (most - least)[tones].max() <= GREY:
+        msg = (
+            f"{name} is no H&E in colour: red, green and blue are the same in all of its pixels, as in a picture that "
+            "was saved in grey. Give the H&E as it was scanned."
+        )
+        raise ValueError(msg)
 
 
 def glass_color(pixels: npt.NDArray[np.uint8]) -> Color:

@@ -15,7 +15,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.labels import NICHE_SUFFIX
-from stdistill._table.provenance import write_fitted
+from stdistill._table.provenance import fingerprint, write_fitted
 from stdistill._table.records import find_record, write_record
 
 HINT = "Write them with sd.pp.abundances."
@@ -41,7 +41,7 @@ def read_abundances(adata: AnnData, key: str, argument: str = "key") -> Abundanc
     TypeError
         When it is no array of numbers.
     ValueError
-        When the record names other types than there are columns, or values are infinite or negative.
+        When the record is of fewer rows or names other types than the columns, or values are infinite or negative.
     """
     check_key(key, adata.obsm.keys(), "abundances in .obsm", argument=argument, hint=HINT)
     stored = adata.obsm[key]
@@ -56,6 +56,14 @@ def read_abundances(adata: AnnData, key: str, argument: str = "key") -> Abundanc
         raise TypeError(msg)
     values = np.asarray(stored, dtype=np.float32)
     step, record = find_record(adata, schema.ABUNDANCE_STEPS, key)
+    # What several tables say together, as uns_merge="same" leaves it, has no fingerprint, which differs.
+    if "fingerprint" in record and adata.n_obs > int(record.get("n_cells", adata.n_obs)):
+        msg = (
+            f"The table has {adata.n_obs} rows, but its record of .obsm[{key!r}] is of {record['n_cells']}: it was "
+            "concatenated with the record of one of several tables, whose types may be others or in another order. "
+            'Concatenate with uns_merge="same", or write the abundances anew with sd.pp.abundances.'
+        )
+        raise ValueError(msg)
     types = [str(name) for name in record.get("types", ())]
     if len(types) != values.shape[1]:
         found = "no record of its types" if step is None else f"a record of {len(types)} types"
@@ -111,7 +119,8 @@ def write_abundances(
     if spread is not None:
         adata.obsm[of_members] = spread
     write_fitted(adata, key, fitted, model)
-    write_record(adata, step, key_added=key, types=list(types), **params)
+    made = {"fingerprint": fingerprint(adata.obsm[key]), **params}
+    write_record(adata, step, key_added=key, types=list(types), n_cells=adata.n_obs, **made)
 
 
 def check_free(adata: AnnData, key: str) -> None:

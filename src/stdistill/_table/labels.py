@@ -33,7 +33,7 @@ def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRIT
             f'groups, make it one: adata.obs[{key!r}] = adata.obs[{key!r}].astype("category").'
         )
         raise TypeError(msg)
-    warn_of_missing(column.cat.remove_unused_categories().cat.categories, f".obs[{key!r}]")
+    warn_of_names(column.cat.remove_unused_categories().cat.categories, f".obs[{key!r}]")
     check_one_model(adata, key.removesuffix(NICHE_SUFFIX))
     labels = Labels(column.cat.codes.to_numpy().astype(np.intp), list(map(str, column.cat.categories)))
     if not labels.known.any():
@@ -42,13 +42,24 @@ def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRIT
     return labels
 
 
-def warn_of_missing(names: Iterable[object], where: str) -> None:
-    """Warn of labels that say that there is none, as `astype(str)` makes them of missing ones."""
-    found = sorted({str(name) for name in names} & LIKE_MISSING)
+def warn_of_names(names: Iterable[object], where: str) -> None:
+    """Warn of labels that say that there is none, as `astype(str)` makes them of missing ones, and of two spellings."""
+    texts = [str(name) for name in names]
+    found = sorted(set(texts) & LIKE_MISSING)
     if found:
         warn(
             f"{where} has the labels {found}, which count as any other. If they stand for cells without one, set these "
             "to missing: adata.obs[key] = adata.obs[key].cat.remove_categories([...])."
+        )
+    alike: dict[str, list[str]] = {}
+    for name in texts:
+        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    twins = [name for spellings in alike.values() if len(spellings) > 1 for name in spellings]
+    if twins:
+        warn(
+            f"{where} has labels that differ in blanks or capitals alone, and count as groups of their own: "
+            f"{', '.join(map(repr, twins[:6]))}. If they are one, write them alike, for example "
+            'adata.obs[key] = adata.obs[key].astype(object).str.strip().astype("category").'
         )
 
 

@@ -51,7 +51,7 @@ def _join(marks: npt.NDArray[np.uint64], centers: Floats | None) -> Marks:
 
 
 def _float16_bits(part: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         return np.ascontiguousarray(part, dtype=np.float16).view(np.uint16).astype(np.uint64)
 
 

@@ -78,7 +78,8 @@ def write_niches(
     if predicted.any():
         known = logits[predicted]
         codes[predicted] = known.argmax(axis=1)
-        confidence[predicted] = 1 / np.exp((known - known.max(axis=1, keepdims=True)) / temperature).sum(axis=1)
+        with np.errstate(under="ignore"):  # an error where a user has it raised, after all of the training
+            confidence[predicted] = 1 / np.exp((known - known.max(axis=1, keepdims=True)) / temperature).sum(axis=1)
     logits = np.where(predicted[:, None], logits, np.float32(np.nan))
     columns: dict[str, Any] = {f"{key_added}_logit_{niche}": logits[:, niche] for niche in range(len(niches))}
     columns[f"{key_added}_niche"] = pd.Categorical.from_codes(codes, categories=pd.Index(niches))
@@ -181,8 +182,23 @@ def _colors_by_name(adata: AnnData, column: str) -> Mapping[str, str]:
     colors = adata.uns.get(f"{column}_colors")
     if colors is None or column not in adata.obs or not isinstance(adata.obs[column].dtype, pd.CategoricalDtype):
         return {}
+    if isinstance(colors, Mapping):
+        return {str(name): _as_color(color, column) for name, color in colors.items()}
     categories = adata.obs[column].cat.categories
-    return dict(zip(map(str, categories), map(str, colors), strict=False)) if len(colors) == len(categories) else {}
+    if len(colors) != len(categories):
+        return {}
+    return {str(name): _as_color(color, column) for name, color in zip(categories, colors, strict=True)}
+
+
+def _as_color(color: Any, column: str) -> str:
+    """Return a colour of the table as text: numbers, red, green and blue, become ``#rrggbb``."""
+    from matplotlib.colors import is_color_like, to_hex
+
+    if not is_color_like(color):
+        where = f'.uns["{column}_colors"]'
+        msg = f"{where} holds [{color!r}]; expected colours as matplotlib names them, such as 'red' or '#ff0000'."
+        raise ValueError(msg)
+    return str(color) if isinstance(color, str) else to_hex(color, keep_alpha=False)
 
 
 def niches_alone(cells: AnnData) -> AnnData:

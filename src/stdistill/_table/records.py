@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 UNFIT = re.compile(r"[^\w.-]+")
 """What a column's name may hold, and a key on disk may not."""
+TEXT = {"encoder", "fingerprint", "graph", "images", "key_added", "licence", "model_sha256", "revision", "teacher_key"}
+NUMBERS = {"crop_px", "crop_um", "mpp", "n_augmented", "n_cells", "n_tiles", "radius_um", "seen_px"}
+"""Entries that later steps go by, in whichever record they are."""
 
 
 def write_record(adata: AnnData, step: str, **params: Any) -> None:
@@ -29,7 +32,7 @@ def write_record(adata: AnnData, step: str, **params: Any) -> None:
     missing key reads the same.
     """
     kept = {name: value for name, value in params.items() if value is not None}
-    records = dict(adata.uns.get(schema.RECORD, {}))
+    records = dict(_all_records(adata))
     key_added = params.get("key_added")
     for other in _replaced_by(step):
         name = _name(other, key_added)
@@ -41,7 +44,7 @@ def write_record(adata: AnnData, step: str, **params: Any) -> None:
 
 def read_record(adata: AnnData, step: str, key_added: str | None = None) -> dict[str, Any]:
     """Return what `write_record` wrote for the step (and the key), empty when it has not been run."""
-    return dict(adata.uns.get(schema.RECORD, {}).get(_name(step, key_added), {}))
+    return _one_record(_all_records(adata), _name(step, key_added), ".uns")
 
 
 def find_record(adata: AnnData, steps: Iterable[str], key_added: str) -> tuple[str | None, dict[str, Any]]:
@@ -55,12 +58,11 @@ def find_record(adata: AnnData, steps: Iterable[str], key_added: str) -> tuple[s
 
 def records_of(adata: AnnData, steps: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
     """Return all records of the steps, whatever their keys, with the name of the step."""
-    records = adata.uns.get(schema.RECORD, {})
+    records = _all_records(adata)
+    named = [(step, name) for step in steps for name in records if name.startswith(step)]
+    found = [(step, name, _one_record(records, name, ".uns")) for step, name in named]
     return [
-        (step, dict(record))
-        for step in steps
-        for name, record in records.items()
-        if name == step or name == _name(step, record.get("key_added"))
+        (step, record) for step, name, record in found if name == step or name == _name(step, record.get("key_added"))
     ]
 
 
@@ -85,16 +87,47 @@ def write_slide_step(sdata: SpatialData, step: str, **params: Any) -> None:
         for name, value in params.items()
         if value is not None
     }
-    records = dict(sdata.attrs.get(schema.RECORD, {}))
+    records = dict(_all_records(sdata))
     sdata.attrs[schema.RECORD] = {**records, step: {**plain, "stdistill_version": version("stdistill")}}
 
 
 def read_slide_step(sdata: SpatialData, step: str) -> dict[str, Any]:
     """Return what `write_slide_step` wrote, empty when the step has not been run."""
-    return dict(sdata.attrs.get(schema.RECORD, {}).get(step, {}))
+    return _one_record(_all_records(sdata), step, ".attrs")
 
 
 def _name(step: str, key_added: str | None) -> str:
     if key_added is None or step not in schema.ADDED_BY or key_added == schema.ADDED_BY[step]:
         return step
     return f"{step}_{UNFIT.sub('-', key_added)}"
+
+
+def _all_records(data: AnnData | SpatialData) -> Mapping[str, Any]:
+    """Return the records as they are, which others may have written to."""
+    where, holder = (".uns", data.uns) if isinstance(data, AnnData) else (".attrs", data.attrs)
+    records = holder.get(schema.RECORD, {})
+    if not isinstance(records, Mapping):
+        msg = (
+            f'{where}["{schema.RECORD}"] is a {type(records).__name__}, where the records of the steps are expected: '
+            f'take it away, del {where}["{schema.RECORD}"], or run the steps again.'
+        )
+        raise TypeError(msg)
+    return records
+
+
+def _one_record(records: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+    """Return a record, empty where there is none, checked as far as later steps go by it."""
+    found = records.get(name, {})
+    wrong = None if isinstance(found, Mapping) else f"is a {type(found).__name__}"
+    if wrong is None:
+        for kind, entries in ((str, TEXT), ((int, float, np.number), NUMBERS)):
+            for entry in entries & found.keys():
+                if not isinstance(found[entry], kind):
+                    wrong = f"holds {entry}={found[entry]!r}, a {type(found[entry]).__name__}"
+    if wrong is not None:
+        msg = (
+            f'{where}["{schema.RECORD}"]["{name}"] {wrong}: it is not what the step wrote. Run the step again, or take '
+            f'the record away, del {where}["{schema.RECORD}"]["{name}"], if you know what the result is of.'
+        )
+        raise TypeError(msg)
+    return dict(found)

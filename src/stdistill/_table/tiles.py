@@ -16,7 +16,7 @@ from stdistill._support.arrays import Integers
 from stdistill._support.checks import check_key
 from stdistill._support.files import digest
 from stdistill._table import schema
-from stdistill._table.checks import get_table
+from stdistill._table.checks import get_centers, get_table
 from stdistill._table.he.place import systems_of_um
 from stdistill._table.he.placement import HEFrame
 from stdistill._table.records import read_record, write_record
@@ -30,6 +30,8 @@ HINT = "Lay them with sd.pp.tiles."
 OWN_OBS = {"n_cells", schema.SPLIT, REGION, schema.INSTANCE}
 """What a table of tiles is written with."""
 GROUPS = (schema.TRAIN, schema.TEST)
+PLACE_UM = 0.5
+"""Centres may have been rounded since."""
 
 
 class CellsInTiles(NamedTuple):
@@ -80,7 +82,7 @@ def tiles_of_cells(cells: AnnData, tiles: AnnData, tiles_key: str = schema.TILES
     KeyError
         When the cells do not say in which tiles they are.
     ValueError
-        When more cells are in a tile than it had: cells and tiles are not of one call.
+        When more cells are in a tile than it had, or cells lie outside of theirs: cells and tiles are not of one call.
     """
     columns = tile_columns(tiles_key)
     for column in columns:
@@ -94,7 +96,49 @@ def tiles_of_cells(cells: AnnData, tiles: AnnData, tiles_key: str = schema.TILES
             "anew for one of the two tables. Run sd.pp.tiles on the SpatialData that holds both."
         )
         raise ValueError(msg)
+    _check_inside(cells, tiles, rows)
     return CellsInTiles(rows, np.where(rows == NOWHERE, NOWHERE, places).astype(np.int8))
+
+
+def _check_inside(cells: AnnData, tiles: AnnData, rows: Integers) -> None:
+    """Raise when cells lie further from the middle of their tile than its corners do, however it is turned."""
+    inside = np.flatnonzero(rows != NOWHERE)
+    away = np.linalg.norm(get_centers(cells)[inside] - get_centers(tiles)[rows[inside]], axis=1)
+    tile_um = float(read_record(tiles, STEP)["tile_um"])
+    n_outside = int((away > tile_um / np.sqrt(2) + PLACE_UM).sum())
+    if n_outside:
+        msg = (
+            f"{n_outside} of {len(inside)} cells do not lie in the tiles of {tile_um:.0f} µm that they are said to be "
+            "in: their centres have changed since, or are in another order. Run sd.pp.tiles again."
+        )
+        raise ValueError(msg)
+
+
+def check_groups(cells: AnnData, tiles: AnnData, tile: Integers, split_key: str | None) -> None:
+    """Raise when tiles were laid with another split of their cells than there is: test cells would be trained on.
+
+    Parameters
+    ----------
+    cells, tiles
+        The tables.
+    tile
+        (n,), row of the table of tiles of each cell.
+    split_key
+        The split of the tiles, as users give it.
+    """
+    laid_with = read_record(tiles, STEP).get("split_key")
+    if split_key is None or split_key not in tiles.obs or laid_with is None or laid_with not in cells.obs:
+        return
+    own = cells.obs[laid_with].astype(object).to_numpy()
+    laid = np.array([*tiles.obs[split_key], None], dtype=object)[tile]
+    moved = np.isin(own, GROUPS) & np.isin(laid, GROUPS) & (own != laid)
+    if moved.any():
+        msg = (
+            f"{moved.sum()} cells are in another group of .obs[{laid_with!r}] than the tiles that they are in: "
+            "one of the two was changed since the tiles were laid, as by sd.pp.split_strips. Run sd.pp.tiles and "
+            "sd.pp.embed_tiles again, or give split_key=None, which holds no tile out."
+        )
+        raise ValueError(msg)
 
 
 def sum_counts(counts: Any, tile: Integers, n_tiles: int) -> csr_matrix:

@@ -14,14 +14,25 @@ from stdistill._support.arrays import Integers
 
 
 def torch_device(accelerator: str = "auto") -> str:
-    """Name the device of torch that is meant by a word of Lightning's; ``"auto"`` is the fastest there is."""
-    if accelerator not in ("auto", "gpu"):
-        return accelerator
-    if torch.cuda.is_available():
-        return "cuda"
-    if torch.backends.mps.is_available():
-        return "mps"
-    return "cpu" if accelerator == "auto" else "cuda"  # torch says what is wrong with it
+    """Name the device of torch that is meant by a word of Lightning's; ``"auto"`` is the fastest there is.
+
+    Raises
+    ------
+    ValueError
+        When it is a GPU, and torch sees none.
+    """
+    kind = accelerator.partition(":")[0]
+    if kind in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return accelerator if kind == "cuda" else "cuda"
+    if kind in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        return accelerator if kind == "mps" else "mps"
+    if kind in ("gpu", "cuda", "mps"):
+        msg = (
+            f"{accelerator!r} is asked for, and torch sees no such device on this machine (`stdistill doctor` says "
+            'what there is). "auto" takes the fastest there is, "cpu" the processor.'
+        )
+        raise ValueError(msg)
+    return "cpu" if kind == "auto" else accelerator
 
 
 def environment(devices: int | str | Sequence[int], num_nodes: int = 1) -> list[Any]:

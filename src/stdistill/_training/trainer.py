@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from stdistill._support.quiet import quiet
 from stdistill._support.threads import FreeThreads
 from stdistill._training.callbacks import VALIDATION_LOSS, AdjustThreads, BestWeights, History, OneBar, ResumableStop
-from stdistill._training.devices import environment, forked_rng
+from stdistill._training.devices import environment, forked_rng, torch_device
 from stdistill._training.objective import Objective
 
 logger = logging.getLogger("stdistill")
@@ -35,13 +35,15 @@ def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
         `None` does not validate.
     """
     arguments = objective.arguments
+    if isinstance(arguments["accelerator"], str):
+        torch_device(arguments["accelerator"])  # says what is wrong with it in our words
     history = History()
     callbacks: list[Callback] = [history]
     if patience is not None:
         callbacks += [BestWeights(), ResumableStop(VALIDATION_LOSS, patience=patience, min_delta=0.0)]
     resume: Path | None = None
     if arguments["checkpoint_dir"] is not None:
-        resume = Path(arguments["checkpoint_dir"]) / "resume.ckpt"
+        resume = Path(arguments["checkpoint_dir"]).expanduser() / "resume.ckpt"
         callbacks.append(
             ModelCheckpoint(
                 resume.parent, resume.stem, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False

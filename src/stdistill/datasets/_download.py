@@ -97,7 +97,7 @@ def download(name: str, *, folder: str | Path | None = None, progress_bar: bool 
 
 def _folder(folder: str | Path | None) -> Path:
     if folder is not None:
-        return Path(folder)
+        return Path(folder).expanduser()
     from platformdirs import user_cache_path
 
     return user_cache_path("stdistill") / "datasets"

@@ -137,7 +137,7 @@ def simulate_xenium(
     """
     from stdistill._support.checks import check_integer, check_positive
 
-    path = Path(path)
+    path = Path(path).expanduser()
     check_integer(n_cells, "n_cells", minimum=_MIN_CELLS)
     check_integer(seed, "seed", minimum=0)
     versions = list(LAYOUTS)

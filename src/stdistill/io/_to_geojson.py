@@ -14,10 +14,11 @@ from stdistill._drawing.colors import category_colors
 from stdistill._measures.labels import Labels
 from stdistill._slide.affine import FloatArray, apply_affine
 from stdistill._support.checks import check_key
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_table
 from stdistill._table.he.outlines import CellOutlines, cell_outlines
-from stdistill._table.he.placement import he_frames
+from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.labels import NICHE_SUFFIX, read_labels
 
@@ -90,6 +91,12 @@ def to_geojson(
         When `path` has another ending, all cells lack a group, groups have names that QuPath does not tell apart, the
         table annotates labels or several slides, or it is not known where the cells lie on the H&E.
 
+    Warns
+    -----
+    UserWarning
+        When the image is not the whole one that was read, such as after ``spatialdata.bounding_box_query``: pixels
+        count from its own corner.
+
     Notes
     -----
     Objects are QuPath's: ``objectType`` (``"cell"``, ``"detection"`` where the annotated shapes are nuclei by their
@@ -113,7 +120,7 @@ def to_geojson(
 
     from stdistill._formats.qupath import check_suffix, object_classes, write_objects
 
-    path = Path(path)
+    path = Path(path).expanduser()
     check_suffix(path)
     table = get_table(data, table_key)
     labels = read_labels(table, key, "key")
@@ -129,6 +136,7 @@ def to_geojson(
         logger.info("Wrote %d regions of %r to %s.", n_written, key, path)
         return path
     outlines = cell_outlines(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
+    _warn_of_another_frame(table, outlines.frame)
     kind = "detection" if "nucle" in outlines.region.lower() else "cell"
     n_written = write_objects(path, _cells(outlines, table.obs_names, labels, numbers, shift), classes, kind)
     logger.info("Wrote %d cells with %r to %s.", n_written, key, path)
@@ -169,12 +177,28 @@ def _regions(
         msg = f"The table annotates {[frame.region for frame in frames]}; one file holds the regions of one image."
         raise ValueError(msg)
     (frame,) = frames
+    _warn_of_another_frame(get_table(data, table_key), frame)
     codes = labels.codes[frame.cells]
     merged = merge_cells(get_centers(get_table(data, table_key))[frame.cells], codes, len(labels.names))
     there = np.flatnonzero(~shapely.is_missing(merged))
     polygons = shapely.transform(merged[there], lambda um: apply_affine(frame.um_to_px, um) - shift)
     sizes = np.bincount(codes[codes >= 0], minlength=len(labels.names))[there].astype(np.float64)
     return Block(polygons, there, None, {"Num cells": sizes})
+
+
+def _warn_of_another_frame(table: AnnData, frame: HEFrame) -> None:
+    """Warn when the image is not the file that was read, such as a part of it: pixels count from another corner."""
+    record = read_slide_record(table)
+    if record is None or record.um_to_px is None or record.shape is None or record.image_key != frame.image_key:
+        return
+    if record.shape == frame.shape:
+        return
+    (x, y), (height, width) = apply_affine(record.um_to_px, frame.to_um(np.zeros((1, 2))))[0], record.shape
+    warn(
+        f"{frame.image_key!r} is not the whole image that was read: it has {frame.shape[1]} × {frame.shape[0]} px of "
+        f"{width} × {height}, and its corner lies at ({x:.0f}, {y:.0f}). What is written counts from that corner, and "
+        "is out of place on the file of the slide: open this part in QuPath, or write from the whole SpatialData."
+    )
 
 
 def _numbers(table: AnnData, key: str, measurements: Sequence[str] | None) -> pd.DataFrame:

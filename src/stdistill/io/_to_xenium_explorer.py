@@ -75,7 +75,7 @@ def to_xenium_explorer(
 
     from stdistill._formats.cell_groups import write_cell_groups
 
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.suffix.lower() != ".csv":
         msg = f"path is {str(path)!r}; Xenium Explorer takes groups of cells as a .csv."
         raise ValueError(msg)

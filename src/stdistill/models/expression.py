@@ -24,6 +24,7 @@ from stdistill._support.quiet import quiet
 from stdistill._support.threads import one_thread
 from stdistill._training.callbacks import Epochs
 from stdistill._training.devices import environment
+from stdistill._training.state import own_torch_state
 from stdistill.models.saved import Card, SavedModel
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.sharing.description import Description, Part, count, known
@@ -230,7 +231,10 @@ def _registered(
     number generators, and prints. Its layers round otherwise with another number of threads, so it always has one: the
     same seed gives the same bits on a machine that is busy and on one that is not.
     """
-    with isolate_rng(), quiet(), one_thread(), warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+    with contextlib.ExitStack() as stack:
+        for each in (own_torch_state(), isolate_rng(), quiet(), one_thread(), warnings.catch_warnings()):
+            stack.enter_context(each)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         warnings.filterwarnings("ignore", module=r"(lightning|scvi)\.")  # of nothing that a user can change
         torch.manual_seed(seed)
         obs = pd.DataFrame({"library": libraries}, index=pd.RangeIndex(counts.shape[0]).astype(str))

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from stdistill._support.files import digest, replacing_folder
 from stdistill._support.reading import NOT_AS_EXPECTED
+from stdistill._training.state import own_torch_state
 from stdistill.models import formats
 from stdistill.models.sharing import hub
 from stdistill.models.sharing.shareable import Shareable
@@ -115,7 +116,7 @@ class SavedModel(Shareable):
         FileExistsError
             When the folder exists, and `overwrite` is not set or it holds no model of this kind.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         if folder.exists():
             is_model = find_kind(folder) == self.kind
             if not (overwrite and is_model):
@@ -130,6 +131,7 @@ class SavedModel(Shareable):
                 (new / name).write_bytes(content)
 
     @classmethod
+    @own_torch_state()
     def load(cls, folder: str | Path) -> Self:
         """Read a model that was saved.
 
@@ -150,7 +152,7 @@ class SavedModel(Shareable):
             When a file was changed or cut off, holds a model of another kind, or was written by a later version of the
             format.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         card = formats.read_card(folder / CARD, _read(folder, CARD, cls.kind))
         weights = WEIGHTS if WEIGHTS in card.sums else EARLIER_WEIGHTS
         contents = {weights: _read(folder, weights, cls.kind)}

@@ -17,6 +17,7 @@ from stdistill._drawing.view import draw_cells, draw_view, make_view, scale_bar_
 from stdistill._measures.labels import Labels
 from stdistill._measures.profiles.profile import NicheProfile
 from stdistill._support.checks import check_integer, check_key, check_positive
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import find_rows, get_table, is_spatialdata
 from stdistill._table.graph import graph_radius, has_graph
@@ -129,6 +130,12 @@ def niche_card(
     of_it = None if profile is None else profile[niche]
     colors = dict(zip(labels.names, category_colors(table, key, labels.names, palette, {}), strict=True))
     members = labels.codes == labels.names.index(niche)
+    if of_it is not None and (n_described := int(of_it.summary["n_cells"].iloc[0])) != members.sum():
+        warn(
+            f"The profile is of {n_described} cells of niche {niche!r}, and .obs[{key!r}] has {members.sum()}: the "
+            "niches were written again since, or the table is a part of what was described. Run sd.tl.niche_profile "
+            "again."
+        )
     shown: dict[str, pd.DataFrame] = {}
     if of_it is not None:
         parts = ("cell_types", "markers", "morphology", "neighbors")

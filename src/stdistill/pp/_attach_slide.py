@@ -110,7 +110,7 @@ def _find_file(path: str | Path | None, record: SlideRecord) -> Path:
     if path is None and record.path is None:
         msg = "The record of the slide does not say where its H&E is: give path=."
         raise ValueError(msg)
-    file = Path(str(record.path) if path is None else path).absolute()
+    file = Path(str(record.path) if path is None else path).expanduser().absolute()
     if path is None and not file.is_file():
         msg = f"The H&E is no longer at {file}, where it was read: say with path= where it is now."
         raise FileNotFoundError(msg)

@@ -212,10 +212,11 @@ def _resolve_place(
     from stdistill._features.nuclei import estimate_level_mpp
     from stdistill._nuclei.density import TYPICAL_UM
     from stdistill._nuclei.methods import load_method
+    from stdistill._training.state import own_torch_state
 
-    estimated = estimate_level_mpp(
-        levels[0], load_method("unet"), background=background_color(levels), tissue=tissue.mask
-    )
+    with own_torch_state():
+        find = load_method("unet")
+    estimated = estimate_level_mpp(levels[0], find, background=background_color(levels), tissue=tissue.mask)
     if estimated is None:
         msg = (
             f"The image {image_key!r} does not state its µm per pixel, and no nuclei were found on it to estimate that "
@@ -249,11 +250,13 @@ def _find(
     from stdistill._support.files import digest, digest_file
     from stdistill._table.he.nuclei import COLUMNS, NucleusTable
     from stdistill._training.devices import torch_device
+    from stdistill._training.state import own_torch_state
 
     if method in METHODS and weights is not None:
         msg = f"weights= go with a network of another package; {method!r} takes none."
         raise ValueError(msg)
-    find = load_method(method, weights=weights, device=device or torch_device())
+    with own_torch_state():
+        find = load_method(method, weights=weights, device=torch_device(device or "auto"))
     mpp = float(place.mpp or 0)
     level = level_for(levels, WORKING_MPP / mpp)
     how = {"method": method, "weights": digest_file(WEIGHTS)[:16] if method == "unet" else weights}

@@ -159,7 +159,7 @@ def embed_expression(
         msg = "model= applies a saved model and save= writes a trained one: give one of them."
         raise ValueError(msg)
     if save is not None:
-        _check_free(Path(save))
+        _check_free(Path(save).expanduser())
     if copy:
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
@@ -199,7 +199,7 @@ def embed_expression(
     else:
         source = f"the model in {os.fspath(model)}"
         params = {"model": os.fspath(model)}
-        trained = _load(Path(model))
+        trained = _load(Path(model).expanduser())
         counts = _select_genes(counts, adata.var_names, trained.card.genes)
         _check_not_empty(counts)
     latent = trained.encode(counts)
@@ -229,7 +229,7 @@ def embed_expression(
     )
     logger.info('Wrote .obsm["%s"] (%d × %d) with %s.', key_added, *latent.shape, source)
     if save is not None:
-        trained.save(Path(save))
+        trained.save(Path(save).expanduser())
         logger.info("Wrote the model to %s.", os.fspath(save))
     return data if copy else None
 

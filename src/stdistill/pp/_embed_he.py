@@ -21,7 +21,7 @@ from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import check_crop_scale, mark_images, plan_slides
 from stdistill._table.he.stain import describe_stain
 from stdistill._table.marks import fingerprint_rows
-from stdistill._table.provenance import fingerprint, write_kind
+from stdistill._table.provenance import kind_of_features, write_kind
 from stdistill._table.records import augmented_keys, read_record, write_record
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def embed_he(
             stain=stain,
             store=None if store is None else _store_of(Path(store), look),
             resume=resume,
-            device=device or torch_device(),
+            device=torch_device(device or "auto"),
             devices=devices,
             num_nodes=num_nodes,
             strategy=strategy,
@@ -223,7 +223,7 @@ def embed_he(
     n_embedded = sum(len(slide.plan.order) for slide in slides)
     described = describe_encoders(encoders, used)
     scale = float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp
-    kind = fingerprint(described["encoder"], str(used.get("revision")), str(crop_px), str(stain))
+    kind = kind_of_features(described["encoder"], described["revision"], crop_px, stain)
     write_kind(table, key_added, kind, scale)
     write_record(
         table,

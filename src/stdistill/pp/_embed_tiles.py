@@ -16,7 +16,7 @@ from stdistill._table.he.placement import he_frames
 from stdistill._table.he.plans import mark_images, plan_slides
 from stdistill._table.he.stain import describe_stain
 from stdistill._table.marks import fingerprint_rows
-from stdistill._table.provenance import fingerprint, write_kind
+from stdistill._table.provenance import kind_of_features, write_kind
 from stdistill._table.records import read_record, write_record
 from stdistill._table.tiles import STEP as TILES
 from stdistill._table.tiles import get_tiles
@@ -161,14 +161,14 @@ def embed_tiles(
         stain=stain,
         store=store,
         resume=resume,
-        device=device or torch_device(),
+        device=torch_device(device or "auto"),
         devices=devices,
         num_nodes=num_nodes,
         strategy=strategy,
         crops_per_side=tuple(schema.SCALES.values()),
     )
     described = describe_encoders(encoders, used)
-    kind = fingerprint(described["encoder"], str(used.get("revision")), f"tiles of {tile_px}", str(stain))
+    kind = kind_of_features(described["encoder"], described["revision"], tile_px, stain)
     marks = {}
     for scale, features in zip(
         schema.SCALES, split_scales(computed, encoders, len(schema.SCALES), tile_px), strict=True

@@ -100,7 +100,7 @@ def read_slide(
     0.5
     """
     check_name(image_key, "image_key")
-    path = Path(path).absolute()
+    path = Path(path).expanduser().absolute()
     image = open_slide(path, scene=scene)
     resolved = resolve_mpp(image.stated, mpp, path.name)
     um_to_px = np.diag([1 / resolved, 1 / resolved, 1.0])

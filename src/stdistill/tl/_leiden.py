@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill._measures.matching import nearest_names
-from stdistill._measures.principal_components import CHUNK, fit_components
+from stdistill._measures.principal_components import fit_components
 from stdistill._measures.resolution import Flavor, search_resolution
 from stdistill._support.arrays import Rows
 from stdistill._support.checks import check_integer, check_key, check_name
@@ -220,13 +220,13 @@ def _cells(
     adata: AnnData, features: npt.NDArray[Any], split_key: str | None, *, minimum: int
 ) -> tuple[Rows, Rows | None]:
     """Return the training and the test cells that have features; all and none without a split."""
-    finite = np.empty(len(features), dtype=bool)
-    for start in range(0, len(features), CHUNK):
-        finite[start : start + CHUNK] = np.isfinite(features[start : start + CHUNK]).all(axis=1)
+    from stdistill.models.features import known_rows
+
+    known = known_rows(features)
     split = read_split(adata, split_key)
-    groups = {"": finite}
+    groups = {"": known}
     if split is not None:
-        groups = {f"{name} ": split_group(split, name) & finite for name in (schema.TRAIN, schema.TEST)}
+        groups = {f"{name} ": split_group(split, name) & known for name in (schema.TRAIN, schema.TEST)}
     for name, cells in groups.items():
         if cells.sum() < minimum:
             msg = f"{cells.sum()} {name}cells have features; at least {minimum} are needed for k and n_neighbors."

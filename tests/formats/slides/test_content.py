@@ -77,3 +77,15 @@ def test_an_inverted_he_is_taken_for_fluorescence(write: Callable, draw: Callabl
     open_slide(write([pixels]))
     with pytest.raises(ValueError, match="is no H&E"):
         open_slide(write([255 - pixels], name="inverted.tif"))
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        mixture((0.7, (240, 240, 240)), (0.3, (150, 150, 150))),
+        mixture((0.99, GLASS), (0.01, (120, 124, 119))),  # as JPEG rounds grey
+    ],
+)
+def test_a_picture_in_grey(pixels: Pixels) -> None:
+    with pytest.raises(ValueError, match=r"^grey\.jpg is no H&E in colour: red, green and blue are the same"):
+        check_content(pixels, "grey.jpg")

@@ -315,3 +315,12 @@ def test_pictures_in_a_coordinate_system(realigned: spatialdata.SpatialData, mon
     sd.pl.confidence(realigned, **given)
     sd.pl.neighborhood(realigned, cell="cell-0", **given)
     assert asked == ["mine"] * 4
+
+
+def test_a_table_that_says_nothing_of_its_element(make_slide: Callable) -> None:
+    """anndata.concat drops what spatialdata keeps in .uns."""
+    slide = make_slide()
+    table = slide.tables.pop("table")
+    slide["table"] = ad.concat([table[:30], table[30:]])
+    with pytest.raises(ValueError, match=r"'table' does not say of which element .*TableModel\.parse.*\['cells'\]"):
+        sd.get.he_pixels(slide)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stdistill._formats.slides.level import Level
-from stdistill._slide.glass import GLASS_BRIGHTNESS, MIN_GLASS_SHARE
+from stdistill._slide.glass import GLASS_BRIGHTNESS, MIN_GLASS_SHARE, check_colors
 from stdistill._support.arrays import Mask, Pixels
 from stdistill._support.warn import warn
 
@@ -35,7 +35,7 @@ def sample(level: Level) -> Pixels:
 
 
 def check_content(pixels: Pixels, name: str) -> None:
-    """Refuse fluorescence, and warn where no glass is seen.
+    """Refuse fluorescence and pictures without colours, and warn where no glass is seen.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def check_content(pixels: Pixels, name: str) -> None:
     Raises
     ------
     ValueError
-        When the image is dark as fluorescence is.
+        When the image is dark as fluorescence is, or grey.
     """
     glass = float(_is_glass(pixels).mean())
     dark = float((pixels.max(axis=0) <= DARK).mean())
@@ -58,6 +58,7 @@ def check_content(pixels: Pixels, name: str) -> None:
             "Give the H&E; if this is one with a wide black border, crop it."
         )
         raise ValueError(msg)
+    check_colors(pixels, name)
     if glass < MIN_GLASS_SHARE:
         warn(
             f"{name} shows no glass: {glass:.1%} of its pixels are bright and nearly grey. That is expected only where "

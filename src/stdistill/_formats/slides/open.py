@@ -46,7 +46,7 @@ def open_slide(path: str | Path, *, scene: int | str | None = None) -> SlideImag
     if isinstance(scene, bool) or not isinstance(scene, int | np.integer | str | None):
         msg = f"scene must be the number or the name of a scene, found {scene!r} ({type(scene).__name__})."
         raise TypeError(msg)
-    path = Path(path).absolute()
+    path = Path(path).expanduser().absolute()
     if not path.is_file():
         msg = f"There is no H&E image {path}" + (", which is a folder." if path.is_dir() else ".")
         raise FileNotFoundError(msg)
@@ -62,7 +62,7 @@ def is_image(path: Path) -> bool:
 
 def list_scenes(path: str | Path) -> list[tuple[str, int, int]]:
     """List the slides in a file: name, height and width of each; none for a file that holds one image alone."""
-    path = Path(path).absolute()
+    path = Path(path).expanduser().absolute()
     if not _is_tiff(path):
         return []
     return [(one.name, *one.layout.size) for one in list_tiff_scenes(path)]

@@ -17,7 +17,7 @@ from stdistill._table.fitting.inputs import check_features, together, training_c
 from stdistill._table.provenance import check_features_unseen, fingerprint, write_fitted
 from stdistill._table.records import read_record, write_record
 from stdistill._table.tiles import STEP as TILES
-from stdistill._table.tiles import get_tiles, tiles_of_cells
+from stdistill._table.tiles import check_groups, get_tiles, tiles_of_cells
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -122,6 +122,7 @@ def alignment_inputs(
     parts = []
     for table, own, begin in zip(tiles, cells, begins, strict=False):
         found = tiles_of_cells(own, table, tiles_key)
+        check_groups(own, table, found.tile, split_key)
         latent = np.asarray(own.obsm[use_rep])
         known = (found.tile >= 0) & known_rows(latent)
         place = found.place[known].astype(np.int64)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 
 from stdistill._slide.scale import is_same_mpp
-from stdistill._table.fitting.origin import find_difference, known_origin, origin_of, origin_of_card, show, ways_of
+from stdistill._table.fitting.origin import (
+    KIND,
+    find_difference,
+    known_origin,
+    of_another_kind,
+    origin_of,
+    origin_of_card,
+    show,
+    ways_of,
+)
 from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill.encoders import Encoder
@@ -129,6 +138,12 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
     entry = find_difference(found, expected)
     if entry is None:
         return
+    if entry == KIND:
+        msg = (
+            f"{of_another_kind(use_rep, found, expected, 'those of the training')} Compute the features as the model's "
+            f"were{'' if card.encoder is None else f', by {card.encoder!r} from crops of {card.crop_px} px'}."
+        )
+        raise ValueError(msg)
     names = (card.encoder or "").split("+")
     remedies = {
         "encoder": f"Compute the features with sd.pp.embed_he(encoder={names if len(names) > 1 else names[0]!r}).",

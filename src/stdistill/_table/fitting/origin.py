@@ -12,6 +12,7 @@ from stdistill._slide.scale import is_same_mpp
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.marks import fingerprint_rows
+from stdistill._table.provenance import kind_of_features
 from stdistill._table.records import read_record
 from stdistill.encoders._encoder import BY_WINDOWS, DENSE, UNKNOWN_REVISION
 
@@ -35,6 +36,8 @@ RECORDED = {
 }
 """Entries of a model's card, and of which step's record they are."""
 TELLS_APART = [entry for entry in RECORDED if entry != "encoder_licence"]
+KIND = "kind"
+"""What the column ``.obs["<key>_model"]`` says of features whose record was dropped, as where tables were joined."""
 
 REMEDIES = {
     "expression_model_sha256": (
@@ -63,7 +66,20 @@ def origin_of(table: AnnData, use_rep: str) -> Origin:
         raise ValueError(msg)
     if n_cells == table.n_obs and use_rep in table.obsm and whole:
         _warn_of_other_features(table, use_rep, str(whole[0]["fingerprint"]))
-    return known_origin({entry: records[step].get(key) for entry, (step, key) in RECORDED.items()})
+    recorded = {entry: records[step].get(key) for entry, (step, key) in RECORDED.items()}
+    return known_origin(
+        {**_of_columns(table, use_rep), **{name: one for name, one in recorded.items() if one is not None}}
+    )
+
+
+def _of_columns(table: AnnData, use_rep: str) -> Origin:
+    """Return what the columns of features say of all of them, which stays where records are dropped."""
+    model, mpp = (table.obs.get(f"{use_rep}{suffix}") for suffix in (schema.MODEL_SUFFIX, schema.MPP_SUFFIX))
+    kinds = [] if model is None else model.dropna().unique()
+    return {
+        KIND: str(kinds[0]) if len(kinds) == 1 else None,
+        "mpp": None if mpp is None or mpp.isna().all() else float(mpp.mean()),
+    }
 
 
 def _warn_of_other_features(table: AnnData, use_rep: str, recorded: str) -> None:
@@ -95,7 +111,14 @@ def images_of(table: AnnData, use_rep: str) -> list[str]:
 
 def origin_of_card(card: ModelCard | FeatureCard) -> Origin:
     """Return what is known of the features that a model was trained on."""
-    return known_origin({entry: getattr(card, entry) for entry in RECORDED})
+    known = known_origin({entry: getattr(card, entry) for entry in RECORDED})
+    if "expression_model_sha256" in known:
+        return known | {KIND: known["expression_model_sha256"][:16]}
+    if "encoder" not in known or "crop_px" not in known:
+        return known
+    revision = known.get("encoder_revision", UNKNOWN_REVISION)
+    kind = kind_of_features(known["encoder"], revision, known["crop_px"], known["stain_normalization"])
+    return known | {KIND: kind}
 
 
 def known_origin(values: Mapping[str, Any]) -> Origin:
@@ -111,6 +134,9 @@ def find_difference(one: Origin, other: Origin) -> str | None:
     for entry in TELLS_APART:
         if entry in one and entry in other and not _is_same(entry, one[entry], other[entry]):
             return entry
+    unrecorded = any("encoder" not in each and "expression_model_sha256" not in each for each in (one, other))
+    if unrecorded and KIND in one and KIND in other and one[KIND] != other[KIND]:
+        return KIND
     if "encoder" in one and "encoder" in other and ways_of(one) != ways_of(other):
         return "encoder_revision"
     return None
@@ -135,6 +161,9 @@ def common_origin(tables: Sequence[AnnData], use_rep: str) -> Origin:
     origins = [origin_of(table, use_rep) for table in tables]
     for one, other in combinations(origins, 2):
         entry = find_difference(one, other)
+        if entry == KIND:
+            msg = f"{of_another_kind(use_rep, one, other, 'those of another table')} Use one for all."
+            raise ValueError(msg)
         if entry is not None:
             msg = (
                 f".obsm[{use_rep!r}] was computed with different {entry} in the tables: "
@@ -145,7 +174,17 @@ def common_origin(tables: Sequence[AnnData], use_rep: str) -> Origin:
     common: Origin = {}
     for origin in reversed(origins):  # the first that knows an entry has the last word
         common |= origin
+    common.pop(KIND, None)  # what a model is trained on is known by more than that, or not at all
     return common
+
+
+def of_another_kind(use_rep: str, found: Origin, expected: Origin, whose: str) -> str:
+    """Say that features, whose record was dropped, were made otherwise than the features of `whose`."""
+    return (
+        f".obsm[{use_rep!r}] was computed by another model, or from other crops, than {whose}: "
+        f".obs[{use_rep + schema.MODEL_SUFFIX!r}] is {found[KIND]!r}, and theirs {expected[KIND]!r}. (The table has no "
+        "record that says more, as after anndata.concat without uns_merge.)"
+    )
 
 
 def show(value: object) -> str:

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from stdistill._support.arrays import Integers
 from stdistill._table.checks import check_one_model
-from stdistill._table.labels import NICHE_SUFFIX, warn_of_missing
+from stdistill._table.labels import NICHE_SUFFIX, warn_of_names
 from stdistill._table.niches import colors_of, logit_columns, logit_prefixes, niche_names, read_logits
 
 
@@ -92,5 +92,5 @@ def _labels(column: pd.Series, teacher_key: str) -> pd.Categorical:
         msg = f".obs[{teacher_key!r}] holds {column.dtype}; expected labels (categories, strings or integers)."
         raise TypeError(msg)
     labels = pd.Categorical(column).remove_unused_categories()
-    warn_of_missing(labels.categories, f".obs[{teacher_key!r}]")
+    warn_of_names(labels.categories, f".obs[{teacher_key!r}]")
     return labels.rename_categories({name: str(name) for name in labels.categories})

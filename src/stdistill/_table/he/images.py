@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import dask.array as da
@@ -15,10 +16,29 @@ ALPHA_NAMES = ("a", "alpha", "opacity", "3")
 """What a fourth channel is called that is no further marker: 3 where channels are numbered."""
 
 
+PRIMARIES = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
+"""What channels of colours are called."""
+
+
 def is_rgb(image: Any) -> bool:
     """Whether an image element is RGB with 8 bits, as an H&E is, perhaps with opacity."""
     full = _levels(image)[0]
-    return bool(full.dtype == np.uint8 and (full.sizes.get("c") == 3 or _has_alpha(full)))
+    has_channels = full.sizes.get("c") == 3 or _has_alpha(full)
+    return bool(full.dtype == np.uint8 and has_channels and _rgb_channels(full) is not None)
+
+
+def _rgb_channels(level: Any) -> list[int] | None:
+    """Tell which channels are red, green and blue: by name, or in turn where they are numbered; `None`: markers."""
+    names = _channel_names(level)[:3]
+    order = [PRIMARIES.get(name) for name in names]
+    if set(order) == {0, 1, 2}:
+        return [order.index(color) for color in range(3)]
+    are_numbered = len({re.sub(r"[\W\d_]+", "", name) for name in names}) <= 1
+    return [0, 1, 2] if are_numbered else None
+
+
+def _channel_names(level: Any) -> list[str]:
+    return [str(name).strip().lower() for name in level.coords["c"].values] if "c" in level.coords else []
 
 
 def _has_alpha(level: Any) -> bool:
@@ -39,20 +59,29 @@ def slide_levels(image: Any, name: str) -> list[SlideLevel]:
     full = arrays[0]
     if not is_rgb(image):
         msg = (
-            f"The image {name!r} has {full.sizes.get('c')} channels of type {full.dtype}; an H&E is expected as RGB of "
-            "type uint8. Name the H&E with image_key=."
+            f"The image {name!r} has {full.sizes.get('c')} channels of type {full.dtype}{_named(full)}; an H&E is "
+            "expected as RGB of type uint8. Name the H&E with image_key=; if this is it, say so with "
+            f'sdata.set_channel_names({name!r}, ["r", "g", "b"]).'
         )
         raise ValueError(msg)
     size = np.array([full.sizes["x"], full.sizes["y"]])
+    rgb = _rgb_channels(full)
     levels = []
     for array in arrays:
         pixels = da.asarray(array.transpose("c", "y", "x").data)
         if len(pixels.chunks[0]) > 1:
             pixels = pixels.rechunk({0: -1})
+        if rgb not in (None, [0, 1, 2]):
+            pixels = pixels[[*rgb, *range(3, len(pixels))]]
         if len(pixels) == 4:
             pixels = pixels.map_blocks(over_white, chunks=((3,), *pixels.chunks[1:]), dtype=np.uint8)
         levels.append(SlideLevel(pixels, shrink_factor(size, np.array([array.sizes["x"], array.sizes["y"]]))))
     return levels
+
+
+def _named(level: Any) -> str:
+    names = _channel_names(level)
+    return f", named {', '.join(names)}" if names else ""
 
 
 def over_white(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

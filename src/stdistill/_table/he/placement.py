@@ -112,6 +112,14 @@ def he_frames(
     from spatialdata.models import get_table_keys
 
     centers = get_centers(table)
+    if not table.uns.get("spatialdata_attrs"):
+        msg = (
+            f"The table {table_key!r} does not say of which element its cells are, as after anndata.concat: its "
+            '.uns["spatialdata_attrs"] is gone. Name the element and the columns of .obs, sdata[table_key] = '
+            "spatialdata.models.TableModel.parse(adata, region=..., region_key=..., instance_key=...); there are the "
+            f"elements {sorted({**data.shapes, **data.labels})}."
+        )
+        raise ValueError(msg)
     regions, region_key, instance_key = get_table_keys(table)
     frames = []
     for region in [regions] if isinstance(regions, str) else regions:

@@ -9,7 +9,7 @@ import numpy as np
 from anndata import AnnData
 
 from stdistill._slide.affine import FloatArray, apply_affine
-from stdistill._slide.glass import share_on_tissue
+from stdistill._slide.glass import check_colors, share_on_tissue
 from stdistill._support.warn import warn
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.he.images import slide_levels
@@ -35,7 +35,7 @@ def check_placement(data: AnnData | SpatialData, frames: Sequence[HEFrame], tabl
     ------
     ValueError
         When the image lies over the cells by the identity, as `spatialdata_io.xenium` leaves it when it finds no
-        alignment, and cells do not lie on it.
+        alignment, and cells do not lie on it; when it is a picture in grey.
 
     Warns
     -----
@@ -100,4 +100,6 @@ def _share_on_tissue(sdata: SpatialData, frame: HEFrame, px: FloatArray) -> floa
     small = [level for level in levels if max(level.shape) <= OVERVIEW_PX]
     if not small:
         return None
-    return share_on_tissue(small[0].pixels.compute(), px / frame.shape[::-1])
+    pixels = small[0].pixels.compute()
+    check_colors(pixels.reshape(3, -1), f"The image {frame.image_key!r}")
+    return share_on_tissue(pixels, px / frame.shape[::-1])

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from stdistill._measures.alignment.baselines import Projections, paired_components
 from stdistill._support.arrays import Float64s, Floats, Integers
+from stdistill._training.state import own_torch_state
 
 WIDTH = 64
 TEMPERATURE = 0.1
@@ -25,6 +26,7 @@ MOST_TILES = 4096
 """Of larger trainings as many are drawn for each step."""
 
 
+@own_torch_state()
 def project_by_infonce(features: Floats, expression: csr_matrix, training: Integers, *, seed: int) -> Projections:
     """Learn one linear map of features and one of expression, so that tiles find their partners among all others.
 

@@ -13,6 +13,7 @@ from stdistill._support.arrays import Float64s, Floats, Integers, Mask
 from stdistill._support.files import digest
 from stdistill._support.warn import warn
 from stdistill._training.fingerprint import fingerprint_run
+from stdistill._training.state import own_torch_state
 from stdistill._training.trainer import fit, seeded
 from stdistill.models.alignment.arguments import FittingArguments, network_arguments
 from stdistill.models.alignment.network import AlignmentNetwork
@@ -60,6 +61,7 @@ class FittedAlignment(NamedTuple):
     """Numbers of tiles and epochs."""
 
 
+@own_torch_state()
 def fit_alignment(
     data: AlignmentData, training: Mask, arguments: FittingArguments, tuning: Tuning | None = None
 ) -> FittedAlignment:

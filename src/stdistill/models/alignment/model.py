@@ -16,6 +16,7 @@ from torch import Tensor
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
+from stdistill._training.state import own_torch_state
 from stdistill.models.alignment.card import AlignmentCard
 from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.tiles import CellGraphs, Graphs, as_float
@@ -222,7 +223,7 @@ class AlignmentModel(SavedModel):
         place = torch_device(device)
         try:
             self.network.to(place)
-            with torch.inference_mode(), FreeThreads() as threads:
+            with own_torch_state(), torch.inference_mode(), FreeThreads() as threads:
                 yield torch.device(place), threads
         except torch.OutOfMemoryError as error:
             msg = f"The device is out of memory: try a smaller batch_size. ({error})"

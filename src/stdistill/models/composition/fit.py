@@ -14,6 +14,7 @@ from torch import Tensor
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.files import digest
 from stdistill._training.fingerprint import fingerprint_run
+from stdistill._training.state import own_torch_state
 from stdistill._training.trainer import fit, seeded
 from stdistill.models.composition.arguments import FittingArguments, network_arguments
 from stdistill.models.composition.folds import Fold, Tissue, hold_out
@@ -41,6 +42,7 @@ class FittedComposition(NamedTuple):
     """Numbers of rows and epochs, or the penalty."""
 
 
+@own_torch_state()
 def fit_composition(
     rows: FeatureRows,
     targets: Floats,

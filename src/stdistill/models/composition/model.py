@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stdistill._support.arrays import Integers
 from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
+from stdistill._training.state import own_torch_state
 from stdistill.models.composition.card import CompositionCard
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.rows import FeatureRows
@@ -165,7 +166,7 @@ def predict_members(
     parts = []
     try:
         networks.to(place)
-        with torch.inference_mode(), FreeThreads() as threads:
+        with own_torch_state(), torch.inference_mode(), FreeThreads() as threads:
             for part in np.array_split(places, math.ceil(len(places) / batch_size) or 1):
                 threads.adjust()
                 features = torch.from_numpy(rows[part]).to(place)

@@ -10,6 +10,7 @@ import torch
 
 from stdistill._support.arrays import Float64s, Integers
 from stdistill._support.threads import FreeThreads
+from stdistill._training.state import own_torch_state
 from stdistill.models.explanation.attribution import METHODS, Method
 from stdistill.models.explanation.deletion import Deletion, delete
 from stdistill.models.explanation.question import Question
@@ -48,7 +49,7 @@ def explain_cells(
     network, place, home = model.network.eval(), torch.device(device), model.network.mean.device
     try:
         network.to(place)
-        with FreeThreads() as threads:
+        with own_torch_state(), FreeThreads() as threads:
             for cell in cells:
                 threads.adjust()
                 own_seed = int(np.random.SeedSequence((seed, cell)).generate_state(1)[0])

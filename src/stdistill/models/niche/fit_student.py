@@ -13,6 +13,7 @@ from stdistill._support.arrays import Integers
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.holdout import hold_out_blocks
 from stdistill._training.sampling import spatial_order
+from stdistill._training.state import own_torch_state
 from stdistill._training.trainer import fit
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.distillation import Distillation, default_temperature
@@ -23,6 +24,7 @@ logger = logging.getLogger("stdistill")
 CELLS_FOR_TEMPERATURE = 100_000
 
 
+@own_torch_state()
 def train_student(
     neighborhoods: Neighborhoods,
     libraries: Integers,

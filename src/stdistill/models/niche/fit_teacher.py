@@ -11,6 +11,7 @@ import torch
 from stdistill._support.arrays import Integers
 from stdistill._training.arguments import TrainingArguments
 from stdistill._training.sampling import spatial_order
+from stdistill._training.state import own_torch_state
 from stdistill._training.trainer import fit
 from stdistill.models.niche.arguments import Centering
 from stdistill.models.niche.batches import Neighborhoods
@@ -20,6 +21,7 @@ from stdistill.models.niche.plain.means import Scale
 from stdistill.models.niche.self_distillation import SelfDistillation
 
 
+@own_torch_state()
 def train_teacher(
     neighborhoods: Neighborhoods,
     libraries: Integers,

@@ -16,6 +16,7 @@ from stdistill._support.arrays import Floats, Integers
 from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
 from stdistill._training.sampling import spatial_order
+from stdistill._training.state import own_torch_state
 from stdistill.models.features import known_rows
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.card import ModelCard
@@ -222,7 +223,7 @@ class NicheModel(SavedModel):
         home = self.network.mean.device
         try:
             self.network.eval().to(place)
-            with torch.inference_mode(), FreeThreads() as threads:
+            with own_torch_state(), torch.inference_mode(), FreeThreads() as threads:
                 for part in np.array_split(chosen, math.ceil(len(chosen) / batch_size)):
                     threads.adjust()
                     batch = neighborhoods.batch(neighborhoods.tokens(part)).to(place)

@@ -25,7 +25,7 @@ def is_on_hub(place: str | Path) -> bool:
 def find_folder(place: str | Path) -> Path:
     """Return the folder of a model; of ``hf:owner/name`` or ``hf:owner/name@revision`` that in the hub's cache."""
     if not isinstance(place, str) or not is_on_hub(place):
-        return Path(place)
+        return Path(place).expanduser()
     repo_id, _, revision = place.removeprefix(PREFIX).partition("@")
     return pull(repo_id, revision or None)
 

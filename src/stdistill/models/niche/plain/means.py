@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stdistill._support.arrays import Integers
+from stdistill._training.state import own_torch_state
 from stdistill.models.features import feature_statistics, standardize, usable_spread
 from stdistill.models.niche.batches import Neighborhoods, TokenBatch
 
@@ -25,6 +26,7 @@ class Scale(NamedTuple):
     spread: Tensor
 
 
+@own_torch_state()
 def find_scale(neighborhoods: Neighborhoods, cells: Integers) -> Scale:
     """Find mean and spread of the features of the training cells."""
     mean, std = feature_statistics([neighborhoods.features], cells)
@@ -34,6 +36,7 @@ def find_scale(neighborhoods: Neighborhoods, cells: Integers) -> Scale:
     return Scale(mean, usable_spread(std))
 
 
+@own_torch_state()
 def read_means(neighborhoods: Neighborhoods, cells: Integers, scale: Scale) -> npt.NDArray[np.float32]:
     """Average the standardised features of each cell and its neighbours: (len(cells), n_features)."""
     return np.concatenate([means for _, means in means_by_part(neighborhoods, cells, scale)])

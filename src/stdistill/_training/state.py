@@ -1,0 +1,25 @@
+"""What users set for all of torch in a notebook, and networks here must not depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+
+
+@contextmanager
+def own_torch_state() -> Iterator[None]:
+    """Make numbers of 32 bits, on the CPU where no device is named, with gradients; and put all back as it was.
+
+    ``torch.set_default_dtype``, ``torch.set_default_device`` and ``torch.inference_mode`` hold for whoever comes after.
+    """
+    dtype = torch.get_default_dtype()
+    elsewhere = torch.get_default_device().type != "cpu"
+    torch.set_default_dtype(torch.float32)
+    try:
+        # A mode of a device is asked at every operation, so that there is one only where it is needed.
+        with torch.inference_mode(False), torch.enable_grad(), torch.device("cpu") if elsewhere else nullcontext():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)

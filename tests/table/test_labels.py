@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from stdistill._table.labels import read_labels, warn_of_names
+
+
+@pytest.mark.parametrize("names", [["Tumour", "Tumour "], ["T cell", "T  Cell"], ["a", "b", "A"]])
+def test_two_spellings_of_a_label(names: list[str]) -> None:
+    with pytest.warns(UserWarning, match=rf"of their own: '{names[0]}', '{names[-1]}'\. If they are one, write them"):
+        warn_of_names(names, "it")
+
+
+def test_labels_that_differ() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_names(["T cell", "T-cell", "T cell 2", 1], "it")
+
+
+def test_who_reads_labels_says_so(make_cells: Callable) -> None:
+    cells = make_cells(4, kind=pd.Categorical(["B", "b", "T", "T"]))
+    with pytest.warns(UserWarning, match=r"\.obs\['kind'\] has labels that differ in blanks or capitals"):
+        read_labels(cells, "kind", "cell_type_key")

@@ -1,0 +1,109 @@
+"""Notebooks set things for all of torch, which must change neither results nor how long a training lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import stdistill as sd
+from stdistill._training.state import own_torch_state
+
+FAST: dict[str, Any] = {"width": 16, "depth": 1, "n_heads": 2, "max_epochs": 2, "progress_bar": False}
+FAST |= {"accelerator": "cpu"}
+
+
+@contextmanager
+def doubles() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+
+
+def state() -> tuple[Any, ...]:
+    device = torch.get_default_device()
+    return torch.get_default_dtype(), device, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+
+
+SETTINGS = pytest.mark.parametrize("setting", [doubles, elsewhere, torch.no_grad, torch.inference_mode])
+
+
+@SETTINGS
+def test_it_is_that_of_torch_and_put_back(setting: Callable[[], AbstractContextManager[Any]]) -> None:
+    shipped = state()
+    with setting():
+        before = state()
+        assert before != shipped
+        with own_torch_state():
+            assert state() == shipped
+        assert state() == before
+
+
+def fit(folder: Path) -> list[np.ndarray]:
+    """Of what trains, is saved, loaded and applied: what it says of 120 cells."""
+    rng = np.random.default_rng(0)
+    cells = ad.AnnData(np.zeros((120, 1)), obsm={"spatial": rng.uniform(0, 150, (120, 2))})
+    cells.obsm["X_he"] = (cells.obsm["spatial"] / 50 + rng.normal(size=(120, 2))).astype(np.float16)
+    cells.obs["half"] = pd.Categorical(np.where(cells.obsm["spatial"][:, 0] < 75, "left", "right"))
+    sd.pp.neighborhoods(cells, radius_um=30)
+    sd.pp.abundances(cells, cell_type_key="half")
+    sd.tl.nolan(cells, k=2, use_rep="X_he", **FAST)
+    student = sd.tl.distill(cells, k=2, **FAST)
+    student.save(folder)
+    sd.tl.predict(cells, folder, key_added="again")
+    sd.tl.decompose(cells, max_epochs=2, progress_bar=False, accelerator="cpu")
+    logits = [sd.get.logits(cells, key).to_numpy() for key in ("teacher", "student", "again")]
+    return [*logits, cells.obsm["he_abundance"]]
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    return fit(tmp_path_factory.mktemp("models") / "student")
+
+
+@pytest.mark.filterwarnings("ignore:The slide is too small", "ignore:Cells have")
+@SETTINGS
+def test_models_have_the_same_bits(
+    setting: Callable[[], AbstractContextManager[Any]], usual: list[np.ndarray], tmp_path: Path
+) -> None:
+    with setting():
+        found = fit(tmp_path / "student")
+    for one, other in zip(usual, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@SETTINGS
+def test_features_are_the_same(setting: Callable[[], AbstractContextManager[Any]], make_slide: Any) -> None:
+    def make() -> np.ndarray:
+        slide = make_slide()
+        sd.pp.embed_he(slide, encoder="texture", crop_px=32, device="cpu")
+        return slide["table"].obsm["X_he"]
+
+    expected = make()
+    with setting():
+        found = make()
+    np.testing.assert_array_equal(expected, found)
+
+
+@pytest.mark.parametrize("setting", [doubles, elsewhere])
+def test_nuclei_are_the_same(setting: Callable[[], AbstractContextManager[Any]], bundle: Path) -> None:
+    image = next(bundle.glob("*he_image.ome.tif"))
+    usual, found = sd.pp.read_slide(image), sd.pp.read_slide(image)
+    sd.pp.detect_nuclei(usual, device="cpu")
+    with setting():
+        sd.pp.detect_nuclei(found, device="cpu")
+    np.testing.assert_array_equal(usual["table"].obsm["spatial"], found["table"].obsm["spatial"])
