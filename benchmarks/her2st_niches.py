@@ -13,6 +13,7 @@ neighbours on average. Each section is left out once, and nothing is fitted to i
   mean: sections are batches;
 - logistic regression and k-means of neighbourhood means of the standardised features;
 - student: `sd.tl.distill` on the teacher's logits, one narrow layer (`NETWORK`), 10 epochs;
+- three students: the mean of the probabilities of three such, whose seeds no other three share;
 - Histology-NOLAN: `sd.tl.nolan` on the features, the same network, otherwise its defaults;
 - Histology-Leiden: `sd.tl.leiden` on the features, with both of its ways to label test cells.
 
@@ -40,6 +41,7 @@ import pandas as pd
 import scanpy as sc
 from her2st import MOBILENET, SECTIONS, SHARED_DATA, MobileNetV2, embed, read_section
 from scipy.sparse import csr_matrix, eye_array
+from scipy.special import softmax
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -129,6 +131,15 @@ def student(spots: ad.AnnData, *, teacher: str, seed: int = 0, **settings: Any) 
     return spots.obs["student_niche"].to_numpy()
 
 
+def average(student: Callable[..., Array], spots: ad.AnnData, *, seed: int) -> Array:
+    """Average the probabilities of three students of seeds of their own."""
+    total = 0
+    for own in range(3 * seed, 3 * seed + 3):
+        student(spots, seed=own)
+        total = total + softmax(spots.obs.filter(like="student_logit_").to_numpy(), axis=1)
+    return total.argmax(axis=1).astype(str)
+
+
 def k_means(spots: ad.AnnData, *, seed: int) -> Array:
     """Cluster neighbourhood means."""
     means, training = features_around(spots)
@@ -184,9 +195,11 @@ def compare(
     distil = partial(student, max_epochs=1 if quick else N_EPOCHS)
     n_tried = 2 if quick else None
     for teacher in teachers:
+        distilled = choose(spots, distil, teacher, REGULARIZATION[:n_tried])
         methods += [
             ("logistic regression", choose(spots, logistic_regression, teacher, PENALTIES[:n_tried]), [teacher]),
-            ("student", choose(spots, distil, teacher, REGULARIZATION[:n_tried]), [teacher]),
+            ("student", distilled, [teacher]),
+            ("three students", partial(average, distilled), [teacher]),
         ]
     rows = []
     for (method, predict, of), seed in product(methods, seeds):
