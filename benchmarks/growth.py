@@ -96,7 +96,8 @@ def run_here(what: str, folder: Path, n_cells: int, image: Path) -> dict[str, An
         inputs.make(image)
         return {}
     prepare = next(getattr(module, what) for module in (slides, models, results) if hasattr(module, what))
-    measure(lambda: prepare(Inputs(folder / str(WARM_UP), WARM_UP, 2)))
+    if n_cells != WARM_UP:
+        measure(lambda: prepare(Inputs(folder / str(WARM_UP), WARM_UP, 2)))
     return measure(lambda: prepare(inputs))
 
 

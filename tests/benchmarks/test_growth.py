@@ -41,7 +41,7 @@ def test_every_stage(
     image = shared_data / "he_small_images" / "CMU-1-Small-Region.svs"
     options = ["--folder", folder, "--out", out, "--image", image, "--repeats", 1, "--sizes", *SIZES]
     monkeypatch.setattr(sys, "argv", ["growth.py", "run", *map(str, options)])
-    for name, value in {"N_STEPS": 3, "run_apart": growth.run_here}.items():
+    for name, value in {"N_STEPS": 2, "run_apart": growth.run_here}.items():
         monkeypatch.setattr(growth, name, value)
     growth.main()
     written = out.read_text()
@@ -58,7 +58,7 @@ def test_every_stage(
         assert one["process_mb"] >= one["peak_mb"] >= 0
         is_trained = one["stage"] in ("expression", "teacher", "student")
         assert (one["n_steps"] > 0) == (one["step_seconds"] > 0) == is_trained
-    assert {one["n_steps"] for one in found["runs"] if one["stage"] in ("teacher", "student")} == {3}
+    assert {one["n_steps"] for one in found["runs"] if one["stage"] in ("teacher", "student")} == {2}
 
     printed = run("growth.py", "plot", str(out), "--out", str(picture))
     assert all(f"| {name}" in printed for name in growth.STAGES.values())
