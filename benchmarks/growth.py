@@ -50,6 +50,8 @@ STAGES = {
     "features": "H&E features",
 }
 """And what they are called."""
+LAST_INPUT = "student"
+"""What is written last of a slide."""
 PACKAGES = ("stdistill", "torch", "lightning", "scvi-tools", "anndata", "numpy", "numba")
 MOST_GROWTH, MOST_GB = 1.3, 12
 """The bars: time per cell over that of the next smaller slide, and memory of the whole process."""
@@ -62,6 +64,11 @@ def memory_mb(name: str) -> float:
     return int(status[name].split()[0]) / 1024
 
 
+def clocks() -> tuple[float, float]:
+    """Read the time, and how much of it CPUs have spent on this process."""
+    return time.perf_counter(), time.process_time()
+
+
 def measure(prepare: Callable[[], Callable[[], object]]) -> dict[str, Any]:
     """Prepare a stage, then run it: seconds of the whole and of a step of training, and memory."""
     import torch
@@ -69,17 +76,20 @@ def measure(prepare: Callable[[], Callable[[], object]]) -> dict[str, Any]:
 
     stage = prepare()
     gc.collect()
-    ends: list[float] = []
-    hook = register_optimizer_step_post_hook(lambda *_: ends.append(time.perf_counter()))
+    ends: list[tuple[float, float]] = []
+    hook = register_optimizer_step_post_hook(lambda *_: ends.append(clocks()))
     Path("/proc/self/clear_refs").write_text("5")  # the largest memory is that from now on
-    before, start = memory_mb("VmRSS"), time.perf_counter()
+    before, start = memory_mb("VmRSS"), clocks()
     stage()
-    seconds, largest = time.perf_counter() - start, memory_mb("VmHWM")
+    (seconds, cpu_seconds), largest = np.subtract(clocks(), start).tolist(), memory_mb("VmHWM")
     hook.remove()
+    step = np.median(np.diff(ends, axis=0), axis=0).tolist() if len(ends) > 1 else [0.0, 0.0]
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "n_steps": len(ends),
-        "step_seconds": float(np.median(np.diff(ends))) if len(ends) > 1 else 0.0,
+        "step_seconds": step[0],
+        "step_cpu_seconds": step[1],
         "peak_mb": largest - before,
         "process_mb": largest,
         "threads": torch.get_num_threads(),
@@ -116,7 +126,8 @@ def run_all(arguments: argparse.Namespace) -> None:
         "runs": json.loads(out.read_text())["runs"] if out.exists() else [],
     }
     for n_cells in sorted({WARM_UP, *arguments.sizes}):
-        run_apart("inputs", folder, n_cells, arguments.image)
+        if not (folder / str(n_cells) / LAST_INPUT).exists():
+            run_apart("inputs", folder, n_cells, arguments.image)
     for n_cells in sorted(arguments.sizes):
         repeats = 1 if n_cells == max(SIZES) else arguments.repeats
         for name in arguments.stages:
@@ -132,11 +143,13 @@ def by_part(runs: list[dict[str, Any]]) -> pd.DataFrame:
     """Part the runs that train into their steps and the rest, and name all as readers know them."""
     rows = []
     for run in runs:
-        name, training = STAGES[run["stage"]], run["n_steps"] * run["step_seconds"]
-        if run["n_steps"]:
-            rows.append({**run, "part": f"{name}, {run['n_steps']} steps", "per_cell": False, "seconds": training})
+        name, n_steps = STAGES[run["stage"]], run["n_steps"]
+        steps = {f"{clock}seconds": n_steps * run[f"step_{clock}seconds"] for clock in ("", "cpu_")}
+        if n_steps:
+            rows.append({**run, "part": f"{name}, {n_steps} steps", "per_cell": False, **steps})
             name += ", all cells"
-        rows.append({**run, "part": name, "per_cell": True, "seconds": run["seconds"] - training})
+        rest = {clock: run[clock] - spent for clock, spent in steps.items()}
+        rows.append({**run, "part": name, "per_cell": True, **rest})
     return pd.DataFrame(rows)
 
 
@@ -149,7 +162,14 @@ def growth(seconds: pd.Series, *, per_cell: bool) -> pd.Series:
 def to_table(parts: pd.DataFrame) -> str:
     """Write the median of each part at each size, with the range where there are several runs, as Markdown."""
     sizes = sorted(parts["n_cells"].unique())
-    header = ["stage", *(f"{n:,} cells, s" for n in sizes), "growth", *(f"{n:,}, MB" for n in sizes), "process, GB"]
+    header = [
+        "stage",
+        *(f"{n:,} cells, s" for n in sizes),
+        "growth",
+        "of CPU",
+        *(f"{n:,}, MB" for n in sizes),
+        "process, GB",
+    ]
     lines = [header, ["---"] * len(header)]
     for part, rows in parts.groupby("part", sort=False):
         by_size = rows.groupby("n_cells")
@@ -162,8 +182,9 @@ def to_table(parts: pd.DataFrame) -> str:
             median, least, most, n_runs = found.loc[n]
             line.append(f"{median:.3g}" + (f" ({least:.3g} to {most:.3g})" if n_runs > 1 else ""))
         is_whole = sizes[-1] in found.index and len(found) > 1
-        ratio = growth(found["median"], per_cell=bool(rows["per_cell"].iloc[0])).iloc[-1]
-        line.append(f"{ratio:.2f}" if is_whole else "–")
+        for clock in ("seconds", "cpu_seconds"):
+            ratio = growth(by_size[clock].median(), per_cell=bool(rows["per_cell"].iloc[0])).iloc[-1]
+            line.append(f"{ratio:.2f}" if is_whole else "–")
         line += [f"{memory[n]:,.0f}" if n in memory.index else "–" for n in sizes]
         line.append(f"{by_size['process_mb'].median().iloc[-1] / 1024:.1f}" if is_whole else "–")
         lines.append(line)
@@ -190,12 +211,19 @@ def draw(parts: pd.DataFrame, path: Path) -> None:
             memories.plot(memory.index, memory, **style)
     ratios.axhline(MOST_GROWTH, color="black", lw=1, ls="--")
     memories.axhline(MOST_GB, color="black", lw=1, ls="--")
-    for axes, title in (
-        (times, "seconds"),
-        (ratios, "time per cell or step, relative"),
-        (memories, "largest memory of the process, GB"),
+    sizes = sorted(parts["n_cells"].unique())
+    for axes, title, ticks in (
+        (times, "seconds", [0.1, 1, 10, 100, 1000]),
+        (ratios, "seconds per cell or step, relative", [0.1, 0.2, 0.5, 1, MOST_GROWTH, 2, 5]),
+        (memories, "memory of the process, GB", [1, 2, 4, 8, MOST_GB]),
     ):
-        axes.set(xscale="log", yscale="log", xlabel="cells", title=title)
+        axes.set(xscale="log", yscale="log", xlabel="cells")
+        axes.set_title(title, fontsize=10)
+        low, high = axes.get_ylim()
+        axes.set_xticks(sizes, labels=[f"{n:,}" for n in sizes])
+        axes.set_yticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axes.set_ylim(low, high)
+        axes.minorticks_off()
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(path, dpi=200)

@@ -26,11 +26,9 @@ def growth(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def made_up(stage: str, n_cells: int, seconds: float, step_seconds: float = 0.0, n_steps: int = 0) -> dict[str, Any]:
-    memory = {"peak_mb": n_cells / 1000, "process_mb": 1024.0, "threads": 2}
-    return {"stage": stage, "n_cells": n_cells, "seconds": seconds, "n_steps": n_steps} | {
-        "step_seconds": step_seconds,
-        **memory,
-    }
+    time = {"seconds": seconds, "cpu_seconds": 2 * seconds}
+    steps = {"n_steps": n_steps, "step_seconds": step_seconds, "step_cpu_seconds": 2 * step_seconds}
+    return {"stage": stage, "n_cells": n_cells, **time, **steps, "peak_mb": n_cells / 1000, "process_mb": 1024.0}
 
 
 def test_every_stage(
@@ -76,10 +74,10 @@ def test_growth_is_per_cell_or_per_step(growth: ModuleType) -> None:
     runs.append(made_up("plots", middle, 7.0))
     lines = growth.to_table(growth.by_part(runs)).splitlines()
     rows = {cells[1]: cells[2:] for line in lines if (cells := [cell.strip() for cell in line.split("|")])}
-    assert rows["neighbourhood graph"][:4] == ["1", "4 (3 to 5)", "65", "1.20"]
-    assert rows["neighbourhood graph"][4:8] == ["10", "100", "1,354", "1.0"]
-    assert rows["teacher, 50 steps"][:4] == ["–", "10", "11", "1.10"]
-    assert rows["teacher, all cells"][3] == "1.00"
+    assert rows["neighbourhood graph"][:5] == ["1", "4 (3 to 5)", "65", "1.20", "1.20"]
+    assert rows["neighbourhood graph"][5:9] == ["10", "100", "1,354", "1.0"]
+    assert rows["teacher, 50 steps"][:5] == ["–", "10", "11", "1.10", "1.10"]
+    assert rows["teacher, all cells"][3:5] == ["1.00", "1.00"]
     assert rows["two maps"][2:4] == ["–", "–"]  # was not run
 
     ratios = growth.growth(pd.Series({small: 2.0, middle: 10.0}), per_cell=True)
