@@ -39,22 +39,22 @@ WARM_UP = 300
 N_STEPS = 50
 STAGES = {
     "graph": "neighbourhood graph",
-    "measures": "measures",
-    "plots": "two maps",
-    "geojson": "GeoJSON",
-    "predict": "predict",
+    "features": "H&E features",
     "expression": "expression",
     "teacher": "teacher",
     "student": "student",
+    "predict": "predict",
+    "measures": "measures",
+    "plots": "two maps",
     "report": "report",
-    "features": "H&E features",
+    "geojson": "GeoJSON",
 }
 """And what they are called."""
 LAST_INPUT = "student"
 """What is written last of a slide."""
 PACKAGES = ("stdistill", "torch", "lightning", "scvi-tools", "anndata", "numpy", "numba")
 MOST_GROWTH, MOST_GB = 1.3, 12
-"""The bars: time per cell over that of the next smaller slide, and memory of the whole process."""
+"""The bars: time per cell over that at 100,000 cells, and memory of the whole process."""
 SHARED_DATA = Path(os.environ.get("STDISTILL_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -142,7 +142,7 @@ def run_all(arguments: argparse.Namespace) -> None:
 def by_part(runs: list[dict[str, Any]]) -> pd.DataFrame:
     """Part the runs that train into their steps and the rest, and name all as readers know them."""
     rows = []
-    for run in runs:
+    for run in sorted(runs, key=lambda run: list(STAGES).index(run["stage"])):
         name, n_steps = STAGES[run["stage"]], run["n_steps"]
         steps = {f"{clock}seconds": n_steps * run[f"step_{clock}seconds"] for clock in ("", "cpu_")}
         if n_steps:
@@ -153,15 +153,20 @@ def by_part(runs: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def growth(seconds: pd.Series, *, per_cell: bool) -> pd.Series:
-    """Divide seconds by those of the slide before the largest, per cell or per step; `seconds` by number of cells."""
+def growth(seconds: pd.Series, reference: int, *, per_cell: bool) -> pd.Series:
+    """Divide seconds, by number of cells, by those of `reference` cells; per cell, or as those of a step."""
     each = seconds / seconds.index if per_cell else seconds
-    return each / each.get(sorted(SIZES)[-2], each.iloc[-2:].iloc[0])
+    return each / each.get(reference, np.nan)
 
 
 def to_table(parts: pd.DataFrame) -> str:
-    """Write the median of each part at each size, with the range where there are several runs, as Markdown."""
+    """Write the median of each part at each size, with the range of several runs, as Markdown.
+
+    Growth is from the last size but one to the last, of time per cell or per step and of CPU time; the process's memory
+    that at the last.
+    """
     sizes = sorted(parts["n_cells"].unique())
+    reference = sizes[-2:][0]
     header = [
         "stage",
         *(f"{n:,} cells, s" for n in sizes),
@@ -181,10 +186,10 @@ def to_table(parts: pd.DataFrame) -> str:
                 continue
             median, least, most, n_runs = found.loc[n]
             line.append(f"{median:.3g}" + (f" ({least:.3g} to {most:.3g})" if n_runs > 1 else ""))
-        is_whole = sizes[-1] in found.index and len(found) > 1
+        is_whole = sizes[-1] in found.index
         for clock in ("seconds", "cpu_seconds"):
-            ratio = growth(by_size[clock].median(), per_cell=bool(rows["per_cell"].iloc[0])).iloc[-1]
-            line.append(f"{ratio:.2f}" if is_whole else "–")
+            ratio = growth(by_size[clock].median(), reference, per_cell=bool(rows["per_cell"].iloc[0])).iloc[-1]
+            line.append(f"{ratio:.2f}" if is_whole and np.isfinite(ratio) else "–")
         line += [f"{memory[n]:,.0f}" if n in memory.index else "–" for n in sizes]
         line.append(f"{by_size['process_mb'].median().iloc[-1] / 1024:.1f}" if is_whole else "–")
         lines.append(line)
@@ -198,6 +203,7 @@ def draw(parts: pd.DataFrame, path: Path) -> None:
 
     mpl.use("Agg")
     figure, (times, ratios, memories) = plt.subplots(1, 3, figsize=(11, 4.2), layout="constrained")
+    sizes = sorted(parts["n_cells"].unique())
     colors = dict(zip(STAGES.values(), plt.get_cmap("tab10").colors, strict=True))
     for part, rows in parts.groupby("part", sort=False):
         per_cell, color = bool(rows["per_cell"].iloc[0]), colors[str(part).split(",")[0]]
@@ -205,13 +211,12 @@ def draw(parts: pd.DataFrame, path: Path) -> None:
         by_size = rows.groupby("n_cells")
         seconds = by_size["seconds"].median()
         times.plot(seconds.index, seconds, label=part, **style)
-        ratios.plot(seconds.index, growth(seconds, per_cell=per_cell), **style)
+        ratios.plot(seconds.index, growth(seconds, sizes[-2:][0], per_cell=per_cell), **style)
         if per_cell:
             memory = by_size["process_mb"].max() / 1024
             memories.plot(memory.index, memory, **style)
     ratios.axhline(MOST_GROWTH, color="black", lw=1, ls="--")
     memories.axhline(MOST_GB, color="black", lw=1, ls="--")
-    sizes = sorted(parts["n_cells"].unique())
     for axes, title, ticks in (
         (times, "seconds", [0.1, 1, 10, 100, 1000]),
         (ratios, "seconds per cell or step, relative", [0.1, 0.2, 0.5, 1, MOST_GROWTH, 2, 5]),

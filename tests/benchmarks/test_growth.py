@@ -71,14 +71,15 @@ def test_growth_is_per_cell_or_per_step(growth: ModuleType) -> None:
     runs = [made_up("graph", small, 1.0), *(made_up("graph", middle, s) for s in (3.0, 5.0, 4.0))]
     runs.append(made_up("graph", large, 1.2 * 4 * large / middle))
     runs += [made_up("teacher", middle, 30.0, 0.2, 50), made_up("teacher", large, 11 + 20 * large / middle, 0.22, 50)]
-    runs.append(made_up("plots", middle, 7.0))
+    runs += [made_up("plots", middle, 7.0), made_up("report", small, 7.0), made_up("report", large, 7.0)]
     lines = growth.to_table(growth.by_part(runs)).splitlines()
     rows = {cells[1]: cells[2:] for line in lines if (cells := [cell.strip() for cell in line.split("|")])}
     assert rows["neighbourhood graph"][:5] == ["1", "4 (3 to 5)", "65", "1.20", "1.20"]
     assert rows["neighbourhood graph"][5:9] == ["10", "100", "1,354", "1.0"]
     assert rows["teacher, 50 steps"][:5] == ["–", "10", "11", "1.10", "1.10"]
     assert rows["teacher, all cells"][3:5] == ["1.00", "1.00"]
-    assert rows["two maps"][2:4] == ["–", "–"]  # was not run
+    assert rows["two maps"][2:5] == ["–", "–", "–"]  # was not run
+    assert rows["report"][2:4] == ["7", "–"]
 
-    ratios = growth.growth(pd.Series({small: 2.0, middle: 10.0}), per_cell=True)
+    ratios = growth.growth(pd.Series({small: 2.0, middle: 10.0}), middle, per_cell=True)
     assert ratios.tolist() == [2.0, 1.0]
