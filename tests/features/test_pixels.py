@@ -80,7 +80,7 @@ def test_a_full_disk(slide: SpatialData, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     plans = [plan(slide, np.ones(slide["tiles"].n_obs, dtype=bool))]
     with (
-        pytest.raises(OSError, match=r"The pixels of the tiles take [\d.]+ [kM]iB .* has 0.98 kiB left: .*checkpoint_dir="),
+        pytest.raises(OSError, match=r"The pixels .* take [\d.]+ [kM]iB .* has 0.98 kiB left: .*checkpoint_dir="),
         tile_pixels(plans, [slide["tiles"].n_obs], 128, "bilinear", tmp_path),
     ):
         pass
