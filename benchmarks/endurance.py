@@ -48,19 +48,26 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Given(NamedTuple):
-    """What stages start from."""
+    """What stages start from, in a folder."""
 
-    bundle: Path
-    table: Path
-    """Cells with features, latents and a graph."""
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        """A simulated bundle."""
+        return self.folder / "outs"
+
+    @property
+    def table(self) -> Path:
+        """Its cells with features, latents and a graph."""
+        return self.folder / "cells.h5ad"
 
 
 Stage = Callable[[Given, Path], list[np.ndarray]]
 
 
-def prepare(folder: Path, n_cells: int) -> Given:
+def prepare(given: Given, n_cells: int) -> None:
     """Simulate a slide, and a table of its cells with everything that models need."""
-    given = Given(folder / "outs", folder / "cells.h5ad")
     sd.datasets.simulate_xenium(given.bundle, n_cells=n_cells, seed=3)
     slide = sd.pp.read_xenium(given.bundle)
     sd.pp.embed_he(slide, encoder="texture", crop_px=64)
@@ -69,7 +76,6 @@ def prepare(folder: Path, n_cells: int) -> Given:
     cells.obsm["X_scVI"] = np.random.default_rng(0).normal(size=(cells.n_obs, 8)).astype("float32")
     cells.obs["side"] = np.where(cells.obsm["spatial"][:, 0] < np.median(cells.obsm["spatial"][:, 0]), "left", "right")
     cells.write_h5ad(given.table)
-    return given
 
 
 def embed_he(given: Given, folder: Path) -> list[np.ndarray]:
@@ -113,9 +119,8 @@ def in_child(function: Callable[..., Any], *arguments: Any, log: Path) -> Any:
 
     def work() -> None:
         with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
-            torch.set_num_threads(
-                1
-            )  # their number follows what is free, and the bits of a training follow their number
+            # Their number follows what is free, and the bits of a training follow their number.
+            torch.set_num_threads(1)
             try:
                 function(*arguments)
             except BaseException:  # noqa: BLE001 - it goes into the log
@@ -143,9 +148,8 @@ def equal(folder: Path, other: Path) -> bool:
 
 def measure_kills(scratch: Path, options: argparse.Namespace) -> None:
     """Kill each stage at random moments, and print how its results compare."""
-    log = scratch / "log.txt"
-    in_child(lambda: prepare(scratch, options.n_cells), log=log).join()
-    given = Given(scratch / "outs", scratch / "cells.h5ad")
+    log, given = scratch / "log.txt", Given(scratch)
+    in_child(prepare, given, options.n_cells, log=log).join()
     chance = random.Random(options.seed)
     print(f"{'stage':<10}{'seconds':>9}{'kills':>7}{'runs to the end':>17}{'same bits':>11}")
     for name in options.stages:
@@ -204,32 +208,36 @@ def write_all(given: Given, place: Path) -> dict[str, str]:
     return said
 
 
-def looks_whole(given: Given, place: Path) -> list[str]:
+def looks_whole(place: Path) -> set[str]:
     """Return what is at a place as if it were finished."""
-    whole = []
-    if (place / "features" / "finished").is_file():
-        slide = sd.pp.read_xenium(given.bundle)
-        if (np.fromfile(place / "features" / "finished", dtype=np.uint8) == 1).all():
-            whole.append("store")
-        del slide
-    whole += [name for name, path in {"model": "model", "GeoJSON": "cells.geojson"}.items() if (place / path).exists()]
-    if (place / "run" / "cells.h5ad").exists():
-        whole.append("run")
-    return whole
+    finished = place / "features" / "finished"
+    found = {
+        "store": finished.is_file() and bool((np.fromfile(finished, dtype=np.uint8) == 1).all()),
+        "model": (place / "model").exists(),
+        "GeoJSON": (place / "cells.geojson").exists(),
+        "run": (place / "run" / "cells.h5ad").exists(),
+    }
+    return {name for name, is_whole in found.items() if is_whole}
 
 
-def report(title: str, said: dict[str, str], whole: list[str]) -> None:
-    """Print what was said, and what was left."""
+def report(title: str, said: dict[str, str], place: Path) -> None:
+    """Print what was said, whether it names the place, and whether what was left tells the same."""
     print(f"\n{title}")
+    whole = looks_whole(place)
     for name, words in said.items():
-        kind = "OK" if (words == "written") == (name in whole) or name == "checkpoints" else "LOOKS WHOLE"
-        print(f"  {name:<12}{kind:<12}{' '.join(words.split())[:200]}", flush=True)
+        if words != "written" and name in whole:
+            kind = "LOOKS WHOLE"
+        elif words == "written" and name not in whole and name != "checkpoints":  # which are never done
+            kind = "IS NOT THERE"
+        else:
+            kind = "OK" if words == "written" or str(place) in words else "NAMES NO PLACE"
+        print(f"  {name:<12}{kind:<15}{' '.join(words.split())[:200]}", flush=True)
 
 
 def on_a_small_disk(given: Given, scratch: Path) -> None:
     """Write to a disk that is too small."""
     with small_disk(scratch / "small") as place:
-        report("a full disk", write_all(given, place), looks_whole(given, place))
+        report("a full disk", write_all(given, place), place)
 
 
 def without_permission(given: Given, scratch: Path) -> None:
@@ -245,7 +253,7 @@ def without_permission(given: Given, scratch: Path) -> None:
     os.environ |= {"HOME": str(home), "XDG_CACHE_HOME": str(home), "MPLCONFIGDIR": str(home)}
     os.setgid(ORDINARY_USER)
     os.setuid(ORDINARY_USER)
-    report("no permission to write", write_all(given, place), looks_whole(given, place))
+    report("no permission to write", write_all(given, place), place)
 
 
 def with_a_store_that_goes(given: Given, scratch: Path, *, cut: bool) -> None:
@@ -269,8 +277,7 @@ def with_a_store_that_goes(given: Given, scratch: Path, *, cut: bool) -> None:
         kept = ad.read_h5ad(given.table).obsm["X_he"]
         said = "written" if np.array_equal(features, kept) else "OTHER FEATURES, and nothing said"
     other.join()
-    whole = looks_whole(given, place)
-    report(f"a store that is {'cut off' if cut else 'deleted'} on the way", {"store": said}, whole)
+    report(f"a store that is {'cut off' if cut else 'deleted'} on the way", {"store": said}, place)
 
 
 def while_the_clock_jumps(given: Given, scratch: Path) -> None:
@@ -284,14 +291,13 @@ def while_the_clock_jumps(given: Given, scratch: Path) -> None:
     time.time = lambda: true() + chance.choice((-A_DAY_S, 0.0, A_DAY_S))
     found = run(given, place)
     same = all(a.tobytes() == b.tobytes() for a, b in zip(found, results, strict=True))
-    report("a clock that jumps", {"run": "written" if same else "OTHER RESULTS"}, looks_whole(given, place))
+    report("a clock that jumps", {"run": "written" if same else "OTHER RESULTS"}, place)
 
 
 def measure_disks(scratch: Path, options: argparse.Namespace) -> None:
     """Try each situation in a process of its own."""
-    log = scratch / "log.txt"
-    in_child(lambda: prepare(scratch, options.n_cells), log=log).join()
-    given = Given(scratch / "outs", scratch / "cells.h5ad")
+    log, given = scratch / "log.txt", Given(scratch)
+    in_child(prepare, given, options.n_cells, log=log).join()
     situations: list[Callable[[], None]] = [
         lambda: with_a_store_that_goes(given, scratch, cut=False),
         lambda: with_a_store_that_goes(given, scratch, cut=True),

@@ -74,7 +74,7 @@ class Cost:
     cpu_seconds: float
 
 
-def write_slide(path: Path, side: int, image: Pixels) -> None:
+def write_slide(path: Path, side: int, image: Pixels, *, n_levels: int = N_LEVELS) -> None:
     """Write a slide of an image that is mirrored to and fro, tile by tile."""
     height, width = (n // TILE * TILE for n in image.shape[:2])
     image = image[:height, :width]
@@ -90,9 +90,9 @@ def write_slide(path: Path, side: int, image: Pixels) -> None:
     options = {"tile": (TILE, TILE), "photometric": "ycbcr", "compression": "jpeg", "compressionargs": {"level": 90}}
     metadata = {"axes": "YXS", "PhysicalSizeX": 0.274, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.274}
     with tifffile.TiffWriter(path, bigtiff=True, ome=True) as tiff:
-        for level in range(N_LEVELS):
+        for level in range(n_levels):
             n = side >> level
-            extra = {"subifds": N_LEVELS - 1, "metadata": metadata} if level == 0 else {"subfiletype": 1}
+            extra = {"subifds": n_levels - 1, "metadata": metadata} if level == 0 else {"subfiletype": 1}
             tiff.write(tiles(n, 1 << level), shape=(n, n, 3), dtype=np.uint8, **options, **extra)
 
 

@@ -83,11 +83,8 @@ def open_report(page: Path) -> None:
     except ImportError:
         print("no browser: playwright is not installed")
         return
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        print("no browser")
-        return
     with sync_playwright() as driver:
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
         try:
             browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
         except Error:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import anndata as ad
 import geopandas as gpd
-import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import shapely
 import tifffile
+from read_crops import write_slide
 from scipy.sparse import csr_matrix, vstack
 from spatialdata import SpatialData
 from spatialdata.models import ShapesModel, TableModel
@@ -32,7 +32,7 @@ N_NICHES, N_TYPES, N_VERTICES = 20, 18, 17
 WRONG = {"teacher": 0.0, "student": 0.3, "he_nolan": 0.5, "he_leiden": 0.6}
 """Share of the cells that get a niche at random, by method."""
 BLOCK = 50_000
-TILE, N_TILES, N_LEVELS = 512, 2, 6
+SQUARE_PX, N_LEVELS = 1024, 6
 
 Floats = npt.NDArray[np.floating]
 
@@ -55,7 +55,7 @@ class Inputs:
 
     def slide(self) -> SpatialData:
         """Read the H&E, with the table and an outline of each cell."""
-        slide = sd.pp.read_slide(self.folder / "slide.svs")
+        slide = sd.pp.read_slide(self.folder / "slide.ome.tif")
         table = self.cells()
         angles = np.linspace(0, 2 * np.pi, N_VERTICES)
         corners = table.obsm["spatial"][:, None] + 3.5 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -72,7 +72,8 @@ class Inputs:
         side_um = 1000 * np.sqrt(self.n_cells / CELLS_PER_MM2)
         self._write("cells.h5ad", lambda path: make_cells(self.n_cells, side_um).write_h5ad(path))
         self._write("counts.h5ad", lambda path: make_counts(self.cells()).write_h5ad(path))
-        self._write("slide.svs", lambda path: write_slide(path, round(side_um / MPP), image))
+        side, square = round(side_um / MPP), darkest_square(image)
+        self._write("slide.ome.tif", lambda path: write_slide(path, side, square, n_levels=N_LEVELS))
         self._write("run", self._write_run)
         self._write("student", self._write_student)
 
@@ -157,41 +158,9 @@ def make_counts(cells: ad.AnnData) -> ad.AnnData:
     return ad.AnnData(vstack(blocks, "csr"), obs=cells.obs[["cell_type"]], var=var)
 
 
-def darkest_square(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    """Return where there is most tissue."""
-    corners = product(*(range(0, n - side + 1, side // 8) for n in image.shape[:2]))
-    squares = (image[top : top + side, left : left + side] for top, left in corners)
+def darkest_square(path: Path) -> npt.NDArray[np.uint8]:
+    """Return of an image where there is most tissue."""
+    image = tifffile.imread(path, key=0)[..., :3]
+    corners = product(*(range(0, n - SQUARE_PX + 1, SQUARE_PX // 8) for n in image.shape[:2]))
+    squares = (image[top : top + SQUARE_PX, left : left + SQUARE_PX] for top, left in corners)
     return min(squares, key=lambda square: square.mean())
-
-
-def write_slide(path: Path, side: int, image: Path) -> None:
-    """Write a pyramid of JPEG tiles: tissue of an image, mirrored, again and again, each tile encoded once."""
-    pixels = darkest_square(tifffile.imread(image, key=0)[..., :3], N_TILES * TILE)
-    block = np.block([[[pixels], [pixels[:, ::-1]]], [[pixels[::-1]], [pixels[::-1, ::-1]]]])
-    options = {"tile": (TILE, TILE), "photometric": "ycbcr", "compression": "jpeg", "subsampling": (1, 1)}
-
-    def tiles(n: int, step: int) -> Iterator[bytes]:
-        level = block[::step, ::step]
-        level = np.tile(level, (-(-TILE // len(level)), -(-TILE // len(level)), 1))
-        n_encoded = len(level) // TILE
-        encoded = [
-            imagecodecs.jpeg8_encode(
-                np.ascontiguousarray(level[top : top + TILE, left : left + TILE]),
-                level=85,
-                colorspace="RGB",
-                outcolorspace="YCbCr",
-                subsampling="444",
-            )
-            for top in range(0, len(level), TILE)
-            for left in range(0, len(level), TILE)
-        ]
-        for row in range(-(-n // TILE)):
-            for column in range(-(-n // TILE)):
-                yield encoded[row % n_encoded * n_encoded + column % n_encoded]
-
-    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
-        for step in (1 << level for level in range(N_LEVELS)):
-            n = -(-side // step)
-            words = f"Aperio Image Library v12.0.15\n{side}x{side} JPEG/RGB Q=85|AppMag = 40|MPP = {MPP}"
-            words = words if step == 1 else "Aperio"
-            tiff.write(tiles(n, step), shape=(n, n, 3), dtype=np.uint8, description=words, metadata=None, **options)

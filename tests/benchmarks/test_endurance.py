@@ -25,5 +25,5 @@ def test_kills_change_nothing(run_apart: Run) -> None:
 def test_nothing_looks_whole_that_is_not(run_apart: Run) -> None:
     out = run_apart("endurance.py", "disks", "--n-cells", "500")
     assert out.count("OK") >= 3  # those that take no root
-    for word in ("LOOKS WHOLE", "OTHER", "exit code", "Traceback"):
+    for word in ("LOOKS WHOLE", "IS NOT THERE", "NAMES NO PLACE", "OTHER", "exit code", "Traceback"):
         assert word not in out, out

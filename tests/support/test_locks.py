@@ -153,3 +153,39 @@ def test_waiting_for_a_lease_that_is_left_unsigned_meanwhile(tmp_path: Path, mon
     with wait_for_lease(path):
         assert 0.3 < time.monotonic() - start < 10
     forget_unsigned(path)  # nothing is there
+
+
+SWEEPER = """
+import sys
+from pathlib import Path
+from stdistill._support import locks
+looks, look = [], locks._is_unsigned
+def slow(path):
+    found = look(path)
+    if not looks:
+        print("looked", flush=True)
+        sys.stdin.readline()
+    looks.append(found)
+    return found
+locks._is_unsigned = slow
+locks.forget_unsigned(Path(sys.argv[1]))
+print(looks, flush=True)
+"""
+
+
+def test_what_another_signed_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    """One process sees an unsigned file and is slow; before it goes on, another has removed it and holds the lease."""
+    path = tmp_path / "a.lock"
+    path.touch()
+    long_ago = time.time() - locks.LEASE_S - 1
+    os.utime(path, (long_ago, long_ago))
+    command = [sys.executable, "-c", SWEEPER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as slow:
+        assert slow.stdin is not None
+        assert slow.stdout is not None
+        assert slow.stdout.readline() == "looked\n"
+        with wait_for_lease(path):
+            slow.stdin.write("\n")
+            slow.stdin.flush()
+            assert slow.stdout.readline() == "[True, False]\n"
+            assert path.stat().st_size > 0

@@ -55,6 +55,8 @@ def write_colors(adata: AnnData, key: str, colors: Sequence[str]) -> None:
 
 def palette_colors(palette: Palette | None, names: Sequence[str]) -> list[str]:
     """Return a colour for each name from a palette, the default one when there is none."""
+    from matplotlib.colors import is_color_like
+
     if palette is None:
         return default_colors(len(names))
     if isinstance(palette, str) or not hasattr(palette, "__len__"):
@@ -69,8 +71,6 @@ def palette_colors(palette: Palette | None, names: Sequence[str]) -> list[str]:
         raise ValueError(msg)
     else:
         colors = list(palette)[: len(names)]
-    from matplotlib.colors import is_color_like
-
     wrong = [color for color in colors if not is_color_like(color)]
     if wrong:
         msg = f"palette holds {wrong}; expected colours as matplotlib names them, such as 'red' or '#ff0000'."

@@ -86,10 +86,18 @@ def forget_unsigned(path: Path) -> None:
 
     Its owner was killed between making and signing it, and `filelock` leaves files without an owner alone for ever.
     """
-    try:
-        found = path.stat()
-        if found.st_size == 0 and time.time() - found.st_mtime > LEASE_S:
+    if not _is_unsigned(path):
+        return
+    # Between a look and the removal another process might remove it as well, and a third sign a new one.
+    with hold(path.with_name(f"{path.name}.unsigned"), f"Another process frees {path}.", wait=True):
+        if _is_unsigned(path):
             path.unlink()
             logger.warning("%s was left unsigned by a process that was killed, and is removed.", path)
-    except FileNotFoundError:  # freed, or removed by another, in the meantime
-        pass
+
+
+def _is_unsigned(path: Path) -> bool:
+    try:
+        found = path.stat()
+    except FileNotFoundError:  # free
+        return False
+    return found.st_size == 0 and time.time() - found.st_mtime > LEASE_S
