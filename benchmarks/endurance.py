@@ -132,6 +132,14 @@ def in_child(function: Callable[..., Any], *arguments: Any, log: Path) -> Any:
     return process
 
 
+def to_the_end(function: Callable[..., Any], *arguments: Any, log: Path) -> None:
+    """Run a function so, and raise with what it said when it fails."""
+    child = in_child(function, *arguments, log=log)
+    child.join()
+    if child.exitcode:
+        raise RuntimeError(log.read_text())
+
+
 def keep(stage: Stage, given: Given, folder: Path) -> None:
     """Run a stage, and keep what came of it."""
     folder.mkdir(exist_ok=True)
@@ -149,13 +157,13 @@ def equal(folder: Path, other: Path) -> bool:
 def measure_kills(scratch: Path, options: argparse.Namespace) -> None:
     """Kill each stage at random moments, and print how its results compare."""
     log, given = scratch / "log.txt", Given(scratch)
-    in_child(prepare, given, options.n_cells, log=log).join()
+    to_the_end(prepare, given, options.n_cells, log=log)
     chance = random.Random(options.seed)
     print(f"{'stage':<10}{'seconds':>9}{'kills':>7}{'runs to the end':>17}{'same bits':>11}")
     for name in options.stages:
         undisturbed = scratch / f"{name}-undisturbed"
         began = time.monotonic()
-        in_child(keep, STAGES[name], given, undisturbed, log=log).join()
+        to_the_end(keep, STAGES[name], given, undisturbed, log=log)
         seconds = time.monotonic() - began
         n_kills, folders = 0, [scratch / f"{name}-0"]
         while n_kills < options.n_kills or not (folders[-1] / "results.npz").exists():
@@ -297,7 +305,7 @@ def while_the_clock_jumps(given: Given, scratch: Path) -> None:
 def measure_disks(scratch: Path, options: argparse.Namespace) -> None:
     """Try each situation in a process of its own."""
     log, given = scratch / "log.txt", Given(scratch)
-    in_child(prepare, given, options.n_cells, log=log).join()
+    to_the_end(prepare, given, options.n_cells, log=log)
     situations: list[Callable[[], None]] = [
         lambda: with_a_store_that_goes(given, scratch, cut=False),
         lambda: with_a_store_that_goes(given, scratch, cut=True),

@@ -50,8 +50,6 @@ STAGES = {
     "geojson": "GeoJSON",
 }
 """And what they are called."""
-LAST_INPUT = "student"
-"""What is written last of a slide."""
 PACKAGES = ("stdistill", "torch", "lightning", "scvi-tools", "anndata", "numpy", "numba")
 MOST_GROWTH, MOST_GB = 1.3, 12
 """The bars: time per cell over that at 100,000 cells, and memory of the whole process."""
@@ -126,8 +124,7 @@ def run_all(arguments: argparse.Namespace) -> None:
         "runs": json.loads(out.read_text())["runs"] if out.exists() else [],
     }
     for n_cells in sorted({WARM_UP, *arguments.sizes}):
-        if not (folder / str(n_cells) / LAST_INPUT).exists():
-            run_apart("inputs", folder, n_cells, arguments.image)
+        run_apart("inputs", folder, n_cells, arguments.image)
     for n_cells in sorted(arguments.sizes):
         repeats = 1 if n_cells == max(SIZES) else arguments.repeats
         for name in arguments.stages:

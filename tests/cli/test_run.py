@@ -115,6 +115,29 @@ def test_what_was_removed_is_made_again(complete: Path, bundle: Path) -> None:
     assert "student_niche" in ad.read_h5ad(complete / "cells.h5ad").obs
 
 
+def test_a_strip_of_one_niche_costs_the_measure_and_not_the_map(complete: Path, bundle: Path, tmp_path: Path) -> None:
+    """Of the table that training ends with, the test cells are made of one niche of the teacher."""
+    out = tmp_path / "out"
+    shutil.copytree(complete, out)
+    for name in ("cells.h5ad", "agreement.csv", "niches.png"):
+        (out / name).unlink()
+    step = out / "steps" / "teacher.h5ad"
+    teacher = ad.read_h5ad(step)
+    test = ad.read_h5ad(complete / "cells.h5ad").obs["split"].reindex(teacher.obs_names) == "test"
+    teacher.obs.loc[test.to_numpy(), "teacher_niche"] = teacher.obs.loc[test.to_numpy(), "teacher_niche"].iloc[0]
+    teacher.write_h5ad(step)
+    result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.output.split())
+    assert "How well the student follows its teacher cannot be measured." in said
+    assert "split 'test') has the one label" in said
+    assert "Agreement with the teacher" not in result.output
+    assert ad.read_h5ad(out / "cells.h5ad").obs["student_niche"].notna().any()
+    assert (out / "niches.png").is_file()
+    assert not (out / "agreement.csv").exists()
+    assert (out / "report" / "index.html").is_file()
+
+
 def test_a_folder_of_something_else(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     result = CliRunner().invoke(main, ["run", str(bundle), "--out", str(tmp_path)])

@@ -56,7 +56,8 @@ def command(
     )
     with run:
         agreement = map_niches(run, source, k=k, encoder=encoder, training=training, machine=machine)
-    click.echo(f"\nAgreement with the teacher:\n{agreement.to_string(index=False, float_format='%.3f')}\n")
+    if agreement is not None:
+        click.echo(f"\nAgreement with the teacher:\n{agreement.to_string(index=False, float_format='%.3f')}\n")
     click.echo(f"Wrote cells.h5ad, the models and figures to {out}.")
     if run.folder is not None:
         report_on(out)

@@ -13,12 +13,18 @@ from stdistill._flows.figures import draw_methods
 from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Source, Training, fit_model, prepare, read_slide, split
 from stdistill._support.files import replacing
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill.models import NicheModel
 
 
-def map_niches(run: Run, source: Source, *, k: int, encoder: str, training: Training, machine: Machine) -> pd.DataFrame:
-    """Fit teacher and student to a slide, write all to the folder of the run, and return their agreement."""
+def map_niches(
+    run: Run, source: Source, *, k: int, encoder: str, training: Training, machine: Machine
+) -> pd.DataFrame | None:
+    """Fit teacher and student to a slide, write all to the folder of the run, and return their agreement.
+
+    `None` where it cannot be measured, which comes last: a map is of use without.
+    """
     slide = read_slide(run, source)
     split(run, slide)
     cells = prepare(run, slide, training, machine=machine, encoder=encoder)
@@ -26,15 +32,19 @@ def map_niches(run: Run, source: Source, *, k: int, encoder: str, training: Trai
     fit = partial(fit_model, run, cells, training=training, machine=machine, k=k)
     fit(teacher, tl.nolan, max_epochs=training.teacher_epochs)
     fit(student, tl.distill, teacher_key=teacher, max_epochs=training.student_epochs)
-    agreement = tl.agreement(cells, keys="student_niche")
-    if run.folder is not None:
-        folder = run.folder
-        with replacing(folder / "agreement.csv") as new:
-            agreement.to_csv(new, index=False)
+    if (folder := run.folder) is not None:
         titles = {"teacher_niche": "Teacher", "student_niche": "Student"}
         draw_methods(slide, titles, folder / "niches", table_key=schema.TABLE)
         _draw_training(folder)
         run.step("cells.h5ad", lambda: _write(cells, folder / "cells.h5ad"))
+    try:
+        agreement = tl.agreement(cells, keys="student_niche")
+    except ValueError as error:
+        warn(f"How well the student follows its teacher cannot be measured. {error}")
+        return None
+    if folder is not None:
+        with replacing(folder / "agreement.csv") as new:
+            agreement.to_csv(new, index=False)
     return agreement
 
 
