@@ -10,11 +10,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from stdistill._support.checks import check_key
-from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.abundances import read_abundances
 from stdistill._table.checks import find_rows, get_centers, get_table
-from stdistill._table.he.placement import HEFrame, cell_pixels, he_frames, locate
+from stdistill._table.he.placement import cell_pixels, he_frames, locate
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.niches import logit_prefixes, niche_names, read_logits
 
@@ -217,6 +216,7 @@ def he_crops(
     """
     from stdistill._table.he.crops import read_crops
     from stdistill._table.he.plans import crops_of
+    from stdistill._table.he.shown import warn_of_other_images
 
     table = get_table(data, table_key)
     if use_rep != schema.HE_FEATURES:
@@ -224,7 +224,7 @@ def he_crops(
     rows = find_rows(table, cells)
     frames = he_frames(data, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     check_placement(data, frames, table_key)
-    _warn_of_other_images(data, frames, table, use_rep)
+    warn_of_other_images(data, table, use_rep, [frame.image_key for frame in frames])
     on_image = locate(frames, get_centers(table))["on_image"].to_numpy()[rows]
     if not on_image.all():
         msg = (
@@ -234,21 +234,6 @@ def he_crops(
         raise ValueError(msg)
     crop_px, mpp = crops_of(table, use_rep, crop_px, mpp)
     return read_crops(data, frames, get_centers(table), rows, crop_px, mpp)
-
-
-def _warn_of_other_images(data: SpatialData, frames: Sequence[HEFrame], table: AnnData, use_rep: str) -> None:
-    """Warn when features were computed from another image: its crops are not what the encoder saw."""
-    from stdistill._table.fitting.origin import images_of
-    from stdistill._table.he.plans import mark_images
-
-    embedded = images_of(table, use_rep)
-    if embedded and not set((mark_images(data, frames) or "").split("+")) <= {*embedded, ""}:
-        names = ", ".join(sorted({repr(frame.image_key) for frame in frames}))
-        warn(
-            f"{names} is not the image that .obsm[{use_rep!r}] was computed from: it was replaced since, or is a part "
-            "of it. Crops are cut from the image that is there. Where it was replaced, run sd.pp.embed_he again, and "
-            "what stands on it."
-        )
 
 
 def _names(table: AnnData, key: str, k: int) -> list[str]:

@@ -16,7 +16,8 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a script, and returns what it prints: in this process, where torch and others are loaded and compiled."""
+    """Runs a script, and returns what it prints: in this process, where all is loaded and compiled, but where
+    a garbage collection of what the suite holds takes a second: whose seconds are told is run apart."""
 
     def run(script: str, *arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", [script, *arguments])

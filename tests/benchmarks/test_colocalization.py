@@ -7,8 +7,8 @@ from collections.abc import Callable
 Run = Callable[..., str]
 
 
-def test_colocalization(run: Run) -> None:
-    sizes, peers, spreads = (block.splitlines() for block in run("colocalization.py", "--quick").split("\n\n"))
+def test_colocalization(run_apart: Run) -> None:
+    sizes, peers, spreads = (block.splitlines() for block in run_apart("colocalization.py", "--quick").split("\n\n"))
     seconds = {line[:20].strip(): float(line[20:].split()[2]) for line in sizes[1:]}
     assert seconds["spots"] < 1
     assert seconds["cells"] < 3

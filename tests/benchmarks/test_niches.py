@@ -36,8 +36,8 @@ def test_her2st_niches(run: Run, shared_data: Path) -> None:
         assert method in means
 
 
-def test_measures(run: Run) -> None:
-    lines = run("measures.py", "--quick").splitlines()
+def test_measures(run_apart: Run) -> None:
+    lines = run_apart("measures.py", "--quick").splitlines()
     rows = {line[:20].strip(): line[20:].split() for line in lines[2:6]}
     assert float(rows["together"][0]) < 3
     assert float(rows["composition_jsd"][1]) > 5 * float(rows["composition_jsd"][0])

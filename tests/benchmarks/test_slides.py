@@ -41,9 +41,9 @@ def test_quality(run: Run) -> None:
     assert damaged["pen_share"] > 0.05 > before["pen_share"]
 
 
-def test_read_crops(run: Run, shared_data: Path) -> None:
+def test_read_crops(run_apart: Run, shared_data: Path) -> None:
     image = shared_data / "he_small_images" / "CMU-1-Small-Region.svs"
-    lines = run("read_crops.py", "--quick", "--image", str(image)).splitlines()
+    lines = run_apart("read_crops.py", "--quick", "--image", str(image)).splitlines()
     speed = {
         line[:34].strip(): float(line[34:].split()[1])
         for line in lines
@@ -84,8 +84,8 @@ def test_nuclei(run_apart: Run, shared_data: Path) -> None:
     assert "training repeats to the same bits: True" in output
 
 
-def test_exports(run: Run) -> None:
-    lines = run("exports.py", "--quick").splitlines()
+def test_exports(run_apart: Run) -> None:
+    lines = run_apart("exports.py", "--quick").splitlines()
     cpu = {line[:28].strip(): float(line[28:].split()[1]) for line in lines[2:]}
     assert cpu["to_geojson"] < cpu["GeoDataFrame.to_file"]  # a fifth or less of it at 100,000
     assert "to_geojson, regions" in cpu

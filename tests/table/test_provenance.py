@@ -121,6 +121,30 @@ def test_the_message_counts_and_says_what_to_run(fitted: ad.AnnData) -> None:
     assert sd.tl.agreement(fitted, keys="student_niche")["split"].tolist() == ["train", "test"]
 
 
+def test_labels_that_were_changed_since_they_taught(fitted: ad.AnnData, tmp_path: Path) -> None:
+    fitted.obs["pathologist"] = fitted.obs["cell_type"].astype(str)
+    sd.tl.distill(fitted, teacher_key="pathologist", **FAST)
+    fitted.obs["pathologist"] = fitted.obs["pathologist"].astype("category")
+    record = fitted.uns["stdistill"]["distill"]
+    assert record["n_cells"] == fitted.n_obs
+
+    def measure(cells: ad.AnnData) -> None:
+        sd.tl.agreement(cells, reference_key="pathologist", keys="student_niche")
+
+    shuffled = fitted[np.random.default_rng(0).permutation(fitted.n_obs)].copy()
+    shuffled.obs_names = [f"slide-{name}" for name in shuffled.obs_names]
+    shuffled.write_h5ad(tmp_path / "cells.h5ad")
+    edited = fitted.copy()
+    edited.obs["pathologist"] = edited.obs["pathologist"][::-1].array
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        measure(fitted)
+        measure(ad.read_h5ad(tmp_path / "cells.h5ad"))
+        measure(edited[:-1].copy())  # of a part it cannot be told
+    with pytest.warns(UserWarning, match=r"'student_niche' was taught by other labels than those in \.obs\['pathol"):
+        measure(edited)
+
+
 @pytest.mark.parametrize("form", ["subset", "shuffled", "h5ad", "zarr", "concatenated", "concatenated outer"])
 def test_it_is_known_of_the_table_in_any_form(fitted: ad.AnnData, form: str, tmp_path: Path) -> None:
     sd.pp.split_strips(fitted, crop_px=40, mpp=0.5, test_strip=2)

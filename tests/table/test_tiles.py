@@ -50,6 +50,8 @@ def test_tiles_of_filtered_cells(make_slide: Make) -> None:
     where = tiles_of_cells(cells[[3, 2, 1]], tiles)
     assert where.tile.tolist() == [1, -1, 0]
     assert where.place.tolist() == [0, -1, 4]
+    with pytest.warns(UserWarning, match=r"1 of 3 tiles have fewer cells .* \(1 of 2\).*Run sd\.pp\.tiles again"):
+        tiles_of_cells(cells[1:], slide["tiles"])
     cells.obs["tile"] = pd.array([1, 1, 2, 1], dtype="Int32")
     with pytest.raises(ValueError, match="More cells are in some tiles"):
         tiles_of_cells(cells, slide["tiles"])

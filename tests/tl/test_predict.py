@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -381,6 +382,21 @@ def test_an_image_alone(of_slide: tuple[Path, Path, ad.AnnData]) -> None:
     nearest = np.linalg.norm(places[0][:, None] - places[1], axis=2).argmin(axis=1)
     margins = [table.obs["student_logit_0"] - table.obs["student_logit_1"] for table in (found, cells)]
     assert np.corrcoef(margins[0], margins[1].to_numpy()[nearest])[0, 1] > 0.8
+
+
+def test_an_image_that_was_replaced(of_slide: tuple[Path, Path, ad.AnnData]) -> None:
+    """What a model says of features is not true of another image, by `predict` and by the verdict."""
+    image, student, _ = of_slide
+    slide = sd.pp.read_xenium(image.parent)
+    sd.tl.predict(slide, student)
+    slide.images["he"] = slide.images["he"].map_over_datasets(lambda level: level - level // 8 if level else level)
+    for call in (sd.tl.predict, sd.tl.verdict):
+        with pytest.warns(UserWarning, match=r"'he' is not the image that \.obsm\['X_he'\] was computed from"):
+            call(slide, student)
+    del slide.images["he"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.predict(slide, student)
 
 
 def test_cells_without_features(of_slide: tuple[Path, Path, ad.AnnData]) -> None:

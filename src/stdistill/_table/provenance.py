@@ -21,7 +21,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.files import digest
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import find_split_key, get_split
+from stdistill._table.checks import find_split_key, get_centers, get_split
 from stdistill._table.graph import decimals_apart, graph_fingerprint, is_same_radius
 from stdistill._table.labels import NICHE_SUFFIX
 from stdistill._table.records import find_record, read_record, records_of
@@ -123,8 +123,18 @@ def stands_on(adata: AnnData, use_rep: str, *, graph: bool, teacher_key: str | N
         "features": record.get("fingerprint"),
         "graph": graph_fingerprint(adata) if graph else None,
         "crop_um": record.get("crop_um"),
-        **({} if teacher_key is None else {"teacher": result_of(adata, teacher_key)[2].get("fingerprint")}),
+        **({} if teacher_key is None else {"teacher": _teacher_of(adata, teacher_key)}),
     }
+
+
+def _teacher_of(adata: AnnData, teacher_key: str) -> str | None:
+    """Return the fingerprint of a teacher, or of labels that were set by hand, whatever the order of the cells."""
+    _, step, record = result_of(adata, teacher_key)
+    if step is not None or teacher_key not in adata.obs:
+        return record.get("fingerprint")
+    labels = adata.obs[teacher_key].astype(object).map(str, na_action="ignore").fillna("").to_numpy(dtype=str)
+    order = np.lexsort((labels, *get_centers(adata).T))
+    return fingerprint(labels[order])
 
 
 def add_inherited(adata: AnnData, cells: Mask, use_rep: str, teacher_key: str | None = None) -> Mask:
@@ -274,18 +284,31 @@ def check_measured(
 
 
 def _check_taught_by(adata: AnnData, column: str, reference_key: str) -> None:
-    """Raise when a student is to be compared with a teacher of the name of its own that it was not taught by."""
+    """Raise when a student is to be compared with a teacher of the name of its own that it was not taught by.
+
+    Labels that were set by hand may have been put right since: they are warned of. Of a part of the cells it cannot be
+    told.
+    """
     _, _, student = result_of(adata, column)
-    prefix, step, teacher = result_of(adata, reference_key)
-    if str(student.get("teacher_key")).removesuffix(NICHE_SUFFIX) != prefix:
+    prefix, step, _ = result_of(adata, reference_key)
+    teacher_key, taught_by = str(student.get("teacher_key")), student.get("teacher")
+    if teacher_key.removesuffix(NICHE_SUFFIX) != prefix or (step is None and student.get("n_cells") != adata.n_obs):
         return
-    taught_by, found = student.get("teacher"), teacher.get("fingerprint")
-    if taught_by is not None and found is not None and taught_by != found:
-        msg = (
-            f"{column!r} was taught by another {reference_key!r} than the one in .obs: sd.tl.{step} was run again "
-            f"since. Run sd.tl.distill again, or sd.tl.{step} as it was run before."
+    found = _teacher_of(adata, teacher_key)
+    if taught_by is None or found is None or found == taught_by:
+        return
+    if step is None:
+        warn(
+            f"{column!r} was taught by other labels than those in .obs[{reference_key!r}]: they, or the centres of the "
+            "cells, were changed since. It is compared with those that are there; run sd.tl.distill again for a "
+            "student of them."
         )
-        raise ValueError(msg)
+        return
+    msg = (
+        f"{column!r} was taught by another {reference_key!r} than the one in .obs: sd.tl.{step} was run again "
+        f"since. Run sd.tl.distill again, or sd.tl.{step} as it was run before."
+    )
+    raise ValueError(msg)
 
 
 def _test_cells(adata: AnnData, split_key: str | None) -> Mask | None:

@@ -15,6 +15,7 @@ from stdistill._slide.tiling import NOWHERE, LaidTiles
 from stdistill._support.arrays import Integers
 from stdistill._support.checks import check_key
 from stdistill._support.files import digest
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_table
 from stdistill._table.he.place import systems_of_um
@@ -97,7 +98,20 @@ def tiles_of_cells(cells: AnnData, tiles: AnnData, tiles_key: str = schema.TILES
         )
         raise ValueError(msg)
     _check_inside(cells, tiles, rows)
+    _warn_of_fewer(found, tiles.obs["n_cells"].to_numpy(), tiles_key)
     return CellsInTiles(rows, np.where(rows == NOWHERE, NOWHERE, places).astype(np.int8))
+
+
+def _warn_of_fewer(found: Integers, laid: Integers, tiles_key: str) -> None:
+    """Warn of tiles that lost some of their cells; those without any are of a part of the slide that was left out."""
+    poorer = (found > 0) & (found < laid)
+    if poorer.any():
+        warn(
+            f"{poorer.sum()} of {len(found)} tiles have fewer cells than when they were laid "
+            f"({found[poorer].sum()} of {laid[poorer].sum()}): cells were taken away since. The counts of the table "
+            f"{tiles_key!r} are of all of them, and tiles may have too few. Run sd.pp.tiles again, which lays them "
+            "with the cells that are there."
+        )
 
 
 def _check_inside(cells: AnnData, tiles: AnnData, rows: Integers) -> None:

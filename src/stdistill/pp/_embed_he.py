@@ -18,7 +18,8 @@ from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
 from stdistill._table.he.placement import he_frames
 from stdistill._table.he.placement_checks import check_placement
-from stdistill._table.he.plans import check_crop_scale, mark_images, plan_slides
+from stdistill._table.he.plans import check_crop_scale, plan_slides
+from stdistill._table.he.shown import mark_images
 from stdistill._table.he.stain import describe_stain
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.provenance import kind_of_features, write_kind
@@ -242,7 +243,7 @@ def embed_he(
         key_added=key_added,
         n_augmented=n_augmented,
         fingerprint=fingerprint_rows(features),
-        images=mark_images(sdata, frames),
+        images=mark_images(sdata, (frame.image_key for frame in frames)),
         **described,
     )
     logger.info('Wrote .obsm["%s"] %s: %d cells on the H&E.', key_added, features.shape, n_embedded)

@@ -13,7 +13,8 @@ from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata
 from stdistill._table.he.placement import he_frames
-from stdistill._table.he.plans import mark_images, plan_slides
+from stdistill._table.he.plans import plan_slides
+from stdistill._table.he.shown import mark_images
 from stdistill._table.he.stain import describe_stain
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.provenance import kind_of_features, write_kind
@@ -190,7 +191,7 @@ def embed_tiles(
         n_tiles=table.n_obs,
         key_added=key_added,
         fingerprint=fingerprint_rows(computed),
-        images=mark_images(sdata, frames),
+        images=mark_images(sdata, (frame.image_key for frame in frames)),
         **marks,
         **described,
     )

@@ -62,6 +62,11 @@ def agreement(
         group; the split has neither training nor test cells; a column, the reference or what they stand on was fitted
         on test cells; or a student was taught by another teacher than the one of this name in the table.
 
+    Warns
+    -----
+    UserWarning
+        When labels that were set by hand were changed since they taught the student that they are compared with.
+
     Notes
     -----
     Hizmi et al. 2026, section 5.4; their Table 1 has mean and standard deviation of the ``"test"`` rows over slides.

@@ -110,6 +110,11 @@ def composition_jsd(
         on test cells; a student was taught by another teacher than the one of this name in the table; or `base` is not
         above 1.
 
+    Warns
+    -----
+    UserWarning
+        When labels that were set by hand were changed since they taught the student that they are compared with.
+
     Notes
     -----
     Hizmi et al. 2026, section 5.5 and Table 2, on the held-out test cells (section 5.1: "All metrics are reported on

@@ -14,7 +14,7 @@ from stdistill._runs.complete import complete_cells, complete_tiles
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
 from stdistill._table.abundances import check_free
-from stdistill._table.checks import find_split_key, get_table
+from stdistill._table.checks import find_split_key, get_table, is_spatialdata
 from stdistill._table.fitting.alignment import (
     alignment_inputs,
     check_tile_features,
@@ -27,6 +27,7 @@ from stdistill._table.fitting.inputs import check_features, niche_inputs
 from stdistill._table.fitting.like_model import check_card, check_radius, name_features
 from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
+from stdistill._table.he.shown import warn_of_other_images
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import stands_on
@@ -143,7 +144,7 @@ def predict(
     UserWarning
         When half of the cells are more unusual than a slide may be (median above √2; above √10 it says so more
         strongly: our choice, by what became of a student on slides of another stain, focus and tissue). When the model
-        was trained on the same H&E, with other cells.
+        was trained on the same H&E, with other cells. When the features are of another H&E than the one that is there.
 
     Notes
     -----
@@ -188,6 +189,9 @@ def predict(
     computed = [] if is_teacher else [one for one, rep in zip(sources, reps, strict=True) if one.feature_key == rep]
     data = complete_cells(data, computed, table_key, None if device == "auto" else device, copy=copy)
     table = get_table(data, table_key)
+    if is_spatialdata(data):
+        for rep in reps:
+            warn_of_other_images(data, table, rep)
     if isinstance(loaded, NicheModel):
         _check_no_abundances(table, key_added)
         _write_niches(table, loaded, reps[0], how)
@@ -300,6 +304,7 @@ def _write_tiles(slide: SpatialData, model: AlignmentModel, how: _How, tiles_key
     for scale, key in he_keys.items():
         check_tile_features([tiles], key)
         check_card(tiles, key, card.inputs[scale])
+    warn_of_other_images(slide, tiles, he_keys[card.scales[0]])
     latent = card.cells.feature_key
     cells = find_cells(slide, tiles)
     with_cells = cells is not None and latent in cells.obsm

@@ -16,6 +16,7 @@ from stdistill._table import schema
 from stdistill._table.checks import get_table, is_spatialdata
 from stdistill._table.fitting.trust import OUTSIDE
 from stdistill._table.graph import read_graph
+from stdistill._table.he.shown import warn_of_other_images
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.provenance import result_of
 from stdistill._table.records import read_record, write_record, write_slide_step
@@ -86,6 +87,11 @@ def verdict(
         When the niches are of another model, or as of :func:`stdistill.tl.predict`. A slide without tissue or nuclei
         is no error: its verdict is ``"not"``.
 
+    Warns
+    -----
+    UserWarning
+        When the features are of another H&E than the one that is there.
+
     See Also
     --------
     stdistill.pp.quality : the measures of the H&E.
@@ -137,6 +143,8 @@ def verdict(
         return found
     table = get_table(data, table_key)
     _check_is_of(table, key_added, student)
+    if is_spatialdata(data):
+        warn_of_other_images(data, table, str(result_of(table, key_added)[2].get("use_rep")))
     has_niche = table.obs[f"{key_added}_niche"].notna().to_numpy()
     causes = _causes(table, key_added, student.card)
     trusted = has_niche & ~np.logical_or.reduce([np.zeros(table.n_obs, dtype=bool), *causes.values()])

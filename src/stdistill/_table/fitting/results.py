@@ -236,6 +236,7 @@ def write_fitted(
             key_added=naming.key_added,
             model_sha256=model,
             fingerprint=fingerprint,
+            n_cells=table.n_obs,
             **found,
             teacher_key=teacher,
             radius_um=inputs.radius_um,

@@ -15,7 +15,6 @@ from stdistill._slide.looks import with_look
 from stdistill._slide.plan import CROP_PX, Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import level_for
 from stdistill._slide.scale import is_same_mpp
-from stdistill._slide.windows import hash_image
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import HEFrame
 from stdistill._table.records import read_record
@@ -82,12 +81,6 @@ def plan_slides(
         margin = math.ceil(margin_px * native_px / crop_px)
         slides.append(Slide(plan_crops(level, frame.cells[on_image], origins, native_px, margin), background))
     return slides
-
-
-def mark_images(sdata: SpatialData, frames: Sequence[HEFrame]) -> str | None:
-    """Tell the images from others, as far as they show more than one colour: a hash each, joined by ``+``."""
-    marks = [hash_image(slide_levels(sdata.images[frame.image_key], frame.image_key)[0]) for frame in frames]
-    return "+".join(dict.fromkeys(filter(None, marks))) or None
 
 
 def crops_of(table: AnnData, use_rep: str, crop_px: int | None, mpp: float | None) -> tuple[int, float | None]:
