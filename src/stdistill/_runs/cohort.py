@@ -186,7 +186,7 @@ class CohortFolder:
         return lease(self.path / LOCKS / f"{slide_id}.lock")
 
     def tries(self, slide_id: str) -> Path:
-        """Return the file that counts tries since the last one that ended: those whose process was killed."""
+        """Return the file that counts tries whose process was killed, and the steps that were finished by then."""
         return self.path / LOCKS / f"{slide_id}.tries"
 
     def write_statuses(self) -> None:

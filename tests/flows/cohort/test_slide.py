@@ -113,12 +113,20 @@ def test_an_interrupt_is_no_failure(tmp_path: Path, calls: list[Call]) -> None:
 
 def test_who_killed_its_processes_is_given_up(tmp_path: Path, calls: list[Call]) -> None:
     cohort, ids = begun(tmp_path, {"a": "whole"})
-    cohort.tries("a").write_text(str(MAX_TRIES))
+    cohort.tries("a").write_text(f"{MAX_TRIES} 0")
     work_through(Unit(cohort, Asked(tmp_path)), ids, lambda _: None)
     assert cohort.status("a")["error"] == "Killed"
     assert calls == []
     cohort.forget_failure("a")
     cohort.tries("a").write_text("")  # as of a process that was killed when it wrote it
+    work_through(Unit(cohort, Asked(tmp_path)), ids, lambda _: None)
+    assert cohort.status("a")["status"] == "done"
+
+
+def test_who_comes_further_each_time_is_not_given_up(tmp_path: Path, calls: list[Call]) -> None:
+    """As on a machine that is taken away and given back again and again."""
+    cohort, ids = begun(tmp_path, {"a": "whole"})
+    cohort.tries("a").write_text(f"{MAX_TRIES} 3")  # of steps, and now there are none: another count
     work_through(Unit(cohort, Asked(tmp_path)), ids, lambda _: None)
     assert cohort.status("a")["status"] == "done"
 

@@ -24,7 +24,7 @@ from stdistill.models import NicheModel
 logger = logging.getLogger("stdistill")
 
 MAX_TRIES = 5
-"""Of processes that were killed while they worked on a slide, as by the system when memory runs out."""
+"""Of processes that were killed one after the other in the same step of a slide, as when memory runs out."""
 
 
 class Unit(NamedTuple):
@@ -45,17 +45,18 @@ class Unit(NamedTuple):
         """
         cohort = self.cohort
         tries = cohort.tries(slide_id)
-        killed = int(tries.read_text() or 0) if tries.is_file() else 0
+        n_steps = len(_seconds_of_steps(cohort.work(slide_id)))
+        killed = _killed_since(tries, n_steps)
         facts: dict[str, Any] = {"status": FAILED, "reason": None, "error": None, "started": _now()}
         facts |= {"host": socket.gethostname(), "pid": os.getpid()}
         if killed >= MAX_TRIES:
             reason = (
-                f"{killed} processes were killed while they worked on it, as when memory runs out. Try it again on a "
-                "machine with more memory, with --retry-failed."
+                f"{killed} processes were killed while they worked on it and came no further, as when memory runs out. "
+                "Try it again on a machine with more memory, with --retry-failed."
             )
             cohort.settle(slide_id, **facts | {"reason": reason, "error": "Killed", "ended": _now(), "seconds": {}})
             return
-        tries.write_text(str(killed + 1))
+        tries.write_text(f"{killed + 1} {n_steps}")
         seconds: dict[str, float] = {}
         try:
             with _heard_in(cohort.path / STATUS / f"{slide_id}.log"):
@@ -117,6 +118,13 @@ def _heard_in(path: Path) -> Iterator[None]:
             logger.removeHandler(handler)
             logger.propagate = before[0]
             logger.setLevel(before[1])
+
+
+def _killed_since(tries: Path, n_steps: int) -> int:
+    """Return how many processes were killed since so many steps were finished: one that came further was no failure."""
+    counted = tries.read_text().split() if tries.is_file() else []
+    killed, before = map(int, counted) if len(counted) == 2 else (0, n_steps)  # one may be killed when it writes it
+    return killed if before == n_steps else 0
 
 
 def _seconds_of_steps(folder: Path) -> dict[str, float]:

@@ -22,7 +22,7 @@ def share(
 ) -> None:
     """Let several processes work through slides.
 
-    What a killed one had begun another takes over; a slide by which `MAX_TRIES` are killed has failed.
+    What a killed one had begun another takes over; a slide by which `MAX_TRIES` are killed in one step has failed.
 
     Parameters
     ----------
