@@ -29,7 +29,7 @@ from sklearn.decomposition import PCA
 from spatialdata import SpatialData
 
 import stdistill as sd
-from stdistill._measures.alignment.baselines import project_by_cca
+from stdistill._measures.alignment.baselines import expression_components, project_by_cca
 from stdistill._measures.alignment.expression import log_expression
 from stdistill._measures.alignment.recall import partner_ranks
 
@@ -79,19 +79,21 @@ def describe_cells(slides: list[SpatialData]) -> None:
 
 
 def ceiling(slides: list[SpatialData]) -> list[float]:
-    """Recall by the true cell types of each tile instead of H&E features."""
+    """Recall by the true cell types of each tile, and their number, instead of H&E features."""
     tables = [slide["tiles"] for slide in slides]
     names = sorted(set().union(*(slide["table"].obs["cell_type"].dropna().unique() for slide in slides)))
     shares = []
     for slide, tiles in zip(slides, tables, strict=True):
         counted = pd.crosstab(slide["table"].obs["tile"], slide["table"].obs["cell_type"])
         counted = counted.reindex(index=tiles.obs["instance_id"], columns=names, fill_value=0).to_numpy(float)
-        shares.append(counted / np.maximum(counted.sum(axis=1, keepdims=True), 1))
+        shares.append(np.c_[counted / np.maximum(counted.sum(axis=1, keepdims=True), 1), np.log(tiles.obs["n_cells"])])
     split = np.concatenate([tiles.obs["split"] for tiles in tables])
     train, test = np.flatnonzero(split == "train"), np.flatnonzero(split == "test")
     genes = set.intersection(*(set(tiles.var_names) for tiles in tables))
     counts = np.concatenate([tiles[:, sorted(genes)].X.toarray() for tiles in tables])
-    found = project_by_cca(np.concatenate(shares), log_expression(csr_matrix(counts), train), train)
+    n_cells = np.concatenate([tiles.obs["n_cells"] for tiles in tables])
+    cells = expression_components(log_expression(csr_matrix(counts), train), n_cells, train)
+    found = project_by_cca(np.concatenate(shares), cells, train)
     ranks = partner_ranks(found.he[test], found.expression[test])
     return [float((each <= np.ceil(p * len(test) / 100)).mean()) for each in ranks for p in P]
 

@@ -25,7 +25,8 @@ def make_tiles() -> Callable[..., ad.AnnData]:
         causes = rng.normal(size=(n, 8))
         rates = np.exp(1.5 + 0.5 * causes @ shared.normal(size=(8, 40)))
         training = np.arange(n) < n_train
-        obs = pd.DataFrame({"aligned_fitted": training}, index=[f"tile-{i + 1}" for i in range(n)])
+        n_cells = np.rint(np.exp(4 + 0.3 * causes[:, 0])).astype(int)
+        obs = pd.DataFrame({"aligned_fitted": training, "n_cells": n_cells}, index=[f"tile-{i + 1}" for i in range(n)])
         if split:
             obs["split"] = pd.Categorical(np.where(training, "train", "test"), categories=["train", "test"])
         tiles = ad.AnnData(

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import stdistill as sd
-from stdistill._measures.alignment.baselines import project_by_cca, project_by_ridge
+from stdistill._measures.alignment.baselines import expression_components, project_by_cca, project_by_ridge
 from stdistill._measures.alignment.expression import log_expression
 from stdistill._measures.alignment.recall import partner_ranks
 
@@ -89,9 +89,9 @@ def test_baselines_are_fitted_to_what_the_alignment_was_fitted_to(make_tiles: Ma
     assert (found[found["method"].isin(methods[-3:])]["recall"] > 0.5).all()
     features = np.hstack([tiles.obsm[f"X_he_{scale}"] for scale in ("micro", "meso", "macro")])
     training = np.arange(160)
-    expression = log_expression(tiles.X, training)
+    cells = expression_components(log_expression(tiles.X, training), tiles.obs["n_cells"], training)
     for name, project in (("ridge", project_by_ridge), ("CCA", project_by_cca)):
-        views = project(features, expression, training)
+        views = project(features, cells, training)
         recalls = [(ranks <= 16).mean() for ranks in partner_ranks(views.he[160:], views.expression[160:])]
         np.testing.assert_allclose(found[found["method"] == name]["recall"], recalls, atol=1 / 160)
 

@@ -137,7 +137,7 @@ def align(
     works. The paper tunes its encoder (UNI) and does not say how; here it is frozen by default. Of one that learns, all
     before the last blocks is frozen, there is no dropout, and the scale of its features stays that of before the
     training. All of that, the hidden layer of the H&E side, and that places are left out in training, is our choice.
-    Training lasts for epochs that see 12,000 tiles together, at least 20 and at most 200.
+    Training lasts for epochs that see 25,000 tiles together, at least 20 and at most 200.
 
     Examples
     --------

@@ -93,7 +93,7 @@ def retrieval(
 
     ``method``
         `key`, all scales together; `key` with the name of a scale, each scale alone; ``"ridge"`` (frozen features to
-        the principal components of expression), ``"CCA"`` and ``"linear InfoNCE"``.
+        what is known of the cells), ``"CCA"`` and ``"linear InfoNCE"``.
     ``slide``
         Place of the slide in `data`, ``"0"`` first, or ``"all"``.
     ``direction``
@@ -136,9 +136,10 @@ def retrieval(
     was not fitted on; others that are as similar as the partner count as found before it. Queries lie beside each other
     and are not independent, so that intervals are rather too narrow; see :doc:`/concepts/alignment`.
 
-    Baselines: CCA is regularised by 0.1 of the mean variance, of 64 principal components of the features and 32 of
-    log-normalised expression, with each direction weighed by its correlation; InfoNCE learns a linear map of each of
-    these, with a temperature of 0.1. All are our choice.
+    Baselines know of the cells of a tile 32 principal components of their log-normalised expression, and their number,
+    as the model does. CCA is of these and 64 principal components of the features, regularised by 0.1 of the mean
+    variance, with each direction weighed by its correlation; InfoNCE learns a linear map of each side, with a
+    temperature of 0.1. All are our choice.
 
     Examples
     --------
@@ -216,7 +217,7 @@ def _read(tables: Sequence[AnnData], key: str, scale: str | None) -> _Views:
 
 def _fit_baselines(tables: Sequence[AnnData], key: str, tested: Mask, seed: int) -> dict[str, _Views]:
     """Fit the baselines to the tiles that the alignment was fitted on, where there are such tiles with all it takes."""
-    from stdistill._measures.alignment.baselines import project_by_cca, project_by_ridge
+    from stdistill._measures.alignment.baselines import expression_components, project_by_cca, project_by_ridge
     from stdistill._measures.alignment.expression import log_expression
 
     prefix = aligned_features(tables, key)
@@ -241,7 +242,8 @@ def _fit_baselines(tables: Sequence[AnnData], key: str, tested: Mask, seed: int)
     rows = np.union1d(training, np.flatnonzero(tested & known))
     counts, _ = read_counts(tables)
     places = np.searchsorted(rows, training)
-    inputs = features[rows], log_expression(counts[rows], places), places
+    n_cells = np.concatenate([table.obs["n_cells"] for table in tables])[rows]
+    inputs = features[rows], expression_components(log_expression(counts[rows], places), n_cells, places), places
     found = {
         "ridge": project_by_ridge(*inputs),
         "CCA": project_by_cca(*inputs),

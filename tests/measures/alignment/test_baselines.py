@@ -8,7 +8,8 @@ from sklearn.cross_decomposition import CCA
 from stdistill._measures.alignment.baselines import (
     WEIGHT,
     canonical_variates,
-    paired_components,
+    expression_components,
+    he_components,
     project_by_cca,
     project_by_ridge,
 )
@@ -24,13 +25,14 @@ def two_views(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return x + 5, y - 3
 
 
-def tiles(n: int = 300, seed: int = 0) -> tuple[np.ndarray, csr_matrix]:
-    """Features and log expression of tiles that have causes in common."""
+def tiles(n: int = 300, seed: int = 0) -> tuple[np.ndarray, csr_matrix, np.ndarray]:
+    """Features, log expression and numbers of cells of tiles that have causes in common."""
     rng = np.random.default_rng(seed)
     causes = rng.normal(size=(n, 8))
     features = causes @ rng.normal(size=(8, 50)) + rng.normal(size=(n, 50))
     expression = np.log1p(rng.poisson(np.exp(1 + 0.5 * causes @ rng.normal(size=(8, 40)))))
-    return features.astype(np.float16), csr_matrix(expression)
+    n_cells = np.rint(np.exp(4 + 0.3 * causes[:, 0])).astype(int)
+    return features.astype(np.float16), csr_matrix(expression), n_cells
 
 
 def test_canonical_variates_are_those_of_scikit_learn() -> None:
@@ -70,28 +72,38 @@ def test_scale_and_origin_say_nothing() -> None:
 
 @pytest.mark.parametrize("project", [project_by_ridge, project_by_cca])
 def test_partners_are_found_in_tiles_that_were_not_fitted(project) -> None:
-    features, expression = tiles()
-    found = project(features, expression, np.arange(200))
-    assert found.he.shape == found.expression.shape == (300, 32)
+    features, expression, n_cells = tiles()
+    cells = expression_components(expression, n_cells, np.arange(200))
+    found = project(features, cells, np.arange(200))
+    assert found.he.shape == found.expression.shape == (300, 33)
     for ranks in partner_ranks(found.he[200:], found.expression[200:]):
         assert (ranks <= 10).mean() > 0.6  # chance: 0.1
     changed = features.copy()
     changed[200:] = 0
-    np.testing.assert_allclose(project(changed, expression, np.arange(200)).he[:200], found.he[:200], rtol=1e-6)
+    np.testing.assert_allclose(project(changed, cells, np.arange(200)).he[:200], found.he[:200], rtol=1e-6)
 
 
 @pytest.mark.parametrize("project", [project_by_ridge, project_by_cca])
 def test_few_tiles_and_features_that_do_not_vary(project) -> None:
-    features, expression = tiles(12)
+    features, expression, n_cells = tiles(12)
     features[:, :5] = 2
-    found = project(features, expression, np.arange(4))
-    assert found.he.shape[1] <= 3
+    found = project(features, expression_components(expression, n_cells, np.arange(4)), np.arange(4))
+    assert found.he.shape[1] <= 4
     assert np.isfinite(found.he).all()
     assert np.isfinite(found.expression).all()
 
 
 def test_as_many_components_as_there_can_be() -> None:
-    features, expression = tiles()
+    features, expression, n_cells = tiles()
     for n, ours, theirs in ((300, 50, 32), (10, 9, 9), (25, 24, 24)):
-        he, genes = paired_components(features, expression, np.arange(n))
-        assert (he.shape, genes.shape) == ((300, ours), (300, theirs))
+        assert he_components(features, np.arange(n)).shape == (300, ours)
+        assert expression_components(expression, n_cells, np.arange(n)).shape == (300, theirs + 1)
+
+
+def test_the_number_of_cells_counts_as_much_as_the_first_component() -> None:
+    _, expression, n_cells = tiles()
+    training = np.arange(200)
+    found = expression_components(expression, n_cells, training)
+    assert found[training, -1].std() == pytest.approx(found[training, 0].std())
+    assert np.corrcoef(found[:, -1], np.log(n_cells))[0, 1] == pytest.approx(1)
+    assert (expression_components(expression, np.full(300, 20), training)[:, -1] == 0).all()

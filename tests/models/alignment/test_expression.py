@@ -55,6 +55,26 @@ def test_pooling_by_hand() -> None:
     assert (found[[1, 3]] == 0).all()
 
 
+def test_a_tile_knows_how_many_cells_it_has(make: Callable) -> None:
+    """Also of those that are left out in training; on the scale of the training tiles."""
+    side = network("none")
+    side.set_scale(torch.zeros(6), torch.ones(6), torch.tensor([10, 40]))
+    assert side.mean_size.item() == pytest.approx(np.log(20))
+    assert side.std_size.item() == pytest.approx(np.log(2))
+    graphs = make(n_side=2, n_cells=20).graphs
+    whole = graphs.batch(np.arange(4))
+    part = graphs.batch(np.arange(4), left_out=0.5, rng=np.random.default_rng(0))
+    assert whole.n_cells.tolist() == part.n_cells.tolist() == [20] * 4
+    few, many = (as_double(whole)._replace(n_cells=torch.full((4,), n)) for n in (20, 40))
+    for scale, vectors in side(many, 4).items():
+        pooled = side.pool[scale](side.cells(many)[scale], many.tile, 4)
+        expected = side.project[scale](torch.cat([pooled, torch.ones(4, 1, dtype=torch.float64)], dim=1))
+        torch.testing.assert_close(vectors, torch.nn.functional.normalize(expected, dim=1))
+        assert (vectors - side(few, 4)[scale]).abs().max() > 0.01
+    side.set_scale(torch.zeros(6), torch.ones(6), torch.tensor([20, 20]))  # all alike
+    assert torch.isfinite(side(many, 4)["macro"]).all()
+
+
 @pytest.mark.parametrize("edges", ["stochastic", "all", "none"])
 def test_neither_order_nor_batch_matters(make: Callable, edges: str) -> None:
     side = network(edges)

@@ -130,7 +130,7 @@ def test_what_cannot_be_learned_from_is_refused(make: Callable) -> None:
         train(data._replace(images=same))
 
 
-@pytest.mark.parametrize(("n_side", "n_epochs"), [(3, 200), (10, 120), (25, 20)])
+@pytest.mark.parametrize(("n_side", "n_epochs"), [(3, 200), (12, 174), (25, 40), (36, 20)])
 def test_small_slides_train_for_more_epochs(
     make: Callable, monkeypatch: pytest.MonkeyPatch, n_side: int, n_epochs: int
 ) -> None:

@@ -27,40 +27,60 @@ class Projections(NamedTuple):
     expression: Floats
 
 
-def project_by_ridge(features: Floats, expression: csr_matrix, training: Integers) -> Projections:
-    """Predict the principal components of expression from features by ridge regression.
+def expression_components(expression: csr_matrix, n_cells: Integers, training: Integers) -> Float64s:
+    """Return what is known of the cells of each tile: principal components of expression, and how many cells there are.
+
+    The logarithm of their number varies as much as the first component.
 
     Parameters
     ----------
-    features
-        (n, d) of all tiles.
     expression
         (n, genes), log-normalised.
+    n_cells
+        (n,), cells of each tile.
     training
         Rows to fit to.
     """
     components = fit_expression_components(expression, training, N_EXPRESSION_COMPONENTS).project(expression)
-    return Projections(fit_ridge(features[training], components[training])(features), components)
+    size = np.log(np.maximum(n_cells, 1))
+    size = size - size[training].mean()
+    spread = size[training].std()
+    largest = components[training].std(axis=0).max()
+    return np.column_stack([components, size * (largest / spread if spread else 0.0)])
 
 
-def project_by_cca(features: Floats, expression: csr_matrix, training: Integers) -> Projections:
-    """Find directions of features and of expression that go together: canonical correlation of their components.
+def project_by_ridge(features: Floats, cells: Float64s, training: Integers) -> Projections:
+    """Predict what is known of the cells from features by ridge regression.
 
     Parameters
     ----------
     features
         (n, d) of all tiles.
-    expression
-        (n, genes), log-normalised.
+    cells
+        (n, q), see :func:`expression_components`.
     training
         Rows to fit to.
     """
-    he, genes = paired_components(features, expression, training)
-    return canonical_variates(he, genes, training, regularization=REGULARIZATION)
+    return Projections(fit_ridge(features[training], cells[training])(features), cells)
 
 
-def paired_components(features: Floats, expression: csr_matrix, training: Integers) -> tuple[Float64s, Float64s]:
-    """Return principal components of features, standardised on the training tiles, and of expression, of all tiles."""
+def project_by_cca(features: Floats, cells: Float64s, training: Integers) -> Projections:
+    """Find directions of features and of cells that go together: canonical correlation of their components.
+
+    Parameters
+    ----------
+    features
+        (n, d) of all tiles.
+    cells
+        (n, q), see :func:`expression_components`.
+    training
+        Rows to fit to.
+    """
+    return canonical_variates(he_components(features, training), cells, training, regularization=REGULARIZATION)
+
+
+def he_components(features: Floats, training: Integers) -> Float64s:
+    """Return principal components of features, standardised on the training tiles, of all tiles."""
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -68,8 +88,7 @@ def paired_components(features: Floats, expression: csr_matrix, training: Intege
     n_components = min(N_FEATURE_COMPONENTS, len(training) - 1, features.shape[1])
     machine = make_pipeline(StandardScaler(), PCA(n_components, random_state=0))
     machine.fit(np.asarray(features[training], dtype=np.float64))
-    genes = fit_expression_components(expression, training, N_EXPRESSION_COMPONENTS)
-    return by_pieces(machine.transform, features), genes.project(expression)
+    return by_pieces(machine.transform, features)
 
 
 def canonical_variates(x: Float64s, y: Float64s, training: Integers, *, regularization: float) -> Projections:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stdistill._measures.alignment.baselines import Projections, paired_components
+from stdistill._measures.alignment.baselines import Projections, he_components
 from stdistill._support.arrays import Float64s, Floats, Integers
 from stdistill._training.state import own_torch_state
 
@@ -27,22 +26,21 @@ MOST_TILES = 4096
 
 
 @own_torch_state()
-def project_by_infonce(features: Floats, expression: csr_matrix, training: Integers, *, seed: int) -> Projections:
-    """Learn one linear map of features and one of expression, so that tiles find their partners among all others.
+def project_by_infonce(features: Floats, cells: Float64s, training: Integers, *, seed: int) -> Projections:
+    """Learn one linear map of features and one of cells, so that tiles find their partners among all others.
 
     Parameters
     ----------
     features
-        (n, d) of all tiles.
-    expression
-        (n, genes), log-normalised. What is mapped are the principal components that :func:`project_by_cca` has, too.
+        (n, d) of all tiles. What is mapped are the principal components that :func:`project_by_cca` has, too.
+    cells
+        (n, q), what is known of the cells of each tile.
     training
         Rows to fit to, in the order of tiles. The last fifth chooses the number of steps, after which all are fitted.
     seed
         Of the first weights and of draws.
     """
-    he, genes = paired_components(features, expression, training)
-    sides = _scaled(he, training), _scaled(genes, training)
+    sides = _scaled(he_components(features, training), training), _scaled(cells, training)
     n_held_out = len(training) // HELD_OUT
     fitting, held_out = training[: len(training) - n_held_out], training[len(training) - n_held_out :]
     n_steps = MOST_STEPS // 10

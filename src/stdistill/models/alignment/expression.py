@@ -61,7 +61,8 @@ class ExpressionNetwork(nn.Module):
 
     Three blocks: the first hears from near cells of the same micro place; before the second, edges are added between
     micro places of a meso place, and before the third between meso places of the tile. Edges are only ever added.
-    Jeong et al. 2025, section 5.2; that blocks add to what they read, and are normed, is our choice.
+    Jeong et al. 2025, section 5.2; that blocks add to what they read, and are normed, is our choice. So is that a tile
+    knows how many cells it has: pooling, a mean, forgets it, and the H&E shows it.
 
     Parameters
     ----------
@@ -81,6 +82,8 @@ class ExpressionNetwork(nn.Module):
 
     mean: Tensor
     std: Tensor
+    mean_size: Tensor
+    std_size: Tensor
 
     def __init__(
         self, n_features: int, *, width: int, n_dims: int, edges: Edges, edge_temperature: float, dropout: float
@@ -88,18 +91,23 @@ class ExpressionNetwork(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("std", torch.ones(n_features))
+        self.register_buffer("mean_size", torch.zeros(1))
+        self.register_buffer("std_size", torch.ones(1))
         self.edges = edges
         self.embed = nn.Linear(n_features, width)
         self.micro, self.meso, self.macro = (SageBlock(width, dropout) for _ in range(3))
         if edges == "stochastic":
             self.weigh_meso, self.weigh_macro = (EdgeWeights(width, edge_temperature) for _ in range(2))
         self.pool = nn.ModuleDict({scale: AttentionPooling(width) for scale in ("micro", "meso", "macro")})
-        self.project = nn.ModuleDict({scale: nn.Linear(width, n_dims) for scale in self.pool})
+        self.project = nn.ModuleDict({scale: nn.Linear(width + 1, n_dims) for scale in self.pool})
 
-    def set_scale(self, mean: Tensor, std: Tensor) -> None:
-        """Take over the statistics of the training cells."""
+    def set_scale(self, mean: Tensor, std: Tensor, n_cells: Tensor) -> None:
+        """Take over the statistics of the training cells, and of the numbers of them in the training tiles."""
         self.mean.copy_(mean)
         self.std.copy_(usable_spread(std))
+        std_size, mean_size = torch.std_mean(n_cells.log(), correction=0)
+        self.mean_size.fill_(mean_size)
+        self.std_size.fill_(std_size if std_size > 0 else 1.0)
 
     def cells(self, graphs: Graphs) -> dict[str, Tensor]:
         """Return the cells (n, width) at each scale."""
@@ -115,10 +123,16 @@ class ExpressionNetwork(nn.Module):
 
     def forward(self, graphs: Graphs, n_tiles: int) -> dict[str, Tensor]:
         """Return the tiles (n_tiles, n_dims) at each scale, of unit length."""
+        size = self._size(graphs.n_cells)
         return {
-            scale: functional.normalize(self.project[scale](self.pool[scale](cells, graphs.tile, n_tiles)), dim=1)
+            scale: functional.normalize(self.project[scale](torch.cat([pooled, size.to(pooled)], dim=1)), dim=1)
             for scale, cells in self.cells(graphs).items()
+            for pooled in [self.pool[scale](cells, graphs.tile, n_tiles)]
         }
+
+    def _size(self, n_cells: Tensor) -> Tensor:
+        """Return how many cells tiles have (n_tiles, 1), beside those of the training."""
+        return standardize(n_cells.clamp(min=1).log()[:, None], self.mean_size, self.std_size)
 
     def _weigh(self, scale: str, cells: Tensor, candidates: Tensor) -> Tensor:
         if self.edges == "all":

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask
@@ -21,7 +22,7 @@ from stdistill.models.alignment.objective import Alignment
 from stdistill.models.alignment.tiles import PIXELS, CellGraphs, TileDataset
 from stdistill.models.features import Rows, digest_rows, feature_statistics
 
-TILES_SEEN = 12_000
+TILES_SEEN = 25_000
 """Tiles that training sees by default, all epochs together, within `EPOCHS` (our choice)."""
 EPOCHS = (20, 200)
 COLLAPSED = -0.05
@@ -135,7 +136,7 @@ def _new_network(
     at, _ = data.graphs.rows(tiles)
     mean, std = feature_statistics([cells], data.graphs.order[at])
     _check_varies(std, "what is known of their expression", "cells")
-    network.expression.set_scale(mean, std)
+    network.expression.set_scale(mean, std, torch.from_numpy(data.graphs.n_cells[tiles]))
     return network
 
 

@@ -34,6 +34,8 @@ class Graphs(NamedTuple):
     """(2, n_pairs): candidates, cells of one meso place that lie in different micro places."""
     macro: Tensor
     """(2, n_pairs): candidates, cells of the tile that lie in different meso places."""
+    n_cells: Tensor
+    """(b,), cells of each tile, with those that are left out of the training."""
 
 
 class TileBatch(NamedTuple):
@@ -134,9 +136,9 @@ class CellGraphs:
             ]
         else:
             candidates = [none, none]
-        cells = torch.from_numpy(np.asarray(self.cells[rows], dtype=np.float32))
-        pairs = (torch.from_numpy(each) for each in (which, near.both_ways(), *candidates))
-        return Graphs(cells, *pairs)
+        cells = np.asarray(self.cells[rows], dtype=np.float32)
+        made = (cells, which, near.both_ways(), *candidates, self.n_cells[tiles])
+        return Graphs(*map(torch.from_numpy, made))
 
     def pairs_left_out(self) -> int:
         """Count the tiles of which some candidates are left out, at either scale."""
