@@ -89,7 +89,7 @@ def test_baselines_are_fitted_to_what_the_alignment_was_fitted_to(make_tiles: Ma
     assert (found[found["method"].isin(methods[-3:])]["recall"] > 0.5).all()
     features = np.hstack([tiles.obsm[f"X_he_{scale}"] for scale in ("micro", "meso", "macro")])
     training = np.arange(160)
-    cells = expression_components(log_expression(tiles.X, training), tiles.obs["n_cells"], training)
+    cells = expression_components(log_expression(tiles.X, training), tiles.obs["n_cells"].to_numpy(), training)
     for name, project in (("ridge", project_by_ridge), ("CCA", project_by_cca)):
         views = project(features, cells, training)
         recalls = [(ranks <= 16).mean() for ranks in partner_ranks(views.he[160:], views.expression[160:])]
