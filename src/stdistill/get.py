@@ -199,6 +199,8 @@ def he_crops(
     ------
     KeyError
         When the table, the image, a cell or `use_rep`, unless it is the default, is not there.
+    TypeError
+        When `cells` is a string, a mask or numbers.
     ValueError
         When a cell lies off the image, or it is not known where the cells lie, as of :func:`stdistill.get.he_pixels`.
 

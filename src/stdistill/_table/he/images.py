@@ -58,10 +58,16 @@ def slide_levels(image: Any, name: str) -> list[SlideLevel]:
     arrays = _levels(image)
     full = arrays[0]
     if not is_rgb(image):
+        is_it = (
+            f'say so with sdata.set_channel_names({name!r}, ["r", "g", "b"])'
+            if full.dtype == np.uint8
+            else "bring its values to 0 … 255 (those of 0 … 1 times 255), round them, and put it in its place: "
+            f'Image2DModel.parse(pixels.astype("uint8"), dims=("c", "y", "x"), c_coords=["r", "g", "b"], '
+            f"transformations=get_transformation(sdata[{name!r}], get_all=True))"
+        )
         msg = (
             f"The image {name!r} has {full.sizes.get('c')} channels of type {full.dtype}{_named(full)}; an H&E is "
-            "expected as RGB of type uint8. Name the H&E with image_key=; if this is it, say so with "
-            f'sdata.set_channel_names({name!r}, ["r", "g", "b"]).'
+            f"expected as RGB of type uint8. Name the H&E with image_key=; if this is it, {is_it}."
         )
         raise ValueError(msg)
     size = np.array([full.sizes["x"], full.sizes["y"]])
