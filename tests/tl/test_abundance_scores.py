@@ -146,6 +146,9 @@ def test_abundances_that_were_made_again_since(spots: ad.AnnData, tmp_path: Path
     for table in (spots, ad.read_h5ad(tmp_path / "part.h5ad")):
         with pytest.raises(ValueError, match=r"'he_abundance'\] learned other abundances than .*'abundance'\].*again"):
             sd.tl.abundance_scores(table, keys="he_abundance", library_key="section")
+    with pytest.raises(ValueError, match=r"'he_abundance'\] learned other abundances"):
+        sd.pl.abundance(spots, show=False)  # one above the other, in the colours of one scale
+    sd.pl.abundance(spots, keys="he_abundance", show=False)
     sd.pp.abundances(spots, cell_type_key="cell_type", radius_um=200)
     pd.testing.assert_frame_equal(sd.tl.abundance_scores(spots, keys="he_abundance", library_key="section"), expected)
     sd.pp.abundances(spots, cell_type_key="cell_type", radius_um=400, key_added="further")  # asked for, under its name
