@@ -16,10 +16,10 @@ from stdistill._slide.plan import CROP_PX
 from stdistill._support.checks import check_integer, check_name, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
+from stdistill._table.he.images import mark_images
 from stdistill._table.he.placement import he_frames
 from stdistill._table.he.placement_checks import check_placement, warn_of_cut_crops
 from stdistill._table.he.plans import check_crop_scale, plan_slides
-from stdistill._table.he.shown import mark_images
 from stdistill._table.he.stain import describe_stain
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.provenance import kind_of_features, write_kind
