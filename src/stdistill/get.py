@@ -199,6 +199,8 @@ def he_crops(
     ------
     KeyError
         When the table, the image, a cell or `use_rep`, unless it is the default, is not there.
+    TypeError
+        When `cells` is a string, a mask or numbers.
     ValueError
         When a cell lies off the image, or it is not known where the cells lie, as of :func:`stdistill.get.he_pixels`.
 
@@ -214,9 +216,9 @@ def he_crops(
     >>> sd.get.he_crops(sdata, cells=sdata["table"].obs_names[:3], crop_px=64).shape
     (3, 64, 64, 3)
     """
+    from stdistill._table.fitting.origin import warn_of_other_images
     from stdistill._table.he.crops import read_crops
     from stdistill._table.he.plans import crops_of
-    from stdistill._table.he.shown import warn_of_other_images
 
     table = get_table(data, table_key)
     if use_rep != schema.HE_FEATURES:

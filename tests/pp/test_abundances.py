@@ -47,6 +47,7 @@ def test_counts_by_hand(line: ad.AnnData) -> None:
     record = line.uns["stdistill"]["abundances"]
     assert record.pop("stdistill_version")
     assert record.pop("fingerprint")
+    assert record.pop("labels")
     assert record == {
         "key_added": "abundance",
         "n_cells": 5,
@@ -325,3 +326,21 @@ def test_records_of_one_of_several_tables(make_cells: Callable) -> None:
     sd.pp.abundances(tables[1], obsm_key="props")
     same = ad.concat(tables, index_unique="-", uns_merge="same")
     assert sd.get.abundances(same)["B"].tolist() == [1, 1, 1, 2, 2, 2]
+
+
+def test_cell_types_that_were_changed_since(line: ad.AnnData) -> None:
+    sd.pp.abundances(line, cell_type_key="cell_type", radius_um=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.get.abundances(line)
+        sd.get.abundances(line[::-1])
+        sd.get.abundances(line[:3])  # of a part it cannot be told
+    line.obs["cell_type"] = line.obs["cell_type"].cat.rename_categories({"T": "T cell"})
+    with pytest.warns(
+        UserWarning, match=r"'abundance'\] counts cells by other labels than those in \.obs\['cell_type'\]"
+    ):
+        assert sd.get.abundances(line).columns.tolist() == ["B", "T"]
+    sd.pp.abundances(line, cell_type_key="cell_type", radius_um=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert sd.get.abundances(line).columns.tolist() == ["B", "T cell"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -182,3 +183,21 @@ def test_files_that_were_spoilt(tmp_path: Path, file: str, content: str, why: st
     (tmp_path / file).write_text(content)
     with pytest.raises(ValueError, match=why):
         (cohort.statuses(), begun(tmp_path, listed("/x/a.svs")))
+
+
+def test_slides_that_were_replaced_since(tmp_path: Path) -> None:
+    slides = [tmp_path / f"{name}.svs" for name in "abc"]
+    for slide in slides:
+        slide.write_bytes(bytes(10))
+    cohort = begun(tmp_path / "cohort", listed(*map(str, slides)))
+    for name in "ab":
+        cohort.work(name).mkdir(parents=True)
+        cohort.settle(name, status="done", reason=None, bytes=10, seconds={})
+    finish(cohort, "c")  # by an earlier version, which did not say how large it was
+    assert cohort.replaced("abc") == []
+    slides[1].write_bytes(bytes(11))
+    slides[2].write_bytes(bytes(11))
+    slides[0].unlink()  # put elsewhere when it was done
+    assert cohort.replaced("abc") == ["b"]
+    shutil.rmtree(cohort.result("b"))
+    assert cohort.statuses()["status"].to_dict() == {"a": "done", "b": "waiting", "c": "done"}

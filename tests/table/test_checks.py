@@ -5,6 +5,7 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.sparse import csc_matrix, csr_matrix
 
@@ -125,3 +126,43 @@ def test_the_message_says_who_asks() -> None:
         checks.get_counts(adata, None, "markers need")
     with pytest.raises(KeyError, match="layer='counts' is not a layer of the table; there is: 'raw'"):
         checks.get_counts(adata, "counts", "markers need")
+
+
+def test_a_column_that_is_there_twice(make_cells: Callable) -> None:
+    cells = make_cells(20, cell_type=pd.Categorical(["a", "b"] * 10), split=["train", "test"] * 10)
+    annotated = pd.DataFrame({"cell_type": pd.Categorical(["c", "d"] * 10)}, index=cells.obs_names)
+    cells.obs = pd.concat([cells.obs, annotated], axis=1)
+    with pytest.raises(ValueError, match=r"\.obs has the column 'cell_type' 2 times, .*keep the last of each"):
+        sd.tl.composition(cells, niche_key="cell_type", cell_type_key="cell_type")
+    with pytest.raises(ValueError, match="'cell_type' 2 times"):
+        sd.pp.neighborhoods(cells, radius_um=200)
+    cells.obs = cells.obs.loc[:, ~cells.obs.columns.duplicated(keep="last")]
+    assert sd.tl.composition(cells, niche_key="cell_type", cell_type_key="cell_type").index.tolist() == ["c", "d"]
+
+
+def test_what_are_no_names_of_cells(make_cells: Callable) -> None:
+    cells = make_cells(5)
+    is_last = pd.Series([False] * 4 + [True], index=cells.obs_names)
+    for given, found in (
+        ("cell-3", r"found 'cell-3'\. Give \['cell-3'\]"),
+        ([0, 2], "found numbers"),
+        (is_last, "True and"),
+    ):
+        with pytest.raises(TypeError, match=f"cells must be a list of names, .*{found}"):
+            checks.find_rows(cells, given)
+    assert checks.find_rows(cells, cells.obs_names[is_last]).tolist() == [4]
+    assert checks.find_rows(cells, []).tolist() == []
+
+
+def test_counts_that_are_in_raw(make_cells: Callable) -> None:
+    cells = make_cells(4)
+    cells.raw = cells.copy()
+    cells.X = np.log1p(cells.X)
+    with pytest.raises(
+        ValueError, match=r'\.raw may hold them\. .* adata\.layers\["counts"\] = adata\.raw\[:, .*\]\.X\.$'
+    ):
+        checks.get_counts(cells, None, "scVI needs")
+    cells.layers["counts"] = cells.raw[:, cells.var_names].X
+    np.testing.assert_array_equal(checks.get_counts(cells, "counts", "scVI needs"), np.ones((4, 2)))
+    with pytest.raises(ValueError, match=r"\.raw may hold them.*or name another layer; there is: 'counts'\.$"):
+        checks.get_counts(cells, None, "scVI needs")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -129,3 +130,26 @@ def test_of_a_spatialdata(make_slide: Callable) -> None:
     write_abundances(slide["table"], "abundances", "abundance", values, ["a", "b"])
     scores = sd.tl.abundance_scores(slide, keys="abundance")
     assert scores["cc"].to_numpy() == pytest.approx(1)
+
+
+def test_abundances_that_were_made_again_since(spots: ad.AnnData, tmp_path: Path) -> None:
+    """A prediction of counts within one radius says nothing of counts within another."""
+    rng = np.random.default_rng(0)
+    spots.obs["cell_type"] = pd.Categorical(np.array(["B", "T"])[rng.integers(0, 2, 40)])
+    spots.obsm["X_he"] = rng.normal(size=(40, 4)).astype(np.float32)
+    sd.pp.abundances(spots, cell_type_key="cell_type", radius_um=200)
+    sd.tl.decompose(spots, method="ridge", group_key="section", library_key="section")
+    expected = sd.tl.abundance_scores(spots, keys="he_abundance", library_key="section")
+
+    sd.pp.abundances(spots, cell_type_key="cell_type", radius_um=400)
+    spots[::-1][:30].copy().write_h5ad(tmp_path / "part.h5ad")
+    for table in (spots, ad.read_h5ad(tmp_path / "part.h5ad")):
+        with pytest.raises(ValueError, match=r"'he_abundance'\] learned other abundances than .*'abundance'\].*again"):
+            sd.tl.abundance_scores(table, keys="he_abundance", library_key="section")
+    with pytest.raises(ValueError, match=r"'he_abundance'\] learned other abundances"):
+        sd.pl.abundance(spots, show=False)  # one above the other, in the colours of one scale
+    sd.pl.abundance(spots, keys="he_abundance", show=False)
+    sd.pp.abundances(spots, cell_type_key="cell_type", radius_um=200)
+    pd.testing.assert_frame_equal(sd.tl.abundance_scores(spots, keys="he_abundance", library_key="section"), expected)
+    sd.pp.abundances(spots, cell_type_key="cell_type", radius_um=400, key_added="further")  # asked for, under its name
+    assert len(sd.tl.abundance_scores(spots, keys="he_abundance", reference_key="further", library_key="section"))

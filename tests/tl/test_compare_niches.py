@@ -188,3 +188,16 @@ def test_what_is_refused() -> None:
     one = make(12)[:, :1].copy()
     with pytest.raises(ValueError, match="1 of 1 niches are on the slides"):
         sd.tl.compare_niches(one, group_key="group")
+
+
+def test_patients_in_two_spellings() -> None:
+    """One patient would count as two, each a witness of its own."""
+    cohort = make(16)
+    cohort.obs["patient"] = np.repeat([f"P{number}" for number in range(8)], 2)
+    expected = sd.tl.compare_niches(cohort, group_key="group", paired_key="patient")
+    cohort.obs.loc["slide 3", "patient"] = "p1 "
+    with pytest.warns(
+        UserWarning, match=r"\.obs\['patient'\] has labels that differ in blanks or capitals .*'P1', 'p1 '"
+    ):
+        found = sd.tl.compare_niches(cohort, group_key="group", paired_key="patient")
+    assert (expected.attrs["n_patients"], found.attrs["n_patients"]) == (8, 9)

@@ -102,3 +102,10 @@ def test_a_slide_that_is_there_twice(patients: ad.AnnData) -> None:
     patients.obs["patient"] = patients.obs["patient"].astype(str).replace("a", "all")
     with pytest.raises(ValueError, match="is called 'all'"):
         sd.tl.cross_validate(patients, group_key="patient", library_key="patient", method="ridge")
+
+
+def test_patients_in_two_spellings(patients: ad.AnnData) -> None:
+    """A patient of whom a part goes by another spelling is told by the rest of its own tissue."""
+    patients.obs["patient"] = np.repeat(["a", "A", "b", "c"], 60)
+    with pytest.warns(UserWarning, match=r"\.obs\['patient'\] has labels that differ in .* capitals .*'A', 'a'"):
+        sd.tl.cross_validate(patients, group_key="patient", library_key="patient", method="ridge")

@@ -204,7 +204,9 @@ def test_bad_input(cells: ad.AnnData) -> None:
     fails(KeyError, "split_key='strips' is not a column", split_key="strips")
     fails(ValueError, r"180 test cells have features; at least 201 are needed", k=200)
     cells.obsm["ids"] = np.arange(600)[:, None]
-    fails(TypeError, r"'ids'\] is int64 of shape \(600, 1\); expected floats", use_rep="ids")
+    fails(TypeError, r"'ids'\] is a ndarray of int64, of shape \(600, 1\); expected a dense array", use_rep="ids")
+    cells.obsm["sparse"] = csr_matrix(cells.obsm["X_he"].astype(np.float32))
+    fails(TypeError, r"is a csr_matrix of float32, of shape \(600, \d+\); expected a dense", use_rep="sparse")
     cells.obs["split"] = pd.Categorical(["train"] * 600)
     fails(ValueError, r"No cell is 'test' in the split, which holds \['train'\]")
     del cells.obsm["X_he"]

@@ -80,6 +80,11 @@ def test_some_annotations(make_cells: Callable) -> None:
     assert table["n_cells"].item() == cells.obs["annotation"].isin(["Tumor 1", "Tumor 3"]).sum()
 
 
+def test_one_annotation_where_several_are_due(make_cells: Callable) -> None:
+    with pytest.raises(TypeError, match=r"labels must be a list of names, found 'Tumor 1'\. Give \['Tumor 1'\]"):
+        sd.tl.pathology_probe(tissue(make_cells), label_key="annotation", labels="Tumor 1", split_key=None)
+
+
 def test_logits(make_cells: Callable) -> None:
     """Logits that tell what the niche does not."""
     cells = tissue(make_cells)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -39,6 +39,7 @@ STATUS_ENTRIES: dict[str, tuple[type, ...]] = {
     "verdict": (str, Nothing),
     "n_cells": (int, Nothing),
     "n_niches": (int, Nothing),
+    "bytes": (int, Nothing),
     "seconds": (dict, Nothing),
 }
 
@@ -176,6 +177,16 @@ class CohortFolder:
         self.tries(slide_id).unlink(missing_ok=True)
         self.write_statuses()
 
+    def replaced(self, slide_ids: Iterable[str]) -> list[str]:
+        """Return the slides that are done whose file has another size than the one that was read."""
+        paths = self._read_slides().set_index(ID)[SLIDE]
+        found = []
+        for slide_id in filter(self.is_done, slide_ids):
+            before, now = self.status(slide_id).get("bytes"), size_of(Path(paths[slide_id]))
+            if None not in (before, now) and before != now:
+                found.append(slide_id)
+        return found
+
     def forget_failure(self, slide_id: str) -> None:
         """Let a slide that failed wait for another try."""
         if not self.is_done(slide_id) and self.status(slide_id).get("status") == FAILED:
@@ -242,6 +253,11 @@ class CohortFolder:
         """Keep other processes from writing what is of all slides."""
         with wait_for_lease(self.path / LOCKS / ".cohort.lock"):
             yield
+
+
+def size_of(slide: Path) -> int | None:
+    """Return the size of the file of a slide, in bytes; `None` of folders, and of what was put elsewhere since."""
+    return slide.stat().st_size if slide.is_file() else None
 
 
 def make_id(path: Path, taken: Any) -> str:

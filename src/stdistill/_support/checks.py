@@ -27,6 +27,13 @@ def check_name(name: str, argument: str) -> None:
         raise ValueError(msg)
 
 
+def check_list(names: object, argument: str) -> None:
+    """Raise when a name is given where several are expected: its letters would be taken for names."""
+    if isinstance(names, str):
+        msg = f"{argument} must be a list of names, found {names!r}. Give [{names!r}]."
+        raise TypeError(msg)
+
+
 def check_finite(centers: Floats, cell_ids: npt.NDArray[np.object_], advice: str) -> None:
     """Raise a `ValueError` that names the cells whose centre is NaN or infinite."""
     bad = ~np.isfinite(centers).all(axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,10 @@ from scipy.sparse import issparse
 
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.labels import NICHE_SUFFIX
-from stdistill._table.provenance import fingerprint, write_fitted
+from stdistill._table.provenance import fingerprint, fingerprint_labels, write_fitted
 from stdistill._table.records import find_record, write_record
 
 HINT = "Write them with sd.pp.abundances."
@@ -70,8 +71,40 @@ def read_abundances(adata: AnnData, key: str, argument: str = "key") -> Abundanc
         msg = f".obsm[{key!r}] has {values.shape[1]} columns and {found}. {HINT}"
         raise ValueError(msg)
     check_abundances(values, types, f".obsm[{key!r}]")
+    _warn_of_other_labels(adata, key, record)
     known: Mask = np.logical_not(np.isnan(values).any(axis=1))
     return Abundances(values, types, known)
+
+
+def _warn_of_other_labels(adata: AnnData, key: str, record: Mapping[str, Any]) -> None:
+    """Warn when cells were counted by other labels than they have now; of a part of the cells it cannot be told."""
+    column = record.get("source_key")
+    if "labels" not in record or column not in adata.obs or record.get("n_cells") != adata.n_obs:
+        return
+    if fingerprint_labels(adata, str(column)) != record["labels"]:
+        warn(
+            f".obsm[{key!r}] counts cells by other labels than those in .obs[{column!r}]: they, or the centres of the "
+            "cells, were changed since. Run sd.pp.abundances again, and what was learned from it."
+        )
+
+
+def abundances_fingerprint(adata: AnnData, key: str) -> str | None:
+    """Return the fingerprint that was recorded of abundances."""
+    fingerprint: str | None = find_record(adata, schema.ABUNDANCE_STEPS, key)[1].get("fingerprint")
+    return fingerprint
+
+
+def check_taught_abundances(adata: AnnData, key: str, reference_key: str) -> None:
+    """Raise when a prediction learned other abundances than those under the key that they had."""
+    _, predicted = find_record(adata, schema.ABUNDANCE_STEPS, key)
+    taught, found = predicted.get("target"), abundances_fingerprint(adata, reference_key)
+    if predicted.get("target_key") == reference_key and None not in (taught, found) and taught != found:
+        msg = (
+            f".obsm[{key!r}] learned other abundances than those in .obsm[{reference_key!r}]: sd.pp.abundances was run "
+            "again since. Run what made it again, sd.tl.decompose or sd.tl.cross_validate, or sd.pp.abundances as it "
+            "was run before; abundances of another radius or source can have a key_added of their own."
+        )
+        raise ValueError(msg)
 
 
 def check_abundances(values: npt.NDArray[np.floating[Any]], types: Sequence[str], what: str) -> None:

@@ -12,7 +12,7 @@ from anndata import AnnData
 from stdistill._measures.blocks import Fold, block_folds, blocks_of
 from stdistill._measures.labels import Labels, check_several
 from stdistill._support.arrays import Rows
-from stdistill._support.checks import check_key
+from stdistill._support.checks import check_key, check_list
 from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_table
 from stdistill._table.he.placement import he_frames, locate
@@ -81,6 +81,7 @@ def restrict(truth: Labels, labels: Sequence[str] | None) -> Labels:
     """Drop the cells whose annotation is not among `labels`."""
     if labels is None:
         return truth
+    check_list(labels, "labels")
     for label in labels:
         check_key(label, truth.names, "an annotation", argument="labels")
     keep = np.isin(truth.codes, [truth.names.index(label) for label in labels])

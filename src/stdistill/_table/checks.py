@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix, issparse
 
 from stdistill._slide.scale import is_same_mpp
 from stdistill._support.arrays import Rows
-from stdistill._support.checks import check_finite, check_key
+from stdistill._support.checks import check_finite, check_key, check_list
 from stdistill._table import schema
 from stdistill._table.records import records_of
 
@@ -29,12 +29,26 @@ CHUNK = 2**24
 def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
     """Return the table of `data`, which is `data` itself when it is an AnnData."""
     if isinstance(data, AnnData):
-        return data
+        return _with_one_of_each(data)
     if not is_spatialdata(data):
         msg = f"Expected an AnnData or a SpatialData, found {type(data).__name__}."
         raise TypeError(msg)
     check_key(table_key, data.tables, "a table of the SpatialData", argument="table_key")
-    return data.tables[table_key]
+    return _with_one_of_each(data.tables[table_key])
+
+
+def _with_one_of_each(table: AnnData) -> AnnData:
+    """Raise when a column of ``.obs`` is there twice: nobody knows which is meant, and it could not be written."""
+    columns = table.obs.columns
+    if not columns.is_unique:
+        twice = columns[columns.duplicated()].unique()
+        msg = (
+            f".obs has the column {twice[0]!r} {(columns == twice[0]).sum()} times, as pd.concat(axis=1) makes it: it "
+            "cannot be told which is meant. Rename all but one, or keep the last of each: "
+            'adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated(keep="last")].'
+        )
+        raise ValueError(msg)
+    return table
 
 
 def is_spatialdata(data: object) -> bool:
@@ -113,7 +127,12 @@ def find_rows(adata: AnnData, cells: Sequence[str], what: str = "cells") -> Rows
     """Return the rows of the cells with these names, which must be there, and once each; or of `what` else they are."""
     names = adata.obs_names
     known = ", ".join(map(repr, names[:3]))
+    check_list(cells, what)
     wanted = pd.Index(cells)
+    if pd.api.types.is_bool_dtype(wanted) or pd.api.types.is_numeric_dtype(wanted):
+        kind = "True and False" if pd.api.types.is_bool_dtype(wanted) else "numbers"
+        msg = f"{what} must be a list of names, such as {known}; found {kind}. Give adata.obs_names[…] of these."
+        raise TypeError(msg)
     if len(missing := wanted.difference(names, sort=False)):
         msg = f"{len(missing)} of the {what} are not in the table, such as {missing[0]!r}; its {what} are {known}, …"
         raise KeyError(msg)
@@ -210,12 +229,7 @@ def get_counts(adata: AnnData, layer: str | None, who: str) -> Any:
         check_key(layer, names, "a layer of the table", argument="layer")
     matrix = adata.X if layer is None else adata.layers[layer]
     name = ".X" if layer is None else f".layers[{layer!r}]"
-    layers = ", ".join(repr(key) for key in names)
-    hint = (
-        f"name the layer with raw counts in layer=; there is: {layers}."
-        if layers
-        else "there is no layer either that layer= could name. Read the slide again, and keep its raw counts."
-    )
+    hint = _where_counts_may_be(adata, names)
     if matrix is None:
         msg = f"The table has no .X: {hint}"
         raise ValueError(msg)
@@ -234,3 +248,17 @@ def get_counts(adata: AnnData, layer: str | None, who: str) -> Any:
             msg = f"{name} holds {found:g}, which is no count; the values look {kind}. {who} raw counts: {hint}"
             raise ValueError(msg)
     return counts
+
+
+def _where_counts_may_be(adata: AnnData, layers: Sequence[str]) -> str:
+    """Say where else raw counts may be: in a layer, or in ``.raw``, where scanpy's users keep what was there before."""
+    named = ", ".join(map(repr, layers))
+    if adata.raw is not None and adata.var_names.isin(adata.raw.var_names).all():
+        beside = f", or name another layer; there is: {named}" if named else ""
+        return (
+            '.raw may hold them. Make a layer of it and name that, layer="counts": '
+            f'adata.layers["counts"] = adata.raw[:, adata.var_names].X{beside}.'
+        )
+    if named:
+        return f"name the layer with raw counts in layer=; there is: {named}."
+    return "there is no layer either that layer= could name. Read the slide again, and keep its raw counts."

@@ -12,6 +12,7 @@ from anndata import AnnData
 from stdistill._support.arrays import Float64s, Mask, Rows
 from stdistill._support.checks import check_key
 from stdistill._table import schema
+from stdistill._table.labels import warn_of_names
 
 HINT = "sd.tl.cohort takes over the columns of the cohort's slides.csv."
 
@@ -51,6 +52,9 @@ def read_slides(
     if obs.empty:
         msg = f"No slide has cells with a niche and all of the columns {asked}."
         raise ValueError(msg)
+    for name in asked:
+        if not pd.api.types.is_numeric_dtype(obs[name].dtype):
+            warn_of_names(obs[name].unique(), f".obs[{name!r}]")
     group, groups = _read_group(obs[group_key], group_key, reference)
     columns = [_read_covariate(obs[each]) for each in covariates]
     patients = np.arange(len(obs)) if paired_key is None else pd.factorize(obs[paired_key])[0]

@@ -132,7 +132,12 @@ def _teacher_of(adata: AnnData, teacher_key: str) -> str | None:
     _, step, record = result_of(adata, teacher_key)
     if step is not None or teacher_key not in adata.obs:
         return record.get("fingerprint")
-    labels = adata.obs[teacher_key].astype(object).map(str, na_action="ignore").fillna("").to_numpy(dtype=str)
+    return fingerprint_labels(adata, teacher_key)
+
+
+def fingerprint_labels(adata: AnnData, key: str) -> str:
+    """Tell the labels in a column from others, whatever the order of the cells."""
+    labels = adata.obs[key].astype(object).map(str, na_action="ignore").fillna("").to_numpy(dtype=str)
     order = np.lexsort((labels, *get_centers(adata).T))
     return fingerprint(labels[order])
 

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 UNFIT = re.compile(r"[^\w.-]+")
 """What a column's name may hold, and a key on disk may not."""
-TEXT = {"encoder", "fingerprint", "graph", "images", "key_added", "licence", "model_sha256", "revision", "teacher_key"}
+TEXT = {
+    *("encoder", "fingerprint", "graph", "images", "key_added", "labels", "licence", "model_sha256", "revision"),
+    *("target", "target_key", "teacher_key"),
+}
 NUMBERS = {"crop_px", "crop_um", "mpp", "n_augmented", "n_cells", "n_tiles", "radius_um", "seen_px"}
 """Entries that later steps go by, in whichever record they are."""
 

@@ -19,6 +19,7 @@ from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_table
 from stdistill._table.he.outlines import CellOutlines, cell_outlines
 from stdistill._table.he.placement import HEFrame, he_frames
+from stdistill._table.he.placement_checks import record_of_larger
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.labels import NICHE_SUFFIX, read_labels
 
@@ -188,10 +189,8 @@ def _regions(
 
 def _warn_of_another_frame(table: AnnData, frame: HEFrame) -> None:
     """Warn when the image is not the file that was read, such as a part of it: pixels count from another corner."""
-    record = read_slide_record(table)
-    if record is None or record.um_to_px is None or record.shape is None or record.image_key != frame.image_key:
-        return
-    if record.shape == frame.shape:
+    record = record_of_larger(table, frame)
+    if record is None or record.um_to_px is None or record.shape is None:
         return
     (x, y), (height, width) = apply_affine(record.um_to_px, frame.to_um(np.zeros((1, 2))))[0], record.shape
     warn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from stdistill._drawing.view import TITLE_IN, Bounds, View, draw_cells, draw_vie
 from stdistill._graph.spacing import SPOTS_UM, median_spacing
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.abundances import HINT, Abundances, read_abundances
+from stdistill._table.abundances import HINT, Abundances, check_taught_abundances, read_abundances
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def abundance(
     TypeError
         When what is under a key holds no numbers, or an AnnData is to be drawn over an image.
     ValueError
-        When `keys` or `types` is empty, or as by :func:`stdistill.pl.niches`.
+        When `keys` or `types` is empty, a prediction learned other abundances than those beside it, or as by
+        :func:`stdistill.pl.niches`.
 
     Notes
     -----
@@ -116,6 +118,8 @@ def abundance(
     """
     adata = get_table(data, table_key)
     found = {key: read_abundances(adata, key, "keys") for key in _find_keys(adata, keys)}
+    for key, reference in permutations(found, 2):
+        check_taught_abundances(adata, key, reference)
     chosen = _find_types(found, types)
     colormap = find_colormap(cmap)
     if image_key == schema.HE_IMAGE and not (is_spatialdata(data) and image_key in data.images):

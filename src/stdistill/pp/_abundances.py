@@ -24,6 +24,7 @@ from stdistill._table.checks import copy_table, find_split_key, get_centers, get
 from stdistill._table.graph import NEIGHBORS, graph_radius, graph_split_key, has_graph, read_graph
 from stdistill._table.labels import CELL_TYPE_HINT, read_labels
 from stdistill._table.libraries import connected_groups, find_library_key, library_codes, warn_of_overlap
+from stdistill._table.provenance import fingerprint_labels
 from stdistill._table.records import find_record
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def abundances(
         missing in the source.
     ``.uns["stdistill"]["abundances"]``
         ``types``, the names of the columns; ``source`` (``"cell_type"``, ``"cell2location"`` or ``"obsm"``) and
-        ``source_key``; of counts the ``radius_um``, and the ``split_key`` that kept neighbours apart.
+        ``source_key``; of counts the ``radius_um``, the ``split_key`` that kept neighbours apart, and a fingerprint of
+        the ``labels``.
 
     Raises
     ------
@@ -161,6 +163,8 @@ def abundances(
         neighborhoods = _find_neighborhoods(adata, radius_um)
         values = _count(neighborhoods, labels)
         counted = {"radius_um": neighborhoods.radius_um, "split_key": neighborhoods.split_key}
+        if schema.SPATIAL in adata.obsm:  # by which cells are told from each other in any order
+            counted["labels"] = fingerprint_labels(adata, source_key)
     else:
         key = source_key if source == "obsm" else _find_cell2location(adata, source_key)
         check_key(key, adata.obsm.keys(), "in .obsm", argument=f"{source}_key")

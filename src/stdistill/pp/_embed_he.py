@@ -16,10 +16,10 @@ from stdistill._slide.plan import CROP_PX
 from stdistill._support.checks import check_integer, check_name, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
+from stdistill._table.he.images import mark_images
 from stdistill._table.he.placement import he_frames
-from stdistill._table.he.placement_checks import check_placement
+from stdistill._table.he.placement_checks import check_placement, warn_of_cut_crops
 from stdistill._table.he.plans import check_crop_scale, plan_slides
-from stdistill._table.he.shown import mark_images
 from stdistill._table.he.stain import describe_stain
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.provenance import kind_of_features, write_kind
@@ -148,7 +148,8 @@ def embed_he(
     Warns
     -----
     UserWarning
-        When nearly all features are the same for all cells, or differ by less than float16 resolves.
+        When nearly all features are the same for all cells, or differ by less than float16 resolves; or the image is
+        a part of the one that was read, and crops reach over its edge, where they show glass in place of tissue.
 
     Notes
     -----
@@ -186,6 +187,7 @@ def embed_he(
     frames = he_frames(sdata, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     check_placement(sdata, frames, table_key)
     check_crop_scale(frames, mpp)
+    warn_of_cut_crops(table, frames, crop_px, mpp)
     encoders = find_encoders(encoder, store)
     from stdistill._features.compute import compute_features
     from stdistill._training.devices import torch_device

@@ -12,9 +12,9 @@ from stdistill._features.spread import warn_of_lost_spread
 from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata
+from stdistill._table.he.images import mark_images
 from stdistill._table.he.placement import he_frames
 from stdistill._table.he.plans import plan_slides
-from stdistill._table.he.shown import mark_images
 from stdistill._table.he.stain import describe_stain
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.provenance import kind_of_features, write_kind

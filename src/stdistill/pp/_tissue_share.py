@@ -14,7 +14,7 @@ from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import he_frames
-from stdistill._table.he.placement_checks import check_placement
+from stdistill._table.he.placement_checks import check_placement, warn_of_cut_crops
 from stdistill._table.he.plans import check_crop_scale, crops_of, plan_slides
 from stdistill._table.records import write_record
 
@@ -87,6 +87,11 @@ def tissue_share(
         When no cell lies on the image, or where they lie or the scale is not known, as by
         :func:`stdistill.pp.embed_he`; or `rgb_threshold` is not between 0 and 255.
 
+    Warns
+    -----
+    UserWarning
+        When the image is a part of the one that was read, and crops reach over its edge.
+
     Notes
     -----
     Sun, Zhu and Qiu 2025 (arXiv 2507.07013), section 2.3, leave out "background-dominated patches identified by RGB
@@ -122,6 +127,7 @@ def tissue_share(
     frames = he_frames(sdata, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     check_placement(sdata, frames, table_key)
     check_crop_scale(frames, mpp)
+    warn_of_cut_crops(table, frames, crop_px, mpp)
     shares = np.full(table.n_obs, np.nan, dtype=np.float32)
     whites = []
     for frame, slide in zip(frames, plan_slides(sdata, frames, get_centers(table), crop_px, mpp), strict=True):

@@ -13,7 +13,7 @@ from anndata import AnnData
 from stdistill._measures.abundances.scores import score
 from stdistill._support.arrays import Floats, Mask
 from stdistill._table import schema
-from stdistill._table.abundances import Abundances, read_abundances
+from stdistill._table.abundances import Abundances, check_taught_abundances, read_abundances
 from stdistill._table.checks import check_one_model, get_centers, get_table
 from stdistill._table.labels import ALL_CELLS
 from stdistill._table.libraries import find_library_key, library_codes, warn_of_overlap
@@ -81,8 +81,8 @@ def abundance_scores(
     TypeError
         When what is under a key is a frame or holds no numbers.
     ValueError
-        When no key is given, a prediction lacks types of the reference, is of several models, or has no row in common
-        with the reference.
+        When no key is given, a prediction lacks types of the reference, is of several models, learned other abundances
+        than those that stand under the key of the reference now, or has no row in common with the reference.
 
     Notes
     -----
@@ -120,6 +120,7 @@ def abundance_scores(
     frames = []
     for key in chosen:
         check_one_model(adata, key)
+        check_taught_abundances(adata, key, reference_key)
         found = read_abundances(adata, key, "keys")
         columns = _columns(found, truth, key, reference_key)
         training_mean = _training_mean(adata, key, found)

@@ -83,8 +83,8 @@ def compare_niches(
     -----
     UserWarning
         When there are too few slides for any p-value to reach 0.05; slides are left out because something is missing,
-        or are compared whose verdict is "not"; or a column ``patient`` names patients with several slides and
-        `paired_key` is not given.
+        or are compared whose verdict is "not"; groups or patients differ in blanks or capitals alone; or a column
+        ``patient`` names patients with several slides and `paired_key` is not given.
 
     Notes
     -----

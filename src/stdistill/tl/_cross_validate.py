@@ -17,7 +17,7 @@ from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.checks import check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.abundances import write_abundances
+from stdistill._table.abundances import abundances_fingerprint, write_abundances
 from stdistill._table.fitting.composition import CompositionInputs, Taught, number_groups
 from stdistill._table.fitting.inputs import get_tables
 from stdistill._table.marks import mark_cells
@@ -106,7 +106,8 @@ def cross_validate(
     Warns
     -----
     UserWarning
-        When groups divide a slide: crops at their borders show the same tissue.
+        When groups divide a slide, whose crops at their borders show the same tissue, or differ in blanks or capitals
+        alone.
 
     Notes
     -----
@@ -168,6 +169,7 @@ def cross_validate(
                 method=method,
                 group_key=group_key,
                 target_key=target_key,
+                target=abundances_fingerprint(table, target_key),
                 use_rep=reps,
                 seed=arguments["seed"],
             )

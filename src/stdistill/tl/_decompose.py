@@ -12,7 +12,7 @@ import numpy as np
 from stdistill._support.arguments import takes
 from stdistill._support.checks import check_name
 from stdistill._table import schema
-from stdistill._table.abundances import check_free
+from stdistill._table.abundances import abundances_fingerprint, check_free
 from stdistill._table.checks import find_split_key, get_centers
 from stdistill._table.fitting.composition import (
     CompositionInputs,
@@ -194,6 +194,7 @@ def decompose(
             use_rep=reps,
             fitted=cells,
             group_key=group_key,
+            target=abundances_fingerprint(table, target_key),
             **model.card.network,
             **model.card.training,
             **keys,

@@ -188,14 +188,10 @@ def _load(model: NicheModel | str | Path) -> NicheModel:
 
 def _find_cells(table: AnnData, cells: Sequence[str]) -> Rows:
     """Return the rows of the cells, each once."""
-    if isinstance(cells, str):
-        msg = f"cells must be a list of names, found {cells!r}. Give [{cells!r}]."
-        raise TypeError(msg)
-    names = list(dict.fromkeys(cells))
-    if not names:
+    if not len(cells):
         msg = "cells is empty: name the cells to explain, as .obs_names has them."
         raise ValueError(msg)
-    return find_rows(table, names)
+    return np.array(list(dict.fromkeys(find_rows(table, cells))))
 
 
 def _around(inputs: NicheInputs, rows: Rows, max_tokens: int | None) -> Neighborhoods:

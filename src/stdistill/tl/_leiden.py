@@ -209,8 +209,10 @@ def _features(adata: AnnData, use_rep: str) -> npt.NDArray[Any]:
     check_one_mpp(adata, use_rep)
     features = np.asarray(adata.obsm[use_rep])
     if features.ndim != 2 or not np.issubdtype(features.dtype, np.floating):
+        found = adata.obsm[use_rep]
         msg = (
-            f".obsm[{use_rep!r}] is {features.dtype} of shape {features.shape}; expected floats (n_cells, n_features)."
+            f".obsm[{use_rep!r}] is a {type(found).__name__} of {getattr(found, 'dtype', features.dtype)}, of shape "
+            f"{found.shape}; expected a dense array of floats (n_cells, n_features)."
         )
         raise TypeError(msg)
     return features

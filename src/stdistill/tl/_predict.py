@@ -25,9 +25,9 @@ from stdistill._table.fitting.alignment import (
 from stdistill._table.fitting.composition import composition_inputs, write_composition
 from stdistill._table.fitting.inputs import check_features, niche_inputs
 from stdistill._table.fitting.like_model import check_card, check_radius, name_features
+from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
-from stdistill._table.he.shown import warn_of_other_images
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance import stands_on

@@ -14,9 +14,9 @@ from stdistill._slide.tissue import NothingSeenError
 from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.checks import get_table, is_spatialdata
+from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.trust import OUTSIDE
 from stdistill._table.graph import read_graph
-from stdistill._table.he.shown import warn_of_other_images
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.provenance import result_of
 from stdistill._table.records import read_record, write_record, write_slide_step

@@ -41,3 +41,14 @@ def test_markers_are_no_colours() -> None:
         ValueError, match=r"named dapi, cd45, panck; an H&E is expected as RGB.*set_channel_names\('if'"
     ):
         slide_levels(image, "if")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+def test_other_numbers_than_those_of_an_he(dtype: type) -> None:
+    """A picture of 0 … 1, or of 16 bits, is told how to become one of 8 bits."""
+    image = Image2DModel.parse(PIXELS[:3].astype(dtype), dims=("c", "y", "x"), c_coords=["r", "g", "b"])
+    with pytest.raises(
+        ValueError, match=r"those of 0 … 1 times 255.*Image2DModel\.parse\(pixels\.astype\(.uint8.\)"
+    ) as said:
+        slide_levels(image, "he")
+    assert "set_channel_names" not in str(said.value)

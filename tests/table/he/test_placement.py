@@ -95,6 +95,10 @@ def test_a_table_of_two_regions_on_two_images(make_slide: Callable) -> None:
     np.testing.assert_allclose(frames[1].um_to_px, he_frames(right)[0].um_to_px)
     with pytest.raises(KeyError, match="image_key='cells-right' is not a region named in the mapping"):
         he_frames(both, image_key={"cells-left": "he-left"})
+    with pytest.raises(
+        TypeError, match=r"a mapping of each region .*\{'cells-left': …\}; found \['he-left', 'he-right'\]"
+    ):
+        he_frames(both, image_key=["he-left", "he-right"])  # type: ignore[arg-type]
 
 
 def test_any_shared_coordinate_system_will_do(make_slide: Callable) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from spatialdata import SpatialData
+from spatialdata import SpatialData, bounding_box_query
 from spatialdata.models import Image2DModel
-from spatialdata.transformations import Affine, Identity, set_transformation
+from spatialdata.transformations import Affine, Identity, get_transformation, set_transformation
 
 import stdistill as sd
 from stdistill._table.annotations import points_of_cells
@@ -119,3 +119,28 @@ def test_spatialdata_io_without_the_alignment(own_bundle: Path) -> None:
     alignment.unlink()
     with pytest.raises(ValueError, match=r"spatialdata_io\.xenium finds no alignment of it.*It is not aligned"):
         sd.pp.split_strips(read(), crop_px=16)
+
+
+def test_crops_that_the_edge_of_a_part_cuts(bundle: Path) -> None:
+    """Cells nearer to the cut than half a crop: what lies beyond is tissue, of which nothing is seen."""
+    whole = sd.pp.read_xenium(bundle)
+    box = {"min_coordinate": [300, 300], "max_coordinate": [1300, 1300], "target_coordinate_system": "global"}
+    part = bounding_box_query(whole, axes=("x", "y"), **box)
+    pixels = sd.get.he_pixels(part)
+    height, width = part["he"]["scale0"].image.shape[1:]
+    to_edge = np.minimum.reduce([pixels["x"], pixels["y"], width - pixels["x"], height - pixels["y"]])
+    n_cut = int((to_edge < 15.5).sum())
+    assert 0 < n_cut < len(pixels)
+    expected = f"crops of {n_cut} cells reach over the edge of 'he', .* wider by half a crop, 4 µm"
+    with pytest.warns(UserWarning, match=expected):
+        sd.pp.embed_he(part, encoder="texture", crop_px=32)
+    with pytest.warns(UserWarning, match=expected):
+        sd.pp.tissue_share(part, crop_px=32)
+
+    smaller = whole["he"]["scale1"].image  # all of the slide, in fewer pixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.pp.tissue_share(whole, crop_px=32)
+        placed = get_transformation(smaller, get_all=True)
+        whole.images["he"] = Image2DModel.parse(smaller.data, dims=("c", "y", "x"), transformations=placed)
+        sd.pp.tissue_share(whole, crop_px=32)

@@ -75,6 +75,13 @@ def map_cohort(ctx: click.Context, paths: Sequence[Path], out: Path, asked: Aske
             cohort.forget_failure(slide_id)
     n_open = sum(not cohort.is_settled(slide_id) for slide_id in chosen)
     click.echo(f"{len(chosen)} slides, {len(chosen) - n_open} of them settled before. Results go to {out}.")
+    if replaced := cohort.replaced(chosen):
+        click.echo(
+            f"Warning: {len(replaced)} slides were settled before, of files of another size than those that are there "
+            f"now: {', '.join(replaced[:5])}{', …' if len(replaced) > 5 else ''}. Their results are of the files from "
+            f"before. Remove their folders, {out}/slides/SLIDE_ID, and they are mapped again.",
+            err=True,
+        )
     unit = Unit(cohort, asked, spread.stage)
     if spread.workers == 1 or n_open < 2:
         work_through(unit, chosen, click.echo)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from stdistill._flows.cohort.stage import staged
 from stdistill._flows.predict import Asked, predict
-from stdistill._runs.cohort import DONE, FAILED, SLIDE, STATUS, CohortFolder
+from stdistill._runs.cohort import DONE, FAILED, SLIDE, STATUS, CohortFolder, size_of
 from stdistill._runs.folder import MANIFEST, read_manifest
 from stdistill._support.locks import Lease
 from stdistill.models import NicheModel
@@ -96,7 +96,12 @@ class Unit(NamedTuple):
                 seconds["stage"] = round(time.monotonic() - start, 2)
             niches, verdict = predict(model, slide, work, asked, copy=copy)
         n_niches = int(niches.obs["student_niche"].notna().sum())
-        return {"n_cells": niches.n_obs, "n_niches": n_niches, "verdict": verdict.verdict}
+        return {
+            "n_cells": niches.n_obs,
+            "n_niches": n_niches,
+            "verdict": verdict.verdict,
+            "bytes": size_of(slide),
+        }
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from stdistill._table.fitting.inputs import (
 )
 from stdistill._table.fitting.origin import images_of
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
+from stdistill._table.labels import warn_of_names
 from stdistill._table.libraries import find_library_key
 from stdistill._table.provenance import fingerprint, stands_on
 from stdistill._table.records import find_record
@@ -163,6 +164,7 @@ def number_groups(tables: Sequence[AnnData], group_key: str) -> tuple[Integers, 
         codes, found = pd.factorize(column)
         columns.append(np.array([_name(group) for group in found])[codes])
     codes, names = pd.factorize(np.concatenate(columns), sort=True)
+    warn_of_names(names, f".obs[{group_key!r}]")
     return codes, list(map(str, names))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from stdistill._slide.scale import is_same_mpp
 from stdistill._support.warn import warn
 from stdistill._table import schema
+from stdistill._table.he.images import mark_images
 from stdistill._table.marks import fingerprint_rows
 from stdistill._table.provenance import kind_of_features
 from stdistill._table.records import read_record
@@ -18,6 +19,7 @@ from stdistill.encoders._encoder import BY_WINDOWS, DENSE, UNKNOWN_REVISION
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from spatialdata import SpatialData
 
     from stdistill.models.composition.card import FeatureCard
     from stdistill.models.niche.card import ModelCard
@@ -107,6 +109,33 @@ def images_of(table: AnnData, use_rep: str) -> list[str]:
     """Return the fingerprints of the H&E images that features show, as far as it is recorded."""
     images = he_record(table, use_rep).get("images")
     return [] if images is None else str(images).split("+")
+
+
+def warn_of_other_images(
+    sdata: SpatialData, table: AnnData, use_rep: str, image_keys: Iterable[str] | None = None
+) -> None:
+    """Warn when features were computed from another image than the one that is there.
+
+    Parameters
+    ----------
+    sdata
+        Holds the images.
+    table, use_rep
+        The features; of those without a record nothing is known.
+    image_keys
+        Names of the images; by default those that are recorded, as far as they are there.
+    """
+    embedded = images_of(table, use_rep)
+    if image_keys is None:
+        recorded = str(he_record(table, use_rep).get("image_key", "")).split(", ")
+        image_keys = [key for key in recorded if key in sdata.images]
+    names = list(dict.fromkeys(image_keys))
+    if embedded and not set((mark_images(sdata, names) or "").split("+")) <= {*embedded, ""}:
+        warn(
+            f"{', '.join(map(repr, sorted(names)))} is not the image that .obsm[{use_rep!r}] was computed from: it was "
+            "replaced since, or is a part of it. Crops are cut from the image that is there; niches, and whatever else "
+            "a model tells, are of the features. If it was replaced, run sd.pp.embed_he again, and what stands on it."
+        )
 
 
 def origin_of_card(card: ModelCard | FeatureCard) -> Origin:

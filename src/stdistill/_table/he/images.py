@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
@@ -11,6 +12,10 @@ import numpy.typing as npt
 
 from stdistill._slide.glass import WHITE, over_glass
 from stdistill._slide.pyramid import SlideLevel, shrink_factor
+from stdistill._slide.windows import hash_image
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
 
 ALPHA_NAMES = ("a", "alpha", "opacity", "3")
 """What a fourth channel is called that is no further marker: 3 where channels are numbered."""
@@ -58,10 +63,16 @@ def slide_levels(image: Any, name: str) -> list[SlideLevel]:
     arrays = _levels(image)
     full = arrays[0]
     if not is_rgb(image):
+        is_it = (
+            f'say so with sdata.set_channel_names({name!r}, ["r", "g", "b"])'
+            if full.dtype == np.uint8
+            else "bring its values to 0 … 255 (those of 0 … 1 times 255), round them, and put it in its place: "
+            f'Image2DModel.parse(pixels.astype("uint8"), dims=("c", "y", "x"), c_coords=["r", "g", "b"], '
+            f"transformations=get_transformation(sdata[{name!r}], get_all=True))"
+        )
         msg = (
             f"The image {name!r} has {full.sizes.get('c')} channels of type {full.dtype}{_named(full)}; an H&E is "
-            "expected as RGB of type uint8. Name the H&E with image_key=; if this is it, say so with "
-            f'sdata.set_channel_names({name!r}, ["r", "g", "b"]).'
+            f"expected as RGB of type uint8. Name the H&E with image_key=; if this is it, {is_it}."
         )
         raise ValueError(msg)
     size = np.array([full.sizes["x"], full.sizes["y"]])
@@ -87,6 +98,12 @@ def _named(level: Any) -> str:
 def over_white(rgba: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Lay RGB with opacity (4, height, width) over white, as glass is where nothing was scanned."""
     return np.moveaxis(over_glass(np.moveaxis(rgba[:3], 0, -1), rgba[3], WHITE), -1, 0)
+
+
+def mark_images(sdata: SpatialData, image_keys: Iterable[str]) -> str | None:
+    """Tell the images from others, as far as they show more than one colour: a hash each, joined by ``+``."""
+    marks = [hash_image(slide_levels(sdata.images[key], key)[0]) for key in image_keys]
+    return "+".join(dict.fromkeys(filter(None, marks))) or None
 
 
 def _levels(image: Any) -> list[Any]:

@@ -221,6 +221,12 @@ def _recorded_frame(table: AnnData) -> HEFrame:
 
 
 def _image_of(region: str, image_keys: Mapping[str, str]) -> str:
+    if not isinstance(image_keys, Mapping):
+        msg = (
+            f"image_key must be the name of an image, or a mapping of each region that the table annotates to its "
+            f"image, {{{region!r}: …}}; found {image_keys!r}."
+        )
+        raise TypeError(msg)
     check_key(region, image_keys, "a region named in the mapping", argument="image_key")
     return image_keys[region]
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
-from stdistill._slide.affine import FloatArray, apply_affine
+from stdistill._slide.affine import FloatArray, affine_scale, apply_affine
 from stdistill._slide.glass import check_colors, share_on_tissue
+from stdistill._support.arrays import Mask
 from stdistill._support.warn import warn
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import SAME_PX, HEFrame
-from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.he.slide_record import SlideRecord, read_slide_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -74,6 +75,47 @@ def _check_frame(sdata: SpatialData, frame: HEFrame, px: FloatArray) -> None:
         warn(f"{msg}Unless it was brought into that frame, it is not aligned: {advice}")
     elif low:
         warn(f"Only {found}: the alignment seems to be off. Look with sd.pl.niches(image_key=...); {advice}")
+
+
+def record_of_larger(table: AnnData, frame: HEFrame) -> SlideRecord | None:
+    """Return the record of the image that was read when the one that is there is not all of it, or turned."""
+    record = read_slide_record(table)
+    if record is None or record.um_to_px is None or record.shape is None or record.image_key != frame.image_key:
+        return None
+    return None if record.shape == frame.shape else record
+
+
+def warn_of_cut_crops(table: AnnData, frames: Sequence[HEFrame], crop_px: int, mpp: float | None) -> None:
+    """Warn of crops that reach over the edge of a part of an image, where the whole image would show tissue.
+
+    The parameters are those of :func:`stdistill._table.he.plans.plan_slides`.
+    """
+    centers, n_cut = get_centers(table), 0
+    for frame in frames:
+        record = record_of_larger(table, frame)
+        if record is None or record.um_to_px is None or record.shape is None:
+            continue
+        half = (frame.native_crop_px(crop_px, mpp) - SAME_PX) / 2  # what is left out of sight by rounding is not cut
+        um = centers[frame.cells]
+        px, px_of_all = frame.to_px(um), apply_affine(record.um_to_px, um)
+        half_of_all = half * frame.mpp * affine_scale(record.um_to_px)
+        within = frame.contains(px) & _is_within(px_of_all, record.shape, half_of_all)
+        n_cut += int((within & ~_is_within(px, frame.shape, half)).sum())
+    if n_cut:
+        names = ", ".join(dict.fromkeys(repr(frame.image_key) for frame in frames))
+        warn(
+            f"The crops of {n_cut} cells reach over the edge of {names}, which is a part of the image that was read, "
+            "as by spatialdata.bounding_box_query: they show glass where there is tissue. Compute features before the "
+            "part is cut out, with which they go, or cut out a part that is wider by half a crop, "
+            f"{max(frame.native_crop_px(crop_px, mpp) * frame.mpp for frame in frames) / 2:.0f} µm."
+        )
+
+
+def _is_within(px: FloatArray, shape: tuple[int, int], margin: float) -> Mask:
+    """Whether squares around pixels (n, 2), which reach so far, lie within an image of height and width."""
+    middle = np.array(shape[::-1]) / 2
+    within: Mask = np.all(np.abs(px - middle) <= middle - margin, axis=1)
+    return within
 
 
 def _was_checked(table: AnnData, frame: HEFrame) -> bool:
