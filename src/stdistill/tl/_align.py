@@ -136,9 +136,9 @@ def align(
     inference (here: the probability); its formula of the blocks contradicts its text, and this is the reading that
     works. The paper tunes its encoder (UNI) and does not say how; here it is frozen by default. Of one that learns, all
     before the last blocks is frozen, there is no dropout, and the scale of its features stays that of before the
-    training. All of that, the hidden layer of the H&E side, that places are left out in training, and that the expression
-    side knows how many cells a tile has, is our choice. Training lasts for epochs that see 25,000 tiles together, at least
-    20 and at most 200.
+    training. All of that, the hidden layer of the H&E side, that places are left out in training, and that the
+    expression side knows how many cells a tile has, is our choice. Training lasts for epochs that see 25,000 tiles
+    together, at least 20 and at most 200.
 
     Examples
     --------
