@@ -426,12 +426,14 @@ def test_a_complete_store_is_read_however_the_image_is_chunked(
     options: dict[str, Any] = {"encoder": "texture", "crop_px": 64, "store": tmp_path / "store"}
     sd.pp.embed_he(slide, **options)
     before = slide["table"].obsm.pop("X_he")
+    look = slide["table"].obsm["X_he_augmented_1"]
     order = (tmp_path / "store/cell_ids.txt").read_text()
     paint(slide, chunks=100, pixels=pixels)
     with monkeypatch.context() as patch:
         patch.setattr(store.FeatureStore, "write", lambda *_: pytest.fail("computed again"))
         sd.pp.embed_he(slide, **options)
     np.testing.assert_array_equal(slide["table"].obsm["X_he"], before)
+    np.testing.assert_array_equal(slide["table"].obsm["X_he_augmented_1"], look)
     (tmp_path / "store/finished").write_bytes(bytes(len((tmp_path / "store/finished").read_bytes())))
     with pytest.raises(ValueError, match=r"windows.*resume=False"):  # half of it would be in another order
         sd.pp.embed_he(slide, **options)
@@ -741,6 +743,16 @@ def test_augmented(make_slide: Callable[..., SpatialData], tmp_path: Path) -> No
     assert "X_he_augmented_2" not in again.obsm
     sd.pp.embed_he(slide, encoder=identity(), crop_px=CROP_PX)
     assert not [key for key in slide["table"].obsm if "augmented" in key]
+
+
+def test_augmented_by_default(make_slide: Callable[..., SpatialData]) -> None:
+    """The built-in encoder alone: with it, it was measured, and costs little."""
+    slide = make_slide()
+    found = {}
+    for name, encoder in {"texture": "texture", "own": identity(), "both": ["texture", identity()]}.items():
+        table = sd.pp.embed_he(slide, encoder=encoder, crop_px=32, copy=True)["table"]
+        found[name] = [key for key in table.obsm if "augmented" in key]
+    assert found == {"texture": [f"X_he_augmented_{look}" for look in range(1, 5)], "own": [], "both": []}
 
 
 def test_two_processes_equal_one(bundle: Path, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_less_sharp(pixels: npt.NDArray[np.uint8], change: dict[str, float]) -> 
 def test_what_is_drawn() -> None:
     """Glass becomes the light of the look, and a stain keeps some of its colour."""
     stains = np.array(RUIFROK)
-    looks = [draw_look(stains, GLASS, 0.25, np.random.default_rng(seed)) for seed in range(50)]
+    looks = [draw_look(stains, GLASS, 0.25, number, (seed,)) for seed in range(10) for number in range(1, 6)]
     assert all(215 < look.white.min() < look.white.max() < 255 for look in looks)
     assert {look.shrinkage > 1 for look in looks} == {True, False}
     assert all((look.shrinkage > 1) != (look.blur_px > 0) for look in looks)
@@ -64,6 +64,17 @@ def test_what_is_drawn() -> None:
     assert all(JPEG_QUALITY[0] <= look.quality < JPEG_QUALITY[1] for look in looks)
     haematoxylin = np.array([stains[0] @ look.mixing for look in looks])
     assert 0.05 < (haematoxylin / np.linalg.norm(haematoxylin, axis=1, keepdims=True)).std(axis=0).mean() < 0.3
+
+
+def test_few_looks_cover_the_range() -> None:
+    """The coarsest is among them whatever the slide, and so are dim and bright light."""
+    stains = np.array(RUIFROK)
+    for seed in range(5):
+        looks = [draw_look(stains, GLASS, 0.25, number, (seed,)) for number in range(1, 5)]
+        assert [look.shrinkage for look in looks] == pytest.approx([2, 2 ** (1 / 6), 1, 2 ** (7 / 12)])
+        assert [look.blur_px for look in looks] == pytest.approx([0, 0, 0.9, 0])
+        brightness = np.sort([look.white.mean() for look in looks])
+        assert np.ptp(brightness) > 12
 
 
 def test_a_level_is_seen_alike_every_time(pixels: npt.NDArray[np.uint8]) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from stdistill._features.store import CODE, MADE_WITH, FeatureStore, find_finished, locked_store, reserve_folder
+from stdistill._slide.looks import LOOKS
 from stdistill._slide.plan import CropPlan, Slide
 from stdistill._slide.windows import sample_squares
 from stdistill._support.files import digest
@@ -108,11 +109,16 @@ def _describe(encoder: Encoder, crop_px: int) -> dict[str, Any]:
 
 
 def _hash_images(slides: Sequence[Slide]) -> str:
-    """Tell images apart by their sizes, the glass, and what is around some of the cells."""
+    """Tell images apart by their sizes, the glass, and what is around some of the cells; and with which look.
+
+    Not by pixels with the look, which is given chunk by chunk: the slide is the same however it is chunked.
+    """
     parts: list[str | npt.NDArray[Any]] = []
     for slide in slides:
-        level = slide.plan.level
+        level = slide.source or slide.plan.level
         parts.append(repr((level.shape, level.factor.tolist(), slide.background.tolist())))
+        if slide.look:
+            parts.append(f"look {slide.look} of {LOOKS}")
         parts += sample_squares(level, _in_table_order(slide.plan), N_SAMPLED)
     return digest(*parts)[:16]
 

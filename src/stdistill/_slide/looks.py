@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
+from scipy.stats import qmc
 
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._slide.stain import RUIFROK, stain_vectors
 from stdistill._slide.windows import sample_squares
 from stdistill._support.arrays import Float64s, Floats, Pixels
 
+LOOKS = 2
+"""Version of the looks, by which stores of others are told: to be raised when they are drawn or shown differently."""
 N_SQUARES = 16
 EVERY = 4
 """Stain is estimated from every so many pixels, along x and y, of some squares around cells."""
@@ -33,6 +38,11 @@ SHARE_SHRUNK = 0.6
 BLUR_UM = 0.6
 """Largest standard deviation of the blur."""
 JPEG_QUALITY = (60, 95)
+DRAWN = (6, 2, 4, 4, 1)
+"""How many numbers are drawn for the colours of the stains, their strengths, the exponents of the light, its colour,
+and the compression."""
+WITHIN = (1e-3, 1 - 1e-3)
+"""Quantiles, within which normal distributions are finite."""
 BAND_PX = 256
 """Rows that are stained at once."""
 
@@ -80,25 +90,33 @@ class Look:
         return stained
 
 
-def draw_look(vectors: Float64s, glass: npt.NDArray[np.uint8], mpp: float, rng: np.random.Generator) -> Look:
+def draw_look(vectors: Float64s, glass: npt.NDArray[np.uint8], mpp: float, number: int, seed: Sequence[int]) -> Look:
     """Draw a look for a slide whose stains absorb `vectors` (2, 3) on `glass` (3,), at `mpp` µm per pixel.
 
     Stains are unmixed into haematoxylin, eosin and what is left, and mixed with other colours and strengths: Tellez et
     al. 2019 (Med Image Anal 58) found that this, with other light and blur, carries networks to other laboratories.
     How much of each is our choice (docs/concepts/transfer).
+
+    Looks are few, so that they are spread (Sobol 1967) where independent ones would leave gaps: the sharpness of look
+    1, 2, … is 0, 1/2, 3/4, 1/4, … for every slide, whose first look is the coarsest there is; all else depends on the
+    `seed`, too.
     """
-    others = vectors + rng.normal(0, HUE, vectors.shape)
+    sharpness = float(_point(number, qmc.Sobol(1, scramble=False))[0])
+    quantiles = _point(number, qmc.Sobol(sum(DRAWN), seed=np.random.default_rng(seed)))
+    colors, strengths, exponents, light, (quality,) = np.split(np.clip(quantiles, *WITHIN), np.cumsum(DRAWN)[:-1])
+    others = vectors + HUE * ndtri(colors).reshape(vectors.shape)
     others /= np.linalg.norm(others, axis=1, keepdims=True)
-    others *= np.exp(rng.normal(0, STRENGTH, (2, 1)))
-    exponent = np.exp(rng.uniform(-CONTRAST, CONTRAST) + rng.uniform(-TINT, TINT, 3))
-    is_shrunk = rng.random() < SHARE_SHRUNK
+    others *= np.exp(STRENGTH * ndtri(strengths))[:, None]
+    exponent = np.exp(_between(-CONTRAST, CONTRAST, exponents[0]) + _between(-TINT, TINT, exponents[1:]))
+    coarseness = 1 - sharpness / SHARE_SHRUNK  # below 0 it is blurred, the more the further below
+    blur_um = BLUR_UM * (sharpness - SHARE_SHRUNK) / (1 - SHARE_SHRUNK)
     return Look(
         glass=glass.astype(np.float64),
         mixing=np.linalg.inv(_with_rest(vectors)) @ _with_rest(others) * exponent,
-        white=rng.uniform(*WHITE) + rng.uniform(-3, 3, 3),
-        shrinkage=float(SHRINKAGE ** rng.random()) if is_shrunk else 1.0,
-        blur_px=0.0 if is_shrunk else float(rng.uniform(0, BLUR_UM)) / mpp,
-        quality=int(rng.integers(*JPEG_QUALITY)),
+        white=_between(*WHITE, light[0]) + _between(-3, 3, light[1:]),
+        shrinkage=SHRINKAGE**coarseness if coarseness > 0 else 1.0,
+        blur_px=0.0 if coarseness > 0 else blur_um / mpp,
+        quality=int(_between(*JPEG_QUALITY, quality)),
     )
 
 
@@ -125,9 +143,21 @@ def with_look(level: SlideLevel, places: Floats, glass: npt.NDArray[np.uint8], m
     is_told = vectors is not None and np.linalg.norm(np.cross(*vectors)) > LEAST_APART
     stains = vectors if vectors is not None and is_told else np.array(RUIFROK)
     mpp_of_level = mpp * float(level.factor.max())
-    look = draw_look(stains, glass, mpp_of_level, np.random.default_rng([number, *level.shape]))
+    look = draw_look(stains, glass, mpp_of_level, number, level.shape)
     shown = level.pixels.map_blocks(look.show, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))
     return SlideLevel(shown, level.factor)
+
+
+def _point(number: int, sequence: qmc.Sobol) -> Float64s:
+    """Return a point of a sequence, the first of which has the number 1."""
+    point: Float64s = sequence.random_base2((number - 1).bit_length())[number - 1]
+    return point
+
+
+def _between(low: float, high: float, quantile: Float64s) -> Float64s:
+    """Return where `quantile` of the way from `low` to `high` is."""
+    between: Float64s = low + (high - low) * quantile
+    return between
 
 
 def _with_rest(vectors: Float64s) -> Float64s:

@@ -60,6 +60,10 @@ class Slide:
     plan: CropPlan
     background: npt.NDArray[np.uint8]
     """Colour (3,) of what lies off the image."""
+    look: int = 0
+    """With which look it is seen; 0: as it is."""
+    source: SlideLevel | None = None
+    """The level without the look, by which the image is told from others; `None` where there is none."""
 
 
 def crop_origins(px: FloatArray, crop_px: int) -> npt.NDArray[np.int64]:

@@ -52,6 +52,25 @@ def test_slides_are_judged_by_the_median() -> None:
     assert summarise_ood(np.full(3, np.nan, dtype=np.float32), usual) == {}
 
 
+def test_looks_that_were_learned_from() -> None:
+    """A shift of all cells that a look showed is less unusual; that cells differ more in a look is not."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(2000, 10)).astype(np.float32)
+    split = np.arange(1500), np.arange(1500, 2000)
+    shift = np.array([6] + [0] * 9, dtype=np.float32)
+    plain, shifted, wider = (
+        describe_features([features, *looks], *split, seed=0) for looks in ([], [features + shift], [3 * features])
+    )
+    assert plain is not None
+    assert shifted is not None
+    assert wider is not None
+    usual, seen, other = (np.median(plain.ratios(slide)) for slide in (features, features + shift, 3 * features))
+    assert seen > 1.5
+    assert np.median(shifted.ratios(features + shift)) == pytest.approx(1, abs=0.1)
+    assert np.median(shifted.ratios(features)) == pytest.approx(usual, abs=0.1)
+    assert np.median(wider.ratios(3 * features)) == pytest.approx(other, abs=0.1)
+
+
 def test_too_few_cells_describe_nothing() -> None:
     features = np.zeros((300, 2), dtype=np.float32)
     assert describe_features([features], np.arange(200), np.arange(200, 299), seed=0) is None

@@ -76,25 +76,29 @@ def describe_features(
 ) -> UsualFeatures | None:
     """Describe the features that a student learned from, by what it had not seen; `None` when that is too little.
 
-    What it has learned to see in spite of another stain or scanner is not unusual: `looks` are the features of the
-    slide as it is, and of the augmented ones.
+    `looks` are the features of the slide as it is, and of the augmented ones. What stain or scanner does to all cells
+    alike is less unusual to a student that has seen such. What they do to each is not counted in: as wide as that,
+    another tissue would be usual, too (docs/concepts/transfer).
     """
     from stdistill.models.usual import UsualFeatures
 
     if min(len(fitting), len(unseen)) < FEWEST:
         return None
-    rng = np.random.default_rng(seed)
-    parts = [_of_all_looks(looks, rows, rng) for rows in (fitting, unseen)]
-    known = np.arange(len(parts[0]) + len(parts[1]))
-    return UsualFeatures.fit(np.concatenate(parts), *np.split(known, [len(parts[0])]), seed=seed)
+    known = _moved(looks, fitting, np.random.default_rng(seed))
+    both = np.concatenate([known, looks[0][unseen]])
+    return UsualFeatures.fit(both, *np.split(np.arange(len(both)), [len(known)]), seed=seed)
 
 
-def _of_all_looks(looks: Sequence[npt.NDArray[Any]], rows: Integers, rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Return the features of some rows with every look, no more of them than a Gaussian is fitted to."""
-    most = ROWS // len(looks)
+def _moved(looks: Sequence[npt.NDArray[Any]], rows: Integers, rng: np.random.Generator) -> npt.NDArray[Any]:
+    """Return the slide's own features of some rows, moved to the mean of each look.
+
+    They are no more than a Gaussian is fitted to.
+    """
+    own, most = looks[0], ROWS // len(looks)
     if len(rows) > most:
         rows = np.sort(rng.choice(rows, most, replace=False))
-    return np.concatenate([features[rows] for features in looks])
+    means = [features[rows].mean(axis=0, dtype=np.float32) for features in looks]
+    return np.concatenate([(own[rows] + (mean - means[0])).astype(own.dtype) for mean in means])
 
 
 def measure_ood(usual: UsualFeatures, inputs: NicheInputs) -> npt.NDArray[np.float32]:

@@ -74,12 +74,13 @@ def plan_slides(
             from stdistill._table.he.stain import normalize_stains
 
             levels = slide_levels(normalize_stains(sdata, frame.image_key, stain_reference), frame.image_key)
-        level = level_for(levels, native_px / crop_px)
+        source = level = level_for(levels, native_px / crop_px)
         if look:
             level = with_look(level, px[on_image] / level.factor, background, frame.mpp, look)
         origins = crop_origins(px[on_image], native_px)
         margin = math.ceil(margin_px * native_px / crop_px)
-        slides.append(Slide(plan_crops(level, frame.cells[on_image], origins, native_px, margin), background))
+        plan = plan_crops(level, frame.cells[on_image], origins, native_px, margin)
+        slides.append(Slide(plan, background, look, source))
     return slides
 
 
