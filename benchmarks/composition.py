@@ -51,7 +51,7 @@ def read(folder: Path, name: str, every: int) -> SpatialData:
     with np.load(folder / MOBILENET) as file:
         mobilenet = sd.encoders.from_module(MobileNetV2(dict(file)), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     for key, encoder in zip(USE_REP, (sd.encoders.get("texture"), mobilenet), strict=True):
-        sd.pp.embed_he(section, encoder=encoder, crop_px=CROP_PX, mpp=WINDOW_UM / CROP_PX, n_augmented=0, key_added=key)
+        sd.pp.embed_he(section, encoder=encoder, crop_px=CROP_PX, mpp=WINDOW_UM / CROP_PX, key_added=key)
     sd.pp.neighborhoods(section, radius_um=RADIUS_UM)
     return section
 

@@ -33,7 +33,7 @@ def read(folder: Path, n_cells: int, seed: int) -> AnnData:
     slide = sd.pp.read_xenium(sd.datasets.simulate_xenium(folder / "outs", n_cells=n_cells, seed=seed))
     sd.pp.split_strips(slide)
     sd.pp.neighborhoods(slide)
-    sd.pp.embed_he(slide, encoder="texture", n_augmented=0)
+    sd.pp.embed_he(slide, encoder="texture")
     sd.pp.abundances(slide, cell_type_key="cell_type")
     return slide["table"]
 

@@ -77,7 +77,7 @@ def run(out: Path, options: argparse.Namespace) -> None:
     if not bundle.exists():
         sd.datasets.simulate_xenium(bundle, n_cells=options.n_cells, seed=options.seed)
     slide = sd.pp.read_xenium(bundle)
-    sd.pp.embed_he(slide, encoder="texture", n_augmented=0, store=out / "features")
+    sd.pp.embed_he(slide, encoder="texture", store=out / "features")
     result = sd.tl.evaluate(
         slide,
         ks=options.k,

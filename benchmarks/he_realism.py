@@ -141,7 +141,7 @@ def measure_simulated(seed: int, n_cells: int) -> dict[str, float]:
         found = measure(at_one_um(Image.fromarray(pixels), HE_MPP))
         slide = sd.pp.read_xenium(bundle)
         sd.pp.neighborhoods(slide)
-        sd.pp.embed_he(slide, encoder="texture", mpp=TEXTURE_MPP, n_augmented=0)
+        sd.pp.embed_he(slide, encoder="texture", mpp=TEXTURE_MPP)
         truth = pd.read_parquet(Path(folder) / "outs_truth.parquet").set_index("cell_id")["niche"]
     cells = slide["table"]
     niches = cells.obs["cell_id"].map(truth)

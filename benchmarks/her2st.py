@@ -177,7 +177,7 @@ def log_cp10k(sections: Sequence[pd.DataFrame], n_genes: int) -> list[Array]:
 
 def embed(section: SpatialData, encoder: sd.encoders.Encoder) -> Array:
     """Encode the windows around the spots as (n, d)."""
-    sd.pp.embed_he(section, encoder=encoder, crop_px=CROP_PX, mpp=WINDOW_UM / CROP_PX, n_augmented=0)
+    sd.pp.embed_he(section, encoder=encoder, crop_px=CROP_PX, mpp=WINDOW_UM / CROP_PX)
     return section["table"].obsm["X_he"].astype(np.float32)
 
 

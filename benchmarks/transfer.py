@@ -336,7 +336,7 @@ def main() -> None:
     parser.add_argument("--n-other", type=int, default=1_200, help="of the slides that are predicted")
     parser.add_argument("--n-field", type=int, default=400, help="of fields with changed pixels, and of other tissue")
     parser.add_argument("--crop-px", type=int, default=224)
-    parser.add_argument("--n-augmented", type=int, help="looks that the student learns from, by default the default")
+    parser.add_argument("--n-augmented", type=int, default=0, help="augmented slides that the student learns from, too")
     parser.add_argument("--epochs", type=int, help="of the student, by default its default")
     parser.add_argument(
         "--out", type=Path, help="folder to keep, with transfer.csv; a run that was stopped goes on from it"

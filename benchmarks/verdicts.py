@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="folder to keep, with verdicts.csv")
     parser.add_argument("--quick", action="store_true", help="small slides, small crops, two epochs")
     options = parser.parse_args()
-    options.crop_px, options.epochs, options.n_augmented = 224, None, None
+    options.crop_px, options.epochs, options.n_augmented = 224, None, 0
     if options.quick:
         options.seeds, options.n_cells, options.n_other, options.n_field = [0], 800, 150, 80
         options.crop_px, options.epochs = 64, 2

@@ -24,6 +24,6 @@ def features(inputs: Inputs) -> Callable[[], object]:
 
     def embed() -> None:
         with tempfile.TemporaryDirectory(dir=inputs.folder) as folder:
-            sd.pp.embed_he(slide, encoder="texture", n_augmented=0, device="cpu", store=Path(folder) / "store")
+            sd.pp.embed_he(slide, encoder="texture", device="cpu", store=Path(folder) / "store")
 
     return embed

@@ -423,7 +423,7 @@ def test_a_complete_store_is_read_however_the_image_is_chunked(
     slide = make_slide()
     monkeypatch.setattr("stdistill._slide.plan.WINDOW_PX", 64)
     pixels = paint(slide, chunks=64)
-    options: dict[str, Any] = {"encoder": "texture", "crop_px": 64, "store": tmp_path / "store"}
+    options: dict[str, Any] = {"encoder": "texture", "crop_px": 64, "n_augmented": 1, "store": tmp_path / "store"}
     sd.pp.embed_he(slide, **options)
     before = slide["table"].obsm.pop("X_he")
     look = slide["table"].obsm["X_he_augmented_1"]
@@ -743,16 +743,6 @@ def test_augmented(make_slide: Callable[..., SpatialData], tmp_path: Path) -> No
     assert "X_he_augmented_2" not in again.obsm
     sd.pp.embed_he(slide, encoder=identity(), crop_px=CROP_PX)
     assert not [key for key in slide["table"].obsm if "augmented" in key]
-
-
-def test_augmented_by_default(make_slide: Callable[..., SpatialData]) -> None:
-    """The built-in encoder alone: with it, it was measured, and costs little."""
-    slide = make_slide()
-    found = {}
-    for name, encoder in {"texture": "texture", "own": identity(), "both": ["texture", identity()]}.items():
-        table = sd.pp.embed_he(slide, encoder=encoder, crop_px=32, copy=True)["table"]
-        found[name] = [key for key in table.obsm if "augmented" in key]
-    assert found == {"texture": [f"X_he_augmented_{look}" for look in range(1, 5)], "own": [], "both": []}
 
 
 def test_two_processes_equal_one(bundle: Path, tmp_path: Path) -> None:

@@ -378,7 +378,6 @@ def test_an_image_alone(of_slide: tuple[Path, Path, ad.AnnData]) -> None:
     assert abs(found.n_obs - cells.n_obs) < 0.2 * cells.n_obs
     assert found.obs["student_niche"].notna().all()
     assert found.uns["stdistill"]["embed_he"]["crop_px"] == 64
-    assert not [key for key in found.obsm if "augmented" in key]
     places = [sd.get.he_pixels(table)[["x", "y"]].to_numpy() for table in (found, cells)]  # µm are of another frame
     nearest = np.linalg.norm(places[0][:, None] - places[1], axis=2).argmin(axis=1)
     margins = [table.obs["student_logit_0"] - table.obs["student_logit_1"] for table in (found, cells)]

@@ -61,9 +61,7 @@ def read_bundle(run: Run, source: Source, encoders: Sequence[str], machine: Mach
         names = "+".join(f"{one.name} {one.revision or UNKNOWN_REVISION}" for one in each)
         run.check_input({f"encoder of {key}": names})
         store = None if run.kept is None else run.kept / "features" / key
-        embed = partial(
-            pp.embed_he, slide, encoder=each, n_augmented=0, key_added=key, store=store, device=machine.device
-        )
+        embed = partial(pp.embed_he, slide, encoder=each, key_added=key, store=store, device=machine.device)
         run.step(key, partial(embed, devices=machine.devices if store else 1))
     return slide, keys
 

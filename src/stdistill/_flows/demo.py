@@ -37,8 +37,7 @@ def run_demo(out: Path, *, n_cells: int, seed: int) -> pd.DataFrame:
     slide = pp.read_xenium(bundle)
     pp.split_strips(slide)
     pp.neighborhoods(slide)
-    # Of its own slide alone the student is asked here, and augmented ones would take minutes.
-    pp.embed_he(slide, encoder="texture", n_augmented=0, store=out / "features")
+    pp.embed_he(slide, encoder="texture", store=out / "features")
     pp.embed_expression(slide, max_epochs=EXPRESSION_EPOCHS, seed=seed)
 
     cells = slide["table"]

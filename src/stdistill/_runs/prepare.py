@@ -100,7 +100,6 @@ def prepare(
     *,
     machine: Machine,
     encoder: str = "auto",
-    n_augmented: int | None = None,
     table_key: str = schema.TABLE,
 ) -> AnnData:
     """Make what niche models are fitted to, unless it is there: H&E features, neighbourhoods, expression latent."""
@@ -116,7 +115,6 @@ def prepare(
             lambda: embed_he(
                 data,
                 encoder=encoders,
-                n_augmented=n_augmented,
                 device=machine.device,
                 devices=machine.devices if store else 1,
                 store=store,

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_CROP_PX = 8
-N_AUGMENTED = 4
-"""Of the built-in encoder (measured: docs/concepts/transfer)."""
 
 
 def embed_he(
@@ -53,7 +51,7 @@ def embed_he(
     strategy: str = "auto",
     precision: Precision | None = None,
     stain_normalization: Any = None,
-    n_augmented: int | None = None,
+    n_augmented: int = 0,
     key_added: str = schema.HE_FEATURES,
     store: str | Path | None = None,
     resume: bool = True,
@@ -97,10 +95,10 @@ def embed_he(
         (Macenko, Vahadane or Reinhard). Within ``labels["<image>_tissue"]``, which is detected if absent.
     n_augmented
         How many times to compute the features once more, of the slide as other laboratories and scanners would show it:
-        in another stain and light, coarser or less sharp, compressed. Students learn from these too; without, those of
-        ``"texture"`` see little on slides of another stain, scanner or scale. Each takes as long as the features of the
-        slide as it is, and as much memory; a slide that is only to be predicted needs none. `None`: 4 of ``"texture"``,
-        and 0 of other encoders, with which it was not measured.
+        in another stain and light, coarser or less sharp, compressed. Students learn from these too: with 4 of
+        ``"texture"`` they see half as much again on slides of another stain, scanner or scale, and less on their own
+        (docs: Other slides, from H&E alone). Each takes as long as the features of the slide as it is, and as much
+        memory; a slide that is only to be predicted needs none.
     key_added
         Key of ``.obsm``.
     store
@@ -180,8 +178,7 @@ def embed_he(
     check_integer(crop_px, "crop_px", minimum=MIN_CROP_PX)
     if mpp is not None:
         check_positive(mpp, "mpp")
-    if n_augmented is not None:
-        check_integer(n_augmented, "n_augmented", minimum=0)
+    check_integer(n_augmented, "n_augmented", minimum=0)
     check_name(key_added, "key_added")
     check_run(
         batch_size=batch_size, precision=precision, device=device, devices=devices, num_nodes=num_nodes, store=store
@@ -194,10 +191,6 @@ def embed_he(
     check_crop_scale(frames, mpp)
     warn_of_cut_crops(table, frames, crop_px, mpp)
     encoders = find_encoders(encoder, store)
-    from stdistill.encoders._registry import BUILT_IN
-
-    if n_augmented is None:
-        n_augmented = N_AUGMENTED if [one.name for one in encoders] == [BUILT_IN] else 0
     from stdistill._features.compute import compute_features
     from stdistill._training.devices import torch_device
 

@@ -193,8 +193,7 @@ def run_protocol(
     """Run the protocol on a slide; the tables go to the folder of the run."""
     split(run, data, table_key)
     _check_asked(data, asked, table_key)
-    # Augmented slides are for students of other slides: here all are asked of their own.
-    cells = prepare(run, data, training, machine=machine, encoder=encoder, n_augmented=0, table_key=table_key)
+    cells = prepare(run, data, training, machine=machine, encoder=encoder, table_key=table_key)
     for k in asked.ks:
         _fit_methods(run, cells, k, training, machine)
     tables = {}

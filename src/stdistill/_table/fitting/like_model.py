@@ -104,7 +104,6 @@ def embedding_arguments(card: ModelCard | FeatureCard, encoders: list[Encoder], 
         "encoder": encoders,
         "crop_px": card.crop_px,
         "mpp": find_mpp(None if slide is None else slide.mpp, card.mpp or 0),  # known, or no encoder was found
-        "n_augmented": 0,  # one learns from those
         "key_added": card.feature_key,
     }
 
