@@ -136,6 +136,27 @@ def test_a_matrix_in_mex_format(bundle: Path, tmp_path: Path) -> None:
         sd.pp.read_xenium(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("part", "at", "value", "found"),
+    [
+        ("indices", 5, 2**30, "matrix/indices name genes beyond"),
+        ("indices", 5, -1, "matrix/indices name genes beyond"),
+        ("indptr", 3, 2**30, "matrix/indptr does not divide"),
+        ("indptr", -1, 7, "matrix/indptr does not divide"),
+        ("shape", 0, 2, "matrix/indices name genes beyond the 2"),
+        ("shape", 1, 3, "matrix/indptr does not divide"),
+    ],
+)
+def test_counts_of_what_is_not_there(own_bundle: Path, part: str, at: int, value: int, found: str) -> None:
+    """As one flipped bit leaves it: scipy would read whatever lies in the memory, or end the process."""
+    content = io.BytesIO((own_bundle / "cell_feature_matrix.h5").read_bytes())
+    with h5py.File(content, "r+") as file:
+        file[f"matrix/{part}"][at] = value
+    replace(own_bundle / "cell_feature_matrix.h5", content.getvalue())
+    with pytest.raises(ValueError, match=rf"cell_feature_matrix\.h5 is no matrix .*{found}.*copy it again"):
+        sd.pp.read_xenium(own_bundle)
+
+
 def test_a_packed_matrix(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "cells.parquet").symlink_to(bundle / "cells.parquet")
     (tmp_path / "cell_feature_matrix.tar.gz").touch()

@@ -39,6 +39,7 @@ MATRIX_PARTS = (
     "features/name",
     "features/feature_type",
 )
+COUNTS_AT_ONCE = 2**24
 NUMBERS = ("x_centroid", "y_centroid", "cell_area")
 """Columns of the table of cells that are calculated with, in µm and µm²."""
 MASKS = "cells.zarr.zip"
@@ -166,8 +167,26 @@ def _read_barcodes(matrix: Path) -> pd.Index:
         if missing:
             msg = f"it has no matrix/{' and no matrix/'.join(missing)}"
             raise ValueError(msg)
+        _check_counts(file["matrix"])
         barcodes = pd.Series(file["matrix/barcodes"][:])
     return _as_str(barcodes)
+
+
+def _check_counts(matrix: h5py.Group) -> None:
+    """Raise where counts are of genes or cells that are not there: by such scipy reads anywhere in memory."""
+    n_genes, n_cells = (int(n) for n in matrix["shape"][:])
+    starts, genes = matrix["indptr"][:].astype(np.int64), matrix["indices"]
+    if len(starts) != n_cells + 1 or starts[0] or starts[-1] != len(genes) or (np.diff(starts) < 0).any():
+        msg = f"its matrix/indptr does not divide {len(genes)} counts among {n_cells} cells"
+        raise ValueError(msg)
+    if len(matrix["data"]) != len(genes):
+        msg = f"it has {len(matrix['data'])} counts of {len(genes)} genes"
+        raise ValueError(msg)
+    for first in range(0, len(genes), COUNTS_AT_ONCE):
+        piece = genes[first : first + COUNTS_AT_ONCE]
+        if piece.min() < 0 or piece.max() >= n_genes:
+            msg = f"its matrix/indices name genes beyond the {n_genes} that it has"
+            raise ValueError(msg)
 
 
 def _find(path: Path, *names: str) -> Path | None:
