@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from stdistill._formats.annotations import label_by_polygons
+from stdistill._formats.geojson import read_features
 from stdistill._measures.labels import Labels
 from stdistill._table.annotations import FRAMES, points_of_cells
 from stdistill._table.he.placement import he_frames
@@ -245,6 +246,23 @@ def test_pixels_of_the_he_by_hand(make_slide: Callable, tmp_path: Path, he_to_um
     (frame,) = he_frames(slide)
     write_record(table, "read_xenium", um_to_he=frame.um_to_px, he_shape=np.array(frame.shape), image_key="he")
     np.testing.assert_allclose(points_of_cells(table, "px"), pixels)
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "names"), [([[[1], [2], [3], [1]]], ["a"]), ([[[0, 0], [9, 0], [9, 9], [0, 0]]], 3.5)]
+)
+def test_numbers_where_pairs_or_names_should_be(tmp_path: Path, coordinates: object, names: object) -> None:
+    whole = [[[0, 0], [9, 0], [9, 9], [0, 0]]]
+    features = [
+        {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": each}, "properties": {"classification": of}}
+        for each, of in ((coordinates, {"names": names}), (whole, {"name": "whole"}))
+    ]
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    found = read_features(path)
+    assert found.classes.tolist() == ["a" if names == ["a"] else "", "whole"]
+    assert (found.geometries[0] is None) == (coordinates != whole)
+    assert found.geometries[1].area == 40.5
 
 
 def test_another_image(make_slide: Callable) -> None:

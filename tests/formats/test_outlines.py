@@ -193,6 +193,14 @@ def test_centers_in_a_csv(tmp_path: Path, text: str, unit: Any) -> None:
     assert found.ids.tolist() in ([1, 2], ["a", "b"])
 
 
+def test_centers_that_are_bytes(tmp_path: Path) -> None:
+    """As a spoilt file has them: no number, and no reason to give up the others."""
+    path = tmp_path / "centers.parquet"
+    pd.DataFrame({"x": [b"\xff\xfe", b"2"], "y": [1.0, 3.0]}).to_parquet(path)
+    with pytest.raises(ValueError, match=r"centers\.parquet"):
+        read_outlines(path, "um")
+
+
 def test_a_csv_in_another_unit_or_form(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("Object ID,Centroid X µm,Centroid Y µm\na,1,2\n", encoding="utf-8")

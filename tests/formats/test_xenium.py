@@ -76,6 +76,16 @@ def test_broken_masks(own_bundle: Path, spoil: object, why: str) -> None:
         sd.pp.read_xenium(own_bundle, he_image=False, nucleus_labels=True)
 
 
+def test_lists_in_the_table_of_cells(own_bundle: Path) -> None:
+    path = own_bundle / "cells.parquet"
+    cells = pd.read_parquet(path)
+    cells["genes"] = [["EPCAM", "CD3E"]] * len(cells)
+    path.unlink()
+    cells.to_parquet(path)
+    with pytest.raises(ValueError, match=r"cells\.parquet holds lists or records in \['genes'\]"):
+        sd.pp.read_xenium(own_bundle, he_image=False)
+
+
 @pytest.mark.parametrize("name", ["cell_boundaries", "nucleus_boundaries", "transcripts"])
 def test_broken_tables_matter_only_where_they_are_asked_for(own_bundle: Path, name: str) -> None:
     path = own_bundle / f"{name}.parquet"

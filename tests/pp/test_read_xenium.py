@@ -287,6 +287,7 @@ def test_no_experiment_file(own_bundle: Path) -> None:
         ("<html>404</html>", "is no JSON"),
         ("[1, 2]", "holds a list, expected a JSON object"),
         ('{"pixel_size": null}', "states pixel_size None"),
+        ('{"pixel_size": 1e-320}', "states pixel_size 1e-320; expected µm per pixel"),
     ],
 )
 def test_a_broken_experiment_file(own_bundle: Path, text: str, message: str) -> None:

@@ -134,7 +134,11 @@ def _parse(found: dict[str, Any]) -> Any:
 
 def _rings(coordinates: Any) -> list[Float64s]:
     """Return the vertices (n, 2) of each ring; a third coordinate is left out."""
-    return [np.array(ring, dtype=np.float64).reshape(len(ring), -1)[:, :2] for ring in coordinates]
+    rings = [np.array(ring, dtype=np.float64).reshape(len(ring), -1)[:, :2] for ring in coordinates]
+    if any(ring.shape[1] < 2 for ring in rings):
+        msg = "numbers that are no pairs"
+        raise ValueError(msg)
+    return rings
 
 
 def _shape_of(feature: Any, nuclei: bool) -> _Shape | None:
@@ -199,5 +203,6 @@ def _class_of(feature: Any) -> str:
         except (ValueError, RecursionError):
             return found
     if isinstance(found, dict):
-        found = found.get("name") or ": ".join(map(str, found.get("names") or []))
+        names = found.get("names")
+        found = found.get("name") or (": ".join(map(str, names)) if isinstance(names, list) else "")
     return str(found) if found else ""

@@ -241,7 +241,7 @@ def _to_numbers(column: pd.Series) -> pd.Series:
     """Read numbers, also those with a comma for decimals."""
     if column.dtype.kind in "fiu":
         return column
-    return pd.to_numeric(column.astype(str).str.replace(",", "."), errors="coerce")
+    return pd.to_numeric(column.map(str).str.replace(",", "."), errors="coerce")  # bytes are no numbers, either
 
 
 def _of_vertices(rows: pd.DataFrame, path: Path, unit: Unit) -> Outlines:

@@ -45,6 +45,7 @@ NUMBERS = ("x_centroid", "y_centroid", "cell_area")
 MASKS = "cells.zarr.zip"
 PIXEL_SIZE_UM = 0.2125
 """µm per pixel of the morphology image of every Xenium slide so far."""
+POSSIBLE_SIZES_UM = (0.01, 10.0)
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,11 @@ def read_cells(bundle: XeniumBundle) -> pd.DataFrame:
         raise ValueError(msg)
     for name in cells.columns.intersection(list(NUMBERS)):
         cells[name] = _as_numbers(cells[name], bundle.cells)
+    texts = cells.select_dtypes("object")
+    nested = [name for name in texts if texts[name].map(pd.api.types.is_list_like).any()]
+    if nested:
+        msg = f"{bundle.cells.name} holds lists or records in {nested}; expected a number or a text for each cell."
+        raise ValueError(msg)
     cells.index = _as_str(cells["cell_id"])
     barcodes = _read_barcodes(bundle.matrix)
     _check_ids(barcodes, cells.index, bundle)
@@ -239,7 +245,8 @@ def _parse_version(specs: dict[str, Any]) -> str | None:
 
 def _parse_pixel_size(specs: dict[str, Any]) -> float:
     size = specs.get("pixel_size")
-    if isinstance(size, int | float) and np.isfinite(size) and size > 0:
+    least, most = POSSIBLE_SIZES_UM
+    if isinstance(size, int | float) and least <= size <= most:
         return float(size)
     msg = f"{SPECS} states pixel_size {size!r}; expected µm per pixel ({PIXEL_SIZE_UM} on every slide so far)."
     raise ValueError(msg)

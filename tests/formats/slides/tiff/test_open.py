@@ -126,6 +126,31 @@ def test_a_large_strip_is_decoded_once(write: Callable, draw: Callable, monkeypa
     assert len(decoded) == 1
 
 
+def test_pixels_beyond_the_end(write: Callable, draw: Callable) -> None:
+    """A size that was spoilt: as many pixels are not in the file."""
+    path = write([draw(300, 200)], tile=None)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        tiff.pages.first.tags["ImageLength"].overwrite(30_000)
+        tiff.pages.first.tags["RowsPerStrip"].overwrite(30_000)
+    with pytest.raises(ValueError, match=rf"{path.name} is a damaged TIFF \("):
+        open_slide(path)
+
+
+def test_a_whole_that_does_not_fit_into_the_memory(
+    write: Callable, draw: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiff_open, "LARGE_STRIP_PX", 100)
+    path = write([draw(300, 200)], tile=None, rowsperstrip=300, compression="deflate", predictor=None)
+
+    def no_memory(*_: Any, **__: Any) -> None:
+        msg = "Unable to allocate 94.5 GiB"
+        raise MemoryError(msg)
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", no_memory)
+    with pytest.raises(ValueError, match=rf"{path.name} .*does not fit into the memory .*94\.5 GiB.*vips tiffsave"):
+        open_slide(path).levels[0].compute()
+
+
 def test_levels_of_a_plain_tiff(write: Callable, draw: Callable, halve: Callable) -> None:
     levels = halve(draw(800, 600), 3)
     for first in ({}, {"subfiletype": 0}):

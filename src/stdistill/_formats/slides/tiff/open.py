@@ -89,6 +89,12 @@ def _open(tiff: tifffile.TiffFile, path: Path, scene: Scene) -> SlideImage:
     check_parts(tiff, series, path)
     colors = find_colors(scene.layout, series.dtype, series.keyframe, path.name)
     page = planes(series, scene.image)[0].page.aspage()
+    if any(0 in Layout.of(level).size for level in series.levels):
+        msg = "it has an image without pixels"
+        raise ValueError(damaged(path, msg))
+    if page.is_memmappable and page.dataoffsets[0] + page.nbytes > tiff.filehandle.size:
+        msg = "its pixels go on beyond its end"
+        raise ValueError(damaged(path, msg))
     if OVERLAP.search(xmp(page)):
         return open_with_openslide(path)
     warn_of_orientation(page.tags.valueof("Orientation"), path.name)
@@ -163,6 +169,18 @@ def _decoded(place: Place, series: tifffile.TiffPageSeries, colors: Colors) -> l
 
 
 def _decode(path: Path, *, place: Place, level: int, colors: Colors) -> Pixels:
+    try:
+        return _decode_whole(path, place, level, colors)
+    except MemoryError as error:
+        msg = (
+            f"{path.name} cannot be read in parts, and does not fit into the memory as a whole ({error}). Convert it "
+            "on a larger machine, for example with `vips tiffsave in.tif out.tif --tile --pyramid --bigtiff`; where it "
+            "is not that large, the file is damaged."
+        )
+        raise ValueError(msg) from error
+
+
+def _decode_whole(path: Path, place: Place, level: int, colors: Colors) -> Pixels:
     with silent():
         tiff = tifffile.TiffFile(path)
         pages = [plane.page for plane in planes(tiff.series[place.series].levels[level], place.image)]
