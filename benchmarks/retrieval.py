@@ -51,7 +51,8 @@ def make_tiles(n: int) -> ad.AnnData:
     he, expression = make_views(n)
     counts = random_sparse(n, 300, 0.3, format="csr", dtype=np.float32, random_state=0)
     counts.data = np.ceil(20 * counts.data)
-    tiles = ad.AnnData(counts, obs=pd.DataFrame({"aligned_fitted": np.arange(n) % 2 == 0}, index=map(str, range(n))))
+    obs = pd.DataFrame({"aligned_fitted": np.arange(n) % 2 == 0, "n_cells": 60 + np.arange(n) % 9})
+    tiles = ad.AnnData(counts, obs=obs.set_index(obs.index.astype(str)))
     tiles.uns["stdistill"] = {"tiles": {"n_tiles": n}}
     tiles.obsm["X_aligned_he"], tiles.obsm["X_aligned_expression"] = he, expression
     tiles.obsm["X_he_macro"] = he.astype(np.float16)

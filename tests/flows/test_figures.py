@@ -18,7 +18,8 @@ TITLES = {"teacher_niche": "Teacher", "student_niche": "Student", "he_leiden_nic
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved."""
+    """The figures that are saved; those that other tests left open are closed."""
+    plt.close("all")
     figures: list[Figure] = []
     save = Figure.savefig
     monkeypatch.setattr(

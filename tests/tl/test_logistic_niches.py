@@ -39,7 +39,8 @@ def test_labels(tissue: ad.AnnData) -> None:
     np.testing.assert_allclose(obs["logistic_confidence"][told], probabilities.max(axis=1), atol=1e-5)
     assert record["teacher_key"] == "region"
     assert record["inverse_penalty"] in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    assert "teacher" not in record
+    assert len(record["teacher"]) == 16  # by which labels that are changed are told
+    assert record["n_cells"] == tissue.n_obs
     test = (obs["split"] == "test") & obs["region"].notna()
     assert adjusted_rand_score(obs["region"][test], obs["logistic_niche"][test]) > 0.8
 
