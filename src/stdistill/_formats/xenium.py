@@ -40,12 +40,14 @@ MATRIX_PARTS = (
     "features/feature_type",
 )
 COUNTS_AT_ONCE = 2**24
+"""So many are looked at: those of a large slide take gigabytes."""
 NUMBERS = ("x_centroid", "y_centroid", "cell_area")
 """Columns of the table of cells that are calculated with, in µm and µm²."""
 MASKS = "cells.zarr.zip"
 PIXEL_SIZE_UM = 0.2125
 """µm per pixel of the morphology image of every Xenium slide so far."""
 POSSIBLE_SIZES_UM = (0.01, 10.0)
+"""Least and most µm per pixel that a file may state."""
 
 
 @dataclass(frozen=True)

@@ -102,16 +102,14 @@ def bits(module: torch.nn.Module) -> dict[str, bytes]:
 
 
 def test_an_encoder_that_learns_fits_better(make: Callable, toy: Callable) -> None:
-    """The frozen one keeps most of what it sees to itself; over three seeds, which move the end by a tenth."""
+    """The frozen one keeps most of what it sees to itself."""
     made = toy(make)
-    ratios = []
-    for seed in range(3):
-        long = {"max_epochs": 50, "learning_rate": 0.06, "seed": seed}
-        learned = train(made, tuned(made[2]), **long).history["training_loss"]
-        fixed = train(made, None, finetune_blocks=0, **long).history["training_loss"]
-        assert abs(learned.iloc[0] - fixed.iloc[0]) < 0.05  # both begin at the same
-        ratios.append(learned.iloc[-1] / fixed.iloc[-1])
-    assert np.mean(ratios) < 0.9
+    module = tuned(made[2])
+    long = {"max_epochs": 80, "learning_rate": 0.06}
+    learned = train(made, module, **long).history["training_loss"]
+    fixed = train(made, None, finetune_blocks=0, **long).history["training_loss"]
+    assert abs(learned.iloc[0] - fixed.iloc[0]) < 0.05  # both begin at the same
+    assert learned.iloc[-1] < 0.9 * fixed.iloc[-1]
 
 
 def test_only_the_last_blocks_change(make: Callable, toy: Callable) -> None:
