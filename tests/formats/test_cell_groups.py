@@ -62,3 +62,11 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert pd.isna(groups.labels[1])
     assert dict(zip(groups.labels.categories, groups.colors, strict=True)) == dict(zip(names, colors, strict=True))
     assert (tmp_path / "a.csv").read_text().splitlines()[0] == "cell_id,group,color"
+
+
+def test_cells_in_several_groups(tmp_path: Path) -> None:
+    """The same row twice says nothing else."""
+    path = tmp_path / "a.csv"
+    path.write_text("cell_id,group\naaaaaaab-1,B\naaaaaaab-1,B\naaaaaaac-1,T\naaaaaaac-1,B\naaaaaaac-1,NK\n")
+    with pytest.warns(UserWarning, match=r"^1 cells in a\.csv are in several groups, and the first"):
+        assert read_cell_groups(path, IDS).labels.tolist()[:2] == ["B", "T"]

@@ -201,3 +201,11 @@ def test_slides_that_were_replaced_since(tmp_path: Path) -> None:
     assert cohort.replaced("abc") == ["b"]
     shutil.rmtree(cohort.result("b"))
     assert cohort.statuses()["status"].to_dict() == {"a": "done", "b": "waiting", "c": "done"}
+
+
+def test_a_slide_of_the_name_of_nothing(tmp_path: Path) -> None:
+    """``NA.svs`` has a name; a patient that is NA has none."""
+    cohort = begun(tmp_path, listed("/x/NA.svs", "/x/None.svs", patient=["NA", "007"]))
+    assert cohort.slides.index.tolist() == ["NA", "None"]
+    assert cohort.slides.loc["None", "patient"] == "007"
+    assert pd.isna(cohort.slides.loc["NA", "patient"])

@@ -166,3 +166,20 @@ def test_counts_that_are_in_raw(make_cells: Callable) -> None:
     np.testing.assert_array_equal(checks.get_counts(cells, "counts", "scVI needs"), np.ones((4, 2)))
     with pytest.raises(ValueError, match=r"\.raw may hold them.*or name another layer; there is: 'counts'\.$"):
         checks.get_counts(cells, None, "scVI needs")
+
+
+def test_centres_in_a_frame_go_by_their_columns(make_cells: Callable) -> None:
+    cells = make_cells(3)
+    x, y = cells.obsm["spatial"].T
+    cells.obsm["spatial"] = pd.DataFrame({"x_centroid": x, "y_centroid": y}, index=cells.obs_names)
+    assert checks.get_centers(cells)[:, 0].tolist() == x.tolist()
+    cells.obsm["spatial"] = cells.obsm["spatial"][["y_centroid", "x_centroid"]]
+    with pytest.raises(ValueError, match=r"has the columns \['y_centroid', 'x_centroid'\]; expected x first"):
+        checks.get_centers(cells)
+
+
+def test_a_table_that_was_left_on_disk(make_cells: Callable, tmp_path: Path) -> None:
+    make_cells(3).write_h5ad(tmp_path / "cells.h5ad")
+    lazy = ad.experimental.read_lazy(tmp_path / "cells.h5ad")
+    with pytest.raises(TypeError, match=r"\.obs is a Dataset2D.*adata = adata\.to_memory\(\)"):
+        sd.pp.neighborhoods(lazy)

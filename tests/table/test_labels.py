@@ -25,3 +25,8 @@ def test_who_reads_labels_says_so(make_cells: Callable) -> None:
     cells = make_cells(4, kind=pd.Categorical(["B", "b", "T", "T"]))
     with pytest.warns(UserWarning, match=r"\.obs\['kind'\] has labels that differ in blanks or capitals"):
         read_labels(cells, "kind", "cell_type_key")
+
+
+def test_whole_numbers_are_named_without_a_point(make_cells: Callable) -> None:
+    cells = make_cells(4, cluster=pd.Categorical([1.0, 10.0, None, 2.5]))
+    assert read_labels(cells, "cluster", "keys").names == ["1", "2.5", "10"]

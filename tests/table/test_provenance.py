@@ -14,7 +14,7 @@ import pytest
 import stdistill as sd
 from stdistill._table.fitting.origin import origin_of
 from stdistill._table.niches import write_niches
-from stdistill._table.provenance import fitted_cells, fitted_unrecorded, write_fitted
+from stdistill._table.provenance import check_features_unseen, fitted_cells, fitted_unrecorded, write_fitted
 from stdistill._table.records import write_record
 
 FAST = {"width": 16, "depth": 1, "n_heads": 2, "n_frequencies": 3, "max_epochs": 1, "progress_bar": False}
@@ -575,3 +575,20 @@ def test_fitted_cells_stay_where_records_were_lost() -> None:
     assert kept.sum() == 50
     write_record(cells, "distill", key_added="student", model_sha256="a")
     assert fitted_unrecorded(cells, "student") is None
+
+
+def test_cells_that_were_dealt_out_at_random() -> None:
+    """Of 600 cells in 600 µm all have a training cell within the 60 µm of their crops; a strip's cells have not."""
+    cells = make()
+    write_record(cells, "embed_he", crop_um=60.0, key_added="X_he", fingerprint="a")
+    cells.obs["split"] = np.random.default_rng(0).choice(["train", "test"], 600, p=[0.8, 0.2])
+    with pytest.warns(UserWarning, match=r"100% of the 'test' cells in \.obs\['split'\] lie within 60\.0 µm"):
+        check_features_unseen(cells, "X_he", "split")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cells.obs["split"] = np.where(cells.obsm["spatial"][:, 1] < 200, "test", "train")  # by hand, without a buffer
+        check_features_unseen(cells, "X_he", "split")
+        cells.obs["split"] = np.repeat(["train", "test"], 300)  # two slides in one frame
+        cells.obs["slide"] = np.repeat(["a", "b"], 300)
+        sd.pp.neighborhoods(cells, radius_um=60, library_key="slide")
+        check_features_unseen(cells, "X_he", "split")

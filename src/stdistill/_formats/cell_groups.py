@@ -60,6 +60,13 @@ def read_cell_groups(path: Path, cell_ids: pd.Index) -> CellGroups:
             "them in its first line."
         )
         raise ValueError(msg)
+    different = groups.dropna(subset="group").drop_duplicates(["cell_id", "group"])
+    n_several = different.loc[different["cell_id"].duplicated(), "cell_id"].nunique()
+    if n_several:
+        warn(
+            f"{n_several} cells in {path.name} are in several groups, and the first that the file names counts. Leave "
+            "one row for each cell."
+        )
     groups = groups.drop_duplicates("cell_id").set_index("cell_id")
     n_known = int(cell_ids.isin(groups.index).sum())
     if n_known == 0:

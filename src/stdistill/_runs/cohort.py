@@ -120,8 +120,8 @@ class CohortFolder:
     @property
     def slides(self) -> pd.DataFrame:
         """One row per slide, index ``slide_id``: ``slide`` (absolute path), and the columns that were given."""
-        self._read_slides()  # checks what is in it
-        return self._parse_slides(dtype=dict.fromkeys(TEXT, "str")).set_index(ID)
+        names = self._read_slides()[[ID, SLIDE]]  # a file may be called NA, which is no missing name
+        return self._parse_slides(dtype=dict.fromkeys(TEXT, "str")).assign(**names).set_index(ID)
 
     def statuses(self) -> pd.DataFrame:
         """One row per slide, index ``slide_id``.

@@ -39,6 +39,12 @@ def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
 
 def _with_one_of_each(table: AnnData) -> AnnData:
     """Raise when a column of ``.obs`` is there twice: nobody knows which is meant, and it could not be written."""
+    if not isinstance(table.obs, pd.DataFrame):
+        msg = (
+            f".obs is a {type(table.obs).__name__}, as of a table that anndata.experimental.read_lazy left on disk; "
+            "expected one in memory: adata = adata.to_memory()."
+        )
+        raise TypeError(msg)
     columns = table.obs.columns
     if not columns.is_unique:
         twice = columns[columns.duplicated()].unique()
@@ -158,7 +164,15 @@ def get_centers(adata: AnnData) -> npt.NDArray[np.float64]:
             "sd.pp.read_xenium, or set it."
         )
         raise KeyError(msg)
-    centers = np.asarray(adata.obsm[schema.SPATIAL])
+    found = adata.obsm[schema.SPATIAL]
+    names = [str(name).lower() for name in found.columns] if isinstance(found, pd.DataFrame) else []
+    if len(names) == 2 and "y" in names[0] and "y" not in names[1]:
+        msg = (
+            f'.obsm["{schema.SPATIAL}"] has the columns {list(found.columns)}; expected x first, then y: '
+            f'adata.obsm["{schema.SPATIAL}"] = adata.obsm["{schema.SPATIAL}"].iloc[:, ::-1].to_numpy().'
+        )
+        raise ValueError(msg)
+    centers = np.asarray(found)
     if centers.ndim != 2 or centers.shape[1] != 2:
         msg = f'.obsm["{schema.SPATIAL}"] has shape {centers.shape}; expected (n_cells, 2): x and y in µm.'
         raise ValueError(msg)

@@ -23,6 +23,12 @@ ALL_CELLS = "all"
 """Name of the one group when there is no split."""
 
 
+def label_name(label: object) -> str:
+    """Name a label: 1 and 1.0 are one, because whole numbers become floating point where some are missing."""
+    is_whole = isinstance(label, float | np.floating) and float(label).is_integer()
+    return str(int(label) if is_whole else label)  # type: ignore[call-overload]
+
+
 def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRITERS) -> Labels:
     """Read a column of groups, which must be categorical and must not be missing for every cell."""
     check_key(key, adata.obs.columns, "a column of .obs", argument=argument, hint=hint)
@@ -35,7 +41,7 @@ def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRIT
         raise TypeError(msg)
     warn_of_names(column.cat.remove_unused_categories().cat.categories, f".obs[{key!r}]")
     check_one_model(adata, key.removesuffix(NICHE_SUFFIX))
-    labels = Labels(column.cat.codes.to_numpy().astype(np.intp), list(map(str, column.cat.categories)))
+    labels = Labels(column.cat.codes.to_numpy().astype(np.intp), list(map(label_name, column.cat.categories)))
     if not labels.known.any():
         msg = f".obs[{key!r}] ({argument}) is missing for all of the {adata.n_obs} cells."
         raise ValueError(msg)

@@ -15,6 +15,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.graph import NEIGHBORS
+from stdistill._table.labels import label_name
 from stdistill._table.provenance import fingerprint, write_fitted
 
 # fmt: off
@@ -183,11 +184,11 @@ def _colors_by_name(adata: AnnData, column: str) -> Mapping[str, str]:
     if colors is None or column not in adata.obs or not isinstance(adata.obs[column].dtype, pd.CategoricalDtype):
         return {}
     if isinstance(colors, Mapping):
-        return {str(name): _as_color(color, column) for name, color in colors.items()}
+        return {label_name(name): _as_color(color, column) for name, color in colors.items()}
     categories = adata.obs[column].cat.categories
     if len(colors) != len(categories):
         return {}
-    return {str(name): _as_color(color, column) for name, color in zip(categories, colors, strict=True)}
+    return {label_name(name): _as_color(color, column) for name, color in zip(categories, colors, strict=True)}
 
 
 def _as_color(color: Any, column: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
+from scipy.spatial import cKDTree
 
 from stdistill._slide.scale import MPP_TOLERANCE
 from stdistill._support.arrays import Mask
@@ -24,6 +25,7 @@ from stdistill._table import schema
 from stdistill._table.checks import find_split_key, get_centers, get_split
 from stdistill._table.graph import decimals_apart, graph_fingerprint, is_same_radius
 from stdistill._table.labels import NICHE_SUFFIX
+from stdistill._table.libraries import find_library_key
 from stdistill._table.records import find_record, read_record, records_of
 
 AGAIN = (
@@ -37,6 +39,8 @@ AGAIN = (
     "sd.tl.predict",
 )
 """What may have to be run again, in this order."""
+MOST_SHARED = 0.5
+"""A larger share of test cells does not lie beside training cells where tissue is held out (our choice)."""
 
 
 def fingerprint(*parts: str | npt.NDArray[Any]) -> str:
@@ -347,6 +351,26 @@ def _check_crops(adata: AnnData, split: str | None, what: str, crop_um: float | 
             "features (of dense ones crop_px=encoder.seen_px(...)), then sd.pp.neighborhoods and what is fitted."
         )
         raise ValueError(msg)
+    if crop_um is not None and schema.SPATIAL in adata.obsm:
+        _warn_of_shared_pixels(adata, split, what, crop_um)
+
+
+def _warn_of_shared_pixels(adata: AnnData, split: str | None, what: str, crop_um: float) -> None:
+    """Warn when most test cells lie in crops of training cells, as when cells were dealt out at random."""
+    groups = adata.obs[split]
+    library_key = find_library_key(adata, None)
+    slides = 0 if library_key is None else 2 * crop_um * pd.factorize(adata.obs[library_key])[0]
+    places = np.column_stack([get_centers(adata), np.broadcast_to(slides, adata.n_obs)])  # slides lie far apart
+    train, test = (places[(groups == group).to_numpy()] for group in (schema.TRAIN, schema.TEST))
+    if not len(train) or not len(test):
+        return
+    shared = np.isfinite(cKDTree(train).query(test, distance_upper_bound=crop_um)[0]).mean()
+    if shared > MOST_SHARED:
+        warn(
+            f"{shared:.0%} of the {schema.TEST!r} cells in .obs[{split!r}] lie within {crop_um:.1f} µm, the side of "
+            f"crops of {what}, of a training cell: their crops share pixels, as when cells are dealt out at random. "
+            "The test says little of tissue that was not seen: sd.pp.split_strips keeps crops apart."
+        )
 
 
 def _count(seen: Mask, test: Mask, split: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import anndata as ad
@@ -114,3 +115,16 @@ def test_centres_that_shrank_since(cells: ad.AnnData) -> None:
     cells.obsm["spatial"] = cells.obsm["spatial"] * 0.2738
     with pytest.raises(ValueError, match=r"No neighbour lies further away than .* µm, and the graph's radius is"):
         gather(cells)
+
+
+def test_neighbours_that_went_with_cells_taken_away(cells: ad.AnnData) -> None:
+    """A tenth of 600 cells, of which each had 12 neighbours, has about one each."""
+    with pytest.warns(UserWarning, match=r"Cells have [01]\.\d neighbours on average; they had 1\d\.\d when"):
+        gather(cells[::10].copy())
+
+
+def test_a_part_that_is_cut_out_and_cells_of_low_quality_keep_their_neighbours(cells: ad.AnnData) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gather(cells[cells.obsm["spatial"][:, 0] < 200].copy())
+        gather(cells[np.random.default_rng(0).random(cells.n_obs) < 0.8].copy())

@@ -30,7 +30,7 @@ from stdistill._table.fitting.inputs import (
 )
 from stdistill._table.fitting.origin import images_of
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
-from stdistill._table.labels import warn_of_names
+from stdistill._table.labels import label_name, warn_of_names
 from stdistill._table.libraries import find_library_key
 from stdistill._table.provenance import fingerprint, stands_on
 from stdistill._table.records import find_record
@@ -162,16 +162,10 @@ def number_groups(tables: Sequence[AnnData], group_key: str) -> tuple[Integers, 
             msg = f".obs[{group_key!r}] names no group for {column.isna().sum()} rows: fill it in, or remove them."
             raise ValueError(msg)
         codes, found = pd.factorize(column)
-        columns.append(np.array([_name(group) for group in found])[codes])
+        columns.append(np.array([label_name(group).strip() for group in found])[codes])
     codes, names = pd.factorize(np.concatenate(columns), sort=True)
     warn_of_names(names, f".obs[{group_key!r}]")
     return codes, list(map(str, names))
-
-
-def _name(group: Any) -> str:
-    """Name a group: 1, 1.0 and "1 " are one, as tables from several files have them."""
-    is_whole = isinstance(group, float | np.floating) and float(group).is_integer()
-    return str(int(group) if is_whole else group).strip()
 
 
 def write_composition(

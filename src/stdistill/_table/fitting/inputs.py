@@ -110,6 +110,23 @@ def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
     if len(set(dimensions)) > 1 or dimensions[0] == 0:
         msg = f".obsm[{use_rep!r}] has {dimensions} features in the tables; expected one dimension, the same in all."
         raise ValueError(msg)
+    _check_loadings(tables, use_rep)
+
+
+def _check_loadings(tables: Sequence[AnnData], use_rep: str) -> None:
+    """Raise when features are principal components of each table's own, which have no more than names in common."""
+    key = "PCs" if use_rep == "X_pca" else use_rep  # where scanpy keeps the loadings
+    known = [table for table in tables if key in table.varm]
+    for table in known[1:]:
+        genes = known[0].var_names.intersection(table.var_names).unique()
+        one, other = (np.asarray(each.varm[key])[each.var_names.get_indexer_for(genes)] for each in (known[0], table))
+        if not np.allclose(one, other, rtol=1e-3, atol=1e-5):
+            msg = (
+                f".obsm[{use_rep!r}] are principal components with loadings of each table's own (.varm[{key!r}]): "
+                "the first of one is not the first of another. Compute them together: "
+                'joined = anndata.concat(tables, label="slide"), then sc.pp.pca(joined), and give each table its rows.'
+            )
+            raise ValueError(msg)
 
 
 def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from stdistill._support.arrays import Integers
 from stdistill._table.checks import check_one_model
-from stdistill._table.labels import NICHE_SUFFIX, warn_of_names
+from stdistill._table.labels import NICHE_SUFFIX, label_name, warn_of_names
 from stdistill._table.niches import colors_of, logit_columns, logit_prefixes, niche_names, read_logits
 
 
@@ -93,4 +93,4 @@ def _labels(column: pd.Series, teacher_key: str) -> pd.Categorical:
         raise TypeError(msg)
     labels = pd.Categorical(column).remove_unused_categories()
     warn_of_names(labels.categories, f".obs[{teacher_key!r}]")
-    return labels.rename_categories({name: str(name) for name in labels.categories})
+    return labels.rename_categories({name: label_name(name) for name in labels.categories})
