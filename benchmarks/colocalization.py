@@ -29,9 +29,9 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-from neighborhoods import tissue
 from scipy.ndimage import gaussian_filter
 from scipy.sparse import csr_matrix, identity
+from tissue import tissue
 
 import stdistill as sd
 

@@ -6,9 +6,14 @@
 The peak is that of a product of two random matrices of 8192 × 8192 in bfloat16, measured in the same run. Of the
 encoder (UNI2-h's architecture with random weights, unless `--encoder` names another) it times the network alone, on
 crops that are on the GPU, and what `sd.pp.embed_he` runs: a slide of JPEG tiles is read, its crops are cut, encoded and
-stored. The slide is that of `read_crops.py`. Of the niche models it times the network alone, on batches that are on the
-GPU, and whole epochs and predictions from the features in memory. Operations are counted of tokens that there are, not
-of padding. `--quick` is a short run for any machine, of a small encoder.
+stored; then the same of the encoder's dense features, of which each tile is counted once. The slide is that of
+`read_crops.py`. Of the niche models it times the network alone, on batches that are on the GPU; whole epochs of student
+and teacher, and predictions, from the features in memory; and the niches of a slide of `--n-largest` cells. A sample is
+predicted on the CPU as well. Operations are counted of tokens that there are, not of padding.
+
+It takes torch, timm, lightning, scikit-learn, scipy, numba, dask, tifffile and imagecodecs, and none of anndata,
+spatialdata, scanpy and squidpy, so that it runs on a bare machine. `--quick` is a short run for any machine, of a small
+encoder.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ import tifffile
 import torch
 from niche_models import N_FEATURES, K, make_cells
 from read_crops import CROP, SHARED_DATA, WHITE, read_by_windows, write_slide
+from tissue import tissue
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.benchmark import Timer
@@ -36,16 +42,19 @@ import stdistill as sd
 from stdistill._features.embedder import EmbeddingRun, embed
 from stdistill._features.encoding import prepare, run_encoder
 from stdistill._formats.slides.open import open_slide
+from stdistill._graph.radius_graph import radius_graph
 from stdistill._slide.plan import Slide, plan_crops
 from stdistill._slide.pyramid import SlideLevel
-from stdistill._training.sampling import TileSampler, spatial_order
+from stdistill._training.sampling import BatchRequest, TileSampler, spatial_order
 from stdistill.encoders import Encoder
-from stdistill.models.niche.arguments import SIZES, STUDENT_DEFAULTS
+from stdistill.models.niche.arguments import SIZES, STUDENT_DEFAULTS, TEACHER_DEFAULTS
 from stdistill.models.niche.batches import Neighborhoods, TokenBatch
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.fit_student import train_student
+from stdistill.models.niche.fit_teacher import train_teacher
 from stdistill.models.niche.model import NicheModel
 from stdistill.models.niche.network import NicheNetwork
+from stdistill.models.niche.views import ViewDataset
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 PRECISION = "bf16-mixed" if DEVICE == "cuda" else "32-true"
@@ -100,36 +109,57 @@ def compare_encoder(encoder: Encoder, peak: float, batch_sizes: list[int], at_le
     return operations
 
 
-def embed_slide(encoder: Encoder, image: Path, side: int, n_cells: int, operations: float, peak: float) -> None:
-    """Time reading alone, then reading, cutting, encoding and storing together."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "slide.ome.tif"
-        write_slide(path, side, tifffile.imread(image, key=0))
-        level = SlideLevel(open_slide(path).levels[0], np.ones(2))
-        origins = np.random.default_rng(0).integers(0, side - CROP, (n_cells, 2))
-        windows = plan_crops(level, np.arange(n_cells), origins, CROP).windows
+def make_image(path: Path, image: Path, side: int) -> SlideLevel:
+    """Write a slide of JPEG tiles, and open it."""
+    write_slide(path, side, tifffile.imread(image, key=0))
+    return SlideLevel(open_slide(path).levels[0], np.ones(2))
 
-        def run(n: int) -> float:
-            plan = plan_crops(level, np.arange(n), origins[:n], CROP)
-            names = plan.order.astype(str)
-            store = Path(folder) / f"{n}"
-            task = EmbeddingRun([Slide(plan, WHITE)], [encoder], CROP, None, None, store, {}, names, False)
+
+def embed_slide(encoder: Encoder, level: SlideLevel, n_cells: int, operations: float, peak: float) -> None:
+    """Time reading, cutting, encoding and storing together."""
+    side = level.shape[0]
+    margin = (encoder.seen_px(CROP) - CROP) // 2
+    origins = np.random.default_rng(0).integers(0, side - CROP, (n_cells, 2))
+
+    def run(n: int) -> float:
+        plan = plan_crops(level, np.arange(n), origins[:n], CROP, margin)
+        names = plan.order.astype(str)
+        with tempfile.TemporaryDirectory() as folder:
+            slides = [Slide(plan, WHITE)]
+            task = EmbeddingRun(slides, [encoder], CROP, None, None, Path(folder) / "store", {}, names, False)
             start = time.perf_counter()
             embed(task, accelerator=DEVICE, devices=1, num_nodes=1, strategy="auto")
             return time.perf_counter() - start
 
-        few = max(1, n_cells // 200)
-        run(2 * few)
-        at_rest = run(few)
-        print(f"{side} × {side} px, JPEG tiles, {n_cells} cells in {len(windows)} windows")
+    few = max(1, n_cells // 200)
+    run(2 * few)
+    at_rest = run(few)
+    time_s = run(n_cells)
+    line("read, cut, encoded, stored", n_cells, time_s, operations, peak)
+    print(f"    of {time_s:.1f} s {at_rest:.1f} s for weights to the device and back, with the first {few} crops")
+    line("without these", n_cells - few, time_s - at_rest, operations, peak)
+    print_slides("features of", (time_s - at_rest) / (n_cells - few), at_rest)
+
+
+def compare_embedding(
+    encoder: Encoder, image: Path, side: int, n_cells: int, operations: float, peak: float, at_least: float
+) -> None:
+    """Time features of a slide: reading alone, crop by crop, and dense."""
+    with tempfile.TemporaryDirectory() as folder:
+        level = make_image(Path(folder) / "slide.ome.tif", image, side)
+        origins = np.random.default_rng(0).integers(0, side - CROP, (n_cells, 2))
+        print(f"{side} × {side} px, JPEG tiles, {n_cells} cells")
         start = time.perf_counter()
         read_by_windows(level, origins, cut=False)
         line("reading alone", n_cells, time.perf_counter() - start, 0, peak)
-        time_s = run(n_cells)
-        line("read, cut, encoded, stored", n_cells, time_s, operations, peak)
-        print(f"    of {time_s:.1f} s {at_rest:.1f} s for weights to the device and back, with the first {few} crops")
-        line("without these", n_cells - few, time_s - at_rest, operations, peak)
-        print_slides("features of", (time_s - at_rest) / (n_cells - few), at_rest)
+        embed_slide(encoder, level, n_cells, operations, peak)
+        module = encoder.dense().load()
+        dense = replace(encoder.dense(), load=lambda: module)
+        batch = 4 if n_cells < 1000 else 256
+        n_tiles = (side / module.grid_px) ** 2  # type: ignore[operator]
+        print(f"dense, {n_cells / n_tiles:.1f} cells a tile")
+        of_tile = compare_encoder(dense, peak, [batch], at_least)
+        embed_slide(dense, level, n_cells, of_tile * n_tiles / n_cells, peak)
 
 
 def print_slides(what: str, seconds_per_cell: float, start_s: float = 0.0) -> None:
@@ -181,14 +211,13 @@ def compare_niche_network(data: Neighborhoods, size: str, peak: float, batch_siz
         line(f"prediction alone, batches of {n}", n, time_s, operations, peak)
 
 
-def fit_niches(data: Neighborhoods, size: str, peak: float, batch_size: int, n_workers: int) -> None:
-    """Time epochs of training, without what comes before the first, and a prediction of all cells."""
+def fit_student(data: Neighborhoods, size: str, peak: float, batch_size: int, n_workers: int) -> NicheModel:
+    """Time epochs of training, without what comes before the first; return the student."""
     n = len(data)
     network_size = {**SIZES[size], "n_frequencies": 6, "dropout": 0.1, "head": "linear"}
     targets = np.random.default_rng(0).normal(size=(n, K)).astype(np.float32)
 
     def train(max_epochs: int) -> tuple[float, Any]:
-        arguments = {"batch_size": batch_size, "max_epochs": max_epochs, "n_workers": n_workers, "progress_bar": False}
         start = time.perf_counter()
         student = train_student(
             data,
@@ -199,7 +228,7 @@ def fit_niches(data: Neighborhoods, size: str, peak: float, batch_size: int, n_w
             size=network_size,
             temperature=1.0,
             patience=None,
-            arguments={**STUDENT_DEFAULTS, **arguments, "accelerator": DEVICE, "precision": PRECISION},
+            arguments={**STUDENT_DEFAULTS, **training(batch_size, max_epochs, n_workers)},
         )
         return time.perf_counter() - start, student
 
@@ -207,19 +236,75 @@ def fit_niches(data: Neighborhoods, size: str, peak: float, batch_size: int, n_w
     long, student = train(1 + N_EPOCHS)
     some = data.batch(data.tokens(spatial_order(data.centers)[:4096]))
     operations = niche_operations(student.network, some, backward=True) / len(some.centers)
-    name = f"training, batches of {batch_size}, {n_workers} workers"
-    line(name, n, (long - short) / N_EPOCHS, operations, peak)
+    line(f"student, batches of {batch_size}, {n_workers} workers", n, (long - short) / N_EPOCHS, operations, peak)
     print_slides("an epoch of", (long - short) / N_EPOCHS / n)
     names = [str(niche) for niche in range(K)]
     card = ModelCard("distillation", K, "X_he", N_FEATURES, data.radius_um, names, names, network_size)
-    model = NicheModel(student.network, card, student.history)
-    operations = niche_operations(student.network, some, backward=False) / len(some.centers)
-    for n_at_once in (512, batch_size):
+    return NicheModel(student.network, card, student.history)
+
+
+def fit_teacher(data: Neighborhoods, size: str, peak: float, batch_size: int, n_workers: int) -> None:
+    """Time epochs of the teacher's training, without what comes before the first."""
+    n = len(data)
+    network_size = {**SIZES[size], "n_frequencies": 6, "dropout": 0.0, "head": "prototypes"}
+
+    def train(max_epochs: int) -> tuple[float, Any]:
         start = time.perf_counter()
-        model.predict(data.features, data.indptr, data.indices, data.centers, batch_size=n_at_once, device=DEVICE)
-        time_s = time.perf_counter() - start
-        line(f"prediction, {n_at_once} at once", n, time_s, operations, peak)
-    print_slides("niches of", time_s / n)
+        teacher = train_teacher(
+            data,
+            np.zeros(n, dtype=np.int64),
+            np.ones(n, dtype=bool),
+            k=K,
+            size=network_size,
+            centering="centering",
+            arguments={**TEACHER_DEFAULTS, **training(batch_size, max_epochs, n_workers)},
+        )
+        return time.perf_counter() - start, teacher
+
+    short, _ = train(1)
+    long, teacher = train(1 + N_EPOCHS)
+    views = ViewDataset(data)[BatchRequest(spatial_order(data.centers)[:4096], (0, 0, 0, 0))]
+    operations = niche_operations(teacher.network, views.whole, backward=False)
+    operations = (operations + niche_operations(teacher.network, views.parts, backward=True)) / len(views.whole.centers)
+    line(f"teacher, batches of {batch_size}, {n_workers} workers", n, (long - short) / N_EPOCHS, operations, peak)
+
+
+def training(batch_size: int, max_epochs: int, n_workers: int) -> dict[str, Any]:
+    """Arguments of a training here."""
+    arguments = {"batch_size": batch_size, "max_epochs": max_epochs, "n_workers": n_workers, "progress_bar": False}
+    return {**arguments, "accelerator": DEVICE, "precision": PRECISION}
+
+
+def predict_niches(model: NicheModel, data: Neighborhoods, peak: float, n_largest: int) -> None:
+    """Time the prediction of all cells, compare it with the CPU's, and time that of a large slide."""
+
+    def predict(cells: Neighborhoods, chosen: Any = None, device: str = DEVICE) -> Any:
+        return model.predict(cells.features, cells.indptr, cells.indices, cells.centers, cells=chosen, device=device)
+
+    few = spatial_order(data.centers)[:2048]
+    some = data.batch(data.tokens(few))
+    operations = niche_operations(model.network, some, backward=False) / len(some.centers)
+    predict(data, few)
+    start = time.perf_counter()
+    found = predict(data)[few]
+    time_s = time.perf_counter() - start
+    line("prediction", len(data), time_s, operations, peak)
+    expected = predict(data, few, "cpu")[few]
+    difference = np.abs(found - expected).max() / expected.std()
+    same = (found.argmax(axis=1) == expected.argmax(axis=1)).mean()
+    print(f"    beside the CPU: logits within {difference:.1e} of their spread, {same:.2%} of the niches are the same")
+    large = enlarge(data, n_largest)
+    start = time.perf_counter()
+    predict(large)
+    line(f"features to niches, {n_largest:,} cells", n_largest, time.perf_counter() - start, operations, peak)
+
+
+def enlarge(data: Neighborhoods, n_cells: int) -> Neighborhoods:
+    """Make a larger tissue, whose cells have the features of this one's, again and again."""
+    features = np.resize(np.asarray(data.features), (n_cells, N_FEATURES))
+    centers = tissue(n_cells)
+    graph, _ = radius_graph(centers, data.radius_um, np.zeros(n_cells, dtype=np.int64))
+    return Neighborhoods(features, graph.indptr, graph.indices, centers, data.radius_um)
 
 
 def main() -> None:
@@ -230,15 +315,12 @@ def main() -> None:
     parser.add_argument("--image", type=Path, default=SHARED_DATA / "he_small_images" / "CMU-1-Small-Region.svs")
     parser.add_argument("--n-crops", type=int, default=40_000)
     parser.add_argument("--n-cells", type=int, default=200_000)
+    parser.add_argument("--n-largest", type=int, default=1_353_765)
     parser.add_argument("--n-workers", type=int, default=max(0, (os.cpu_count() or 1) - 2))
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.encoder, arguments.n_crops, arguments.n_cells, arguments.n_workers = (
-            "vit_tiny_patch16_224",
-            20,
-            300,
-            0,
-        )
+        arguments.encoder = "vit_tiny_patch16_224"
+        arguments.n_crops, arguments.n_cells, arguments.n_largest, arguments.n_workers = 20, 300, 600, 0
     at_least, side = (0.1, 2048) if arguments.quick else (2.0, 12_000)
     batches, cells = ([4], [32]) if arguments.quick else ([64, 256], [256, 4096, 16_384])
     card = torch.cuda.get_device_name() if DEVICE == "cuda" else f"no GPU, {torch.get_num_threads()} threads"
@@ -249,12 +331,15 @@ def main() -> None:
     module = encoder.load()
     encoder = replace(encoder, load=lambda: module)
     operations = compare_encoder(encoder, peak, batches, at_least)
-    embed_slide(encoder, arguments.image, side, arguments.n_crops, operations, peak)
+    compare_embedding(encoder, arguments.image, side, arguments.n_crops, operations, peak, at_least)
     data = make_cells(arguments.n_cells)
     size = "small" if arguments.quick else "base"
     print(f"\nNiche networks, size={size!r}, {N_FEATURES} features, {data.indptr[-1] / len(data):.1f} neighbours")
     compare_niche_network(data, size, peak, cells, at_least)
-    fit_niches(data, size, peak, 32 if arguments.quick else 4096, arguments.n_workers)
+    for n, n_workers in [(32, 0)] if arguments.quick else [(128, 0), (4096, arguments.n_workers)]:
+        model = fit_student(data, size, peak, n, n_workers)
+    fit_teacher(data, size, peak, n, n_workers)
+    predict_niches(model, data, peak, arguments.n_largest)
 
 
 if __name__ == "__main__":

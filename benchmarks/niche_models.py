@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from neighborhoods import tissue
+from tissue import tissue
 from torch import Tensor
 from torch.nn import functional
 

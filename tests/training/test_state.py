@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import stdistill as sd
-from stdistill._training.state import own_torch_state
+from stdistill._training.state import own_torch_state, tensor_cores
 
 FAST: dict[str, Any] = {"width": 16, "depth": 1, "n_heads": 2, "max_epochs": 2, "progress_bar": False}
 FAST |= {"accelerator": "cpu"}
@@ -51,6 +51,31 @@ def test_it_is_that_of_torch_and_put_back(setting: Callable[[], AbstractContextM
         with own_torch_state():
             assert state() == shipped
         assert state() == before
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_products_of_a_gpu_are_put_back(precision: str) -> None:
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        with tensor_cores():
+            assert torch.get_float32_matmul_precision() == "high"
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch has one setting only")
+def test_who_chose_for_cuda_alone_is_left_alone() -> None:
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    try:
+        products.fp32_precision = "tf32"  # torch then refuses to read its older setting
+        with tensor_cores():
+            assert products.fp32_precision == "tf32"
+        assert products.fp32_precision == "tf32"
+    finally:
+        products.fp32_precision = before
 
 
 def fit(folder: Path) -> list[np.ndarray]:

@@ -31,7 +31,6 @@ from stdistill._table.niches import niches_alone
 from stdistill._table.records import read_record
 from stdistill.models import NicheModel
 from stdistill.models.niche.card import ModelCard
-from stdistill.models.niche.model import PREDICTION_BATCH
 from stdistill.models.saved import CARD
 
 if TYPE_CHECKING:
@@ -196,8 +195,8 @@ def map_niches(run: Run, data: AnnData | SpatialData, model: NicheModel, asked: 
     key = model.card.feature_key
     run.step(NEIGHBORS, lambda: pp.neighborhoods(cells, radius_um=model.radius_um))
     run.check_input({**describe_slide(cells, counts=False), **describe_inputs(cells, [key])})
-    at_once = PREDICTION_BATCH if asked.batch_size is None else asked.batch_size
-    run.step(schema.STUDENT, lambda: tl.predict(cells, model, device=asked.machine.accelerator, batch_size=at_once))
+    using: dict[str, Any] = {"device": asked.machine.accelerator, "batch_size": asked.batch_size}
+    run.step(schema.STUDENT, lambda: tl.predict(cells, model, **using))
     if cells.obs["student_niche"].isna().all():
         msg = f"No cell got a niche: .obsm[{key!r}] is NaN for all cells, or all are in the buffer of the split."
         raise ValueError(msg)

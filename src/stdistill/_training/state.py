@@ -23,3 +23,18 @@ def own_torch_state() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def tensor_cores() -> Iterator[None]:
+    """Let a GPU of NVIDIA's multiply matrices of 32 bits as TF32, with 10 bits behind the point, for this while."""
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # somebody chose for CUDA alone, after which torch tells nothing of this setting
+        yield
+        return
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

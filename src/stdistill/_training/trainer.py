@@ -18,6 +18,7 @@ from stdistill._support.threads import FreeThreads
 from stdistill._training.callbacks import VALIDATION_LOSS, AdjustThreads, BestWeights, History, OneBar, ResumableStop
 from stdistill._training.devices import environment, forked_rng, torch_device
 from stdistill._training.objective import Objective
+from stdistill._training.state import tensor_cores
 
 logger = logging.getLogger("stdistill")
 
@@ -51,7 +52,7 @@ def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
         )
     if arguments["progress_bar"]:
         callbacks.append(OneBar())
-    with quiet(), _deterministic(), FreeThreads() as threads:
+    with quiet(), _deterministic(), tensor_cores(), FreeThreads() as threads:
         callbacks.append(AdjustThreads(threads))
         trainer = pl.Trainer(
             max_epochs=arguments["max_epochs"],

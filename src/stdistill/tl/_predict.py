@@ -56,7 +56,7 @@ def predict(
     key_added: str | None = None,
     split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     device: str = "auto",
     tiles_key: str = schema.TILES,
     table_key: str = schema.TABLE,
@@ -90,7 +90,7 @@ def predict(
         Column of ``.obs`` that names each cell's slide, in a table of several. By default that of the neighbourhoods,
         else the regions that the table annotates, when there are several.
     batch_size
-        Cells at once.
+        Cells or tiles at once, by default as many as the model finds best.
     device
         Where to compute, by default on a GPU when there is one.
     tiles_key
@@ -169,13 +169,15 @@ def predict(
     >>> archive.obs["student_niche"].cat.categories.tolist()
     ['stroma', 'tumour']
     """
-    check_integer(batch_size, "batch_size", minimum=1)
+    if batch_size is not None:
+        check_integer(batch_size, "batch_size", minimum=1)
     from stdistill.models import AlignmentModel, NicheModel
 
     loaded = load_model(model)
     key_added = DEFAULT_KEYS[loaded.kind] if key_added is None else key_added
     check_name(key_added, "key_added")
-    how = _How(key_added, split_key, library_key, batch_size, device)
+    using = {"device": device} if batch_size is None else {"device": device, "batch_size": batch_size}
+    how = _How(key_added, split_key, library_key, using)
     if isinstance(loaded, AlignmentModel):
         (slide,) = get_slides([data])
         name_features(list(loaded.card.inputs.values()), use_rep)
@@ -214,14 +216,14 @@ class _How(NamedTuple):
     key_added: str
     split_key: str | None
     library_key: str | None
-    batch_size: int
-    device: str
+    using: dict[str, Any]
+    """Arguments of the model's own methods: where to compute, and how many at once."""
 
 
 def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) -> None:
     """Predict and write niches."""
     card, tables = model.card, [table]
-    key_added, split_key, library_key, batch_size, device = how
+    key_added, split_key, library_key, using = how
     check_features(tables, use_rep)
     check_card(table, use_rep, card)
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
@@ -233,8 +235,7 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
         inputs.indices,
         inputs.centers,
         cells=np.flatnonzero(inputs.eligible),
-        batch_size=batch_size,
-        device=device,
+        **using,
     )
     sha256 = model.sha256
     fitted, teacher = find_fitted(table, model, inputs.features, inputs.centers, key_added=key_added, use_rep=use_rep)
@@ -276,7 +277,7 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
 def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[str], how: _How) -> None:
     """Predict and write abundances."""
     card = model.card
-    key_added, split_key, library_key, batch_size, device = how
+    key_added, split_key, library_key, using = how
     for rep, source in zip(reps, card.inputs, strict=True):
         check_features([table], rep)
         check_card(table, rep, source)
@@ -287,7 +288,7 @@ def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[st
     if inputs.radius_um is not None and card.radius_um is not None:
         check_radius(inputs.radius_um, card.radius_um)
     places = np.flatnonzero(inputs.eligible)
-    mean, spread = model.predict(inputs.rows, places=places, batch_size=batch_size, device=device)
+    mean, spread = model.predict(inputs.rows, places=places, **using)
     features = inputs.rows.features[0]
     fitted, _ = find_fitted(table, model, features, inputs.centers, key_added=key_added, use_rep=reps[0])
     write_composition(table, "predict", key_added, mean, spread, model, use_rep=reps, fitted=fitted, **keys)
@@ -298,7 +299,7 @@ def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[st
 def _write_tiles(slide: SpatialData, model: AlignmentModel, how: _How, tiles_key: str) -> None:
     """Embed and write tiles by their H&E, and by their cells where what these express is known."""
     card = model.card
-    key_added, split_key, _, batch_size, device = how
+    key_added, split_key, _, using = how
     tiles = get_tiles(slide, tiles_key)
     he_keys = {scale: source.feature_key for scale, source in card.inputs.items()}
     for scale, key in he_keys.items():
@@ -320,12 +321,11 @@ def _write_tiles(slide: SpatialData, model: AlignmentModel, how: _How, tiles_key
         split_key=split_key,
         tiles_key=tiles_key,
     )
-    using = {"batch_size": batch_size, "device": device}
-    he = model.embed_he(inputs.data.images, tiles=np.flatnonzero(inputs.with_he), **using)  # type: ignore[arg-type]
+    he = model.embed_he(inputs.data.images, tiles=np.flatnonzero(inputs.with_he), **using)
     expression, cells_at = None, None
     if with_cells:
-        expression = model.embed_expression(inputs.data.graphs, tiles=np.flatnonzero(inputs.with_cells), **using)  # type: ignore[arg-type]
-        cells_at = model.embed_cells(inputs.data.graphs, **using)  # type: ignore[arg-type]
+        expression = model.embed_expression(inputs.data.graphs, tiles=np.flatnonzero(inputs.with_cells), **using)
+        cells_at = model.embed_cells(inputs.data.graphs, **using)
     first = he_keys[card.scales[0]]
     images, centers = inputs.data.images[card.scales[0]], inputs.data.centers
     fitted, _ = find_fitted(tiles, model, images, centers, key_added=key_added, use_rep=first)

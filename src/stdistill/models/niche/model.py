@@ -14,11 +14,12 @@ from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.threads import FreeThreads
+from stdistill._training.ahead import made_ahead
 from stdistill._training.devices import torch_device
 from stdistill._training.sampling import spatial_order
-from stdistill._training.state import own_torch_state
+from stdistill._training.state import own_torch_state, tensor_cores
 from stdistill.models.features import known_rows
-from stdistill.models.niche.batches import Neighborhoods
+from stdistill.models.niche.batches import Neighborhoods, TokenBatch
 from stdistill.models.niche.card import ModelCard
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.saved import SavedModel, build_with
@@ -27,8 +28,9 @@ from stdistill.models.sharing.description import Description
 from stdistill.models.sharing.niche import commonest, describe
 from stdistill.models.usual import PREFIX, UsualFeatures
 
-PREDICTION_BATCH = 512
-"""Cells at once: neighbouring ones, whose neighbourhoods share most cells."""
+PREDICTION_BATCH_CPU = 512
+PREDICTION_BATCH_GPU = 2048
+"""Cells at once: neighbouring ones, whose neighbourhoods share most cells. Smaller batches leave a GPU idle."""
 
 
 class NicheModel(SavedModel):
@@ -169,7 +171,7 @@ class NicheModel(SavedModel):
         centers: Floats,
         *,
         cells: Integers | None = None,
-        batch_size: int = PREDICTION_BATCH,
+        batch_size: int | None = None,
         device: torch.device | str = "auto",
     ) -> npt.NDArray[np.float32]:
         """Niche logits of cells, batch by batch.
@@ -185,9 +187,10 @@ class NicheModel(SavedModel):
         cells
             The cells to predict, by default all. A cell without features gets no prediction.
         batch_size
-            Cells at once.
+            Cells at once, by default 512 on a CPU and 2,048 on a GPU.
         device
-            Where to compute, ``"cpu"``, ``"cuda"`` or ``"mps"``; by default the fastest there is.
+            Where to compute, ``"cpu"``, ``"cuda"`` or ``"mps"``; by default the fastest there is. A GPU of NVIDIA's
+            multiplies numbers of 32 bits with 10 bits behind the point (TF32).
 
         Returns
         -------
@@ -219,17 +222,25 @@ class NicheModel(SavedModel):
             features, indptr, indices, centers, self.radius_um, known=known, max_tokens=self.card.max_tokens
         )
         chosen = chosen[spatial_order(centers[chosen])]
-        place = torch_device(device) if isinstance(device, str) else device
+        place = torch.device(torch_device(device) if isinstance(device, str) else device)
+        at_once = batch_size or (PREDICTION_BATCH_CPU if place.type == "cpu" else PREDICTION_BATCH_GPU)
         home = self.network.mean.device
+
+        def make(part: Integers) -> TokenBatch:
+            batch = neighborhoods.batch(neighborhoods.tokens(part))
+            return batch.pin_memory() if place.type == "cuda" else batch
+
+        parts = np.array_split(chosen, math.ceil(len(chosen) / at_once))
+        found = []
         try:
             self.network.eval().to(place)
-            with own_torch_state(), torch.inference_mode(), FreeThreads() as threads:
-                for part in np.array_split(chosen, math.ceil(len(chosen) / batch_size)):
+            with own_torch_state(), tensor_cores(), torch.inference_mode(), FreeThreads() as threads:
+                for batch in made_ahead(make, parts):
                     threads.adjust()
-                    batch = neighborhoods.batch(neighborhoods.tokens(part)).to(place)
-                    logits[part] = self.network(batch).float().cpu().numpy()
+                    found.append(self.network(batch.to(place, non_blocking=True)).float())
+                logits[chosen] = torch.cat(found).cpu().numpy()  # once: a GPU would wait for each copy
         except torch.OutOfMemoryError as error:
-            msg = f"The device is out of memory with batch_size={batch_size}: try a smaller one. ({error})"
+            msg = f"The device is out of memory with batch_size={at_once}: try a smaller one. ({error})"
             raise MemoryError(msg) from error
         finally:
             self.network.to(home)
