@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from stdistill.models.niche.batches import (
     Neighborhoods,
     TokenBatch,
     Tokens,
+    merge_blocks,
 )
 
 
@@ -58,6 +60,19 @@ def test_little_padding(make_neighborhoods: Callable[..., Neighborhoods]) -> Non
     batch = data.batch(data.tokens(np.arange(512)))
     padded = sum(block.mask.numel() for block in batch.blocks)
     assert padded < 1.15 * sum(int(block.mask.sum()) for block in batch.blocks)
+
+
+@pytest.mark.parametrize(("n_centers", "n_blocks"), [(1, 6), (16, 6), (17, 3), (40, 2), (1000, 1)])
+def test_merged_blocks_say_the_same(
+    make_neighborhoods: Callable[..., Neighborhoods], make_network: Callable, n_centers: int, n_blocks: int
+) -> None:
+    data, network = make_neighborhoods(96), make_network()
+    batch = data.batch(data.tokens(np.arange(96)))
+    merged = replace(batch, blocks=tuple(merge_blocks(batch.blocks, n_centers)))
+    assert len(merged.blocks) == n_blocks
+    assert sum(int(block.mask.sum()) for block in merged.blocks) == sum(int(each.mask.sum()) for each in batch.blocks)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(merged), network(batch))
 
 
 def test_cells_without_features(make_neighborhoods: Callable[..., Neighborhoods]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from stdistill._support.arrays import Floats, Integers
@@ -20,6 +21,8 @@ from stdistill.models.features import known_rows
 CELLS_PER_BLOCK = 16
 MAX_BLOCKS = 16
 """Centres are padded together in blocks of at least so many, and at most so many blocks (measured)."""
+CELLS_PER_BLOCK_GPU = 256
+"""A GPU takes longer to begin with a small block than to compute with it (measured)."""
 
 
 class Tokens(NamedTuple):
@@ -71,6 +74,32 @@ class TokenBlock:
     def pin_memory(self) -> TokenBlock:
         """Copy to memory from which a GPU copies fast."""
         return TokenBlock(*(part.pin_memory() for part in (self.rows, self.offsets, self.mask, self.where)))
+
+
+def merge_blocks(blocks: Sequence[TokenBlock], n_centers: int) -> list[TokenBlock]:
+    """Pad neighbouring blocks together until each has at least so many centres, but for the last."""
+    merged: list[TokenBlock] = []
+    waiting: list[TokenBlock] = []
+    for block in blocks:
+        waiting.append(block)
+        if sum(len(each.where) for each in waiting) >= n_centers or block is blocks[-1]:
+            merged.append(_merge(waiting) if len(waiting) > 1 else block)
+            waiting = []
+    return merged
+
+
+def _merge(blocks: Sequence[TokenBlock]) -> TokenBlock:
+    longest = max(block.rows.shape[1] for block in blocks)
+
+    def pad(values: Tensor) -> Tensor:
+        return functional.pad(values, (0, 0) * (values.ndim - 2) + (0, longest - values.shape[1]))
+
+    return TokenBlock(
+        torch.cat([pad(block.rows) for block in blocks]),
+        torch.cat([pad(block.offsets) for block in blocks]),
+        torch.cat([pad(block.mask) for block in blocks]),
+        torch.cat([block.where for block in blocks]),
+    )
 
 
 @dataclass(frozen=True)

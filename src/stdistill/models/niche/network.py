@@ -7,11 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from stdistill.models.features import standardize, usable_spread
 from stdistill.models.niche.arguments import Head
-from stdistill.models.niche.batches import TokenBatch, TokenBlock
+from stdistill.models.niche.batches import CELLS_PER_BLOCK_GPU, TokenBatch, TokenBlock, merge_blocks
 from stdistill.models.niche.position import FrequencyEncoding
+
+ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""All but cuDNN's, which plans for seconds wherever blocks have another shape than before, as here in every batch."""
 
 
 class NicheNetwork(nn.Module):
@@ -82,9 +86,12 @@ class NicheNetwork(nn.Module):
         """Return what the class token has read: (n_centers, width), in the order of ``batch.centers``."""
         cells = self.project(self.standardize(batch.features))
         # Block by block tokens stay in a CPU's cache; other devices take fewer and larger steps.
-        groups = [(block,) for block in batch.blocks] if cells.device.type == "cpu" else [batch.blocks]
-        read = torch.cat([self._read(cells, group) for group in groups])
-        where = torch.cat([block.where for block in batch.blocks])
+        is_cpu = cells.device.type == "cpu"
+        blocks = batch.blocks if is_cpu else merge_blocks(batch.blocks, CELLS_PER_BLOCK_GPU)
+        groups = [[block] for block in blocks] if is_cpu else [blocks]
+        with sdpa_kernel(ATTENTION):
+            read = torch.cat([self._read(cells, group) for group in groups])
+        where = torch.cat([block.where for block in blocks])
         return read[where.argsort()]
 
     def _read(self, cells: Tensor, blocks: Sequence[TokenBlock]) -> Tensor:
