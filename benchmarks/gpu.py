@@ -211,7 +211,9 @@ def compare_niche_network(data: Neighborhoods, size: str, peak: float, batch_siz
         line(f"prediction alone, batches of {n}", n, time_s, operations, peak)
 
 
-def fit_student(data: Neighborhoods, size: str, peak: float, batch_size: int, n_workers: int) -> NicheModel:
+def fit_student(
+    data: Neighborhoods, size: str, peak: float, batch_size: int, n_workers: int, precision: str = PRECISION
+) -> NicheModel:
     """Time epochs of training, without what comes before the first; return the student."""
     n = len(data)
     network_size = {**SIZES[size], "n_frequencies": 6, "dropout": 0.1, "head": "linear"}
@@ -228,7 +230,7 @@ def fit_student(data: Neighborhoods, size: str, peak: float, batch_size: int, n_
             size=network_size,
             temperature=1.0,
             patience=None,
-            arguments={**STUDENT_DEFAULTS, **training(batch_size, max_epochs, n_workers)},
+            arguments={**STUDENT_DEFAULTS, **training(batch_size, max_epochs, n_workers, precision)},
         )
         return time.perf_counter() - start, student
 
@@ -236,7 +238,13 @@ def fit_student(data: Neighborhoods, size: str, peak: float, batch_size: int, n_
     long, student = train(1 + N_EPOCHS)
     some = data.batch(data.tokens(spatial_order(data.centers)[:4096]))
     operations = niche_operations(student.network, some, backward=True) / len(some.centers)
-    line(f"student, batches of {batch_size}, {n_workers} workers", n, (long - short) / N_EPOCHS, operations, peak)
+    line(
+        f"student, {precision}, batches of {batch_size}, {n_workers} workers",
+        n,
+        (long - short) / N_EPOCHS,
+        operations,
+        peak,
+    )
     print_slides("an epoch of", (long - short) / N_EPOCHS / n)
     names = [str(niche) for niche in range(K)]
     card = ModelCard("distillation", K, "X_he", N_FEATURES, data.radius_um, names, names, network_size)
@@ -266,13 +274,19 @@ def fit_teacher(data: Neighborhoods, size: str, peak: float, batch_size: int, n_
     views = ViewDataset(data)[BatchRequest(spatial_order(data.centers)[:4096], (0, 0, 0, 0))]
     operations = niche_operations(teacher.network, views.whole, backward=False)
     operations = (operations + niche_operations(teacher.network, views.parts, backward=True)) / len(views.whole.centers)
-    line(f"teacher, batches of {batch_size}, {n_workers} workers", n, (long - short) / N_EPOCHS, operations, peak)
+    line(
+        f"teacher, {PRECISION}, batches of {batch_size}, {n_workers} workers",
+        n,
+        (long - short) / N_EPOCHS,
+        operations,
+        peak,
+    )
 
 
-def training(batch_size: int, max_epochs: int, n_workers: int) -> dict[str, Any]:
+def training(batch_size: int, max_epochs: int, n_workers: int, precision: str = PRECISION) -> dict[str, Any]:
     """Arguments of a training here."""
     arguments = {"batch_size": batch_size, "max_epochs": max_epochs, "n_workers": n_workers, "progress_bar": False}
-    return {**arguments, "accelerator": DEVICE, "precision": PRECISION}
+    return {**arguments, "accelerator": DEVICE, "precision": precision}
 
 
 def predict_niches(model: NicheModel, data: Neighborhoods, peak: float, n_largest: int) -> None:
@@ -336,9 +350,12 @@ def main() -> None:
     size = "small" if arguments.quick else "base"
     print(f"\nNiche networks, size={size!r}, {N_FEATURES} features, {data.indptr[-1] / len(data):.1f} neighbours")
     compare_niche_network(data, size, peak, cells, at_least)
-    for n, n_workers in [(32, 0)] if arguments.quick else [(128, 0), (4096, arguments.n_workers)]:
-        model = fit_student(data, size, peak, n, n_workers)
-    fit_teacher(data, size, peak, n, n_workers)
+    large = 32 if arguments.quick else 4096
+    usual = STUDENT_DEFAULTS["batch_size"]
+    fit_student(make_cells(arguments.n_cells // 8), size, peak, usual, 0, STUDENT_DEFAULTS["precision"])
+    for n_workers in sorted({0, arguments.n_workers}):
+        model = fit_student(data, size, peak, large, n_workers)
+    fit_teacher(data, size, peak, large, arguments.n_workers)
     predict_niches(model, data, peak, arguments.n_largest)
 
 

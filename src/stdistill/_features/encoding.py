@@ -77,10 +77,11 @@ def check_features(encoder: Encoder, features: Tensor, n_crops: int) -> Tensor:
 
 @own_torch_state()
 def measure_dim(encoder: Encoder, module: nn.Module, crop_px: int) -> int:
-    """Try how many features an encoder gives."""
+    """Try how many features an encoder gives, on the device where its module is."""
     side = encoder.input_px or crop_px
+    place = next((weights.device for weights in module.parameters()), torch.device("cpu"))
     with torch.inference_mode():
-        return run_encoder(encoder, module, torch.zeros(2, 3, side, side), "float32").shape[1]
+        return run_encoder(encoder, module, torch.zeros(2, 3, side, side, device=place), "float32").shape[1]
 
 
 def encode_window(
