@@ -5,6 +5,7 @@
 """novae (Blampey et al. 2025), trained on the slide from the start, for its default number of epochs.
 
 It reads counts and no latent. Training that is cut short says nothing of it: there is no option to do so here.
+Its domains are merged from leaves; where cells are in fewer leaves than there are niches to find, those are the niches.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def find(cells: Any, latent: str, k: int, seed: int) -> Any:
     model = novae.Novae(cells)
     model.fit(accelerator=accelerator)
     model.compute_representations(accelerator=accelerator)
-    return cells.obs[model.assign_domains(n_domains=k)]
+    n_leaves = cells.obs["novae_leaves"].nunique()
+    return cells.obs[model.assign_domains(n_domains=min(k, n_leaves))]
 
 
 if __name__ == "__main__":
