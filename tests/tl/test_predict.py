@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import stdistill as sd
-from stdistill._table.provenance import kind_of_features, write_kind
+from stdistill._table.provenance.results import kind_of_features, write_kind
 from stdistill._table.records import write_record
 from stdistill.models import NicheModel
 

@@ -15,7 +15,7 @@ from stdistill._report.source import Slide
 from stdistill._table import schema
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.niches import niches_alone
-from stdistill._table.provenance import fitted_cells
+from stdistill._table.provenance.results import fitted_cells
 from stdistill._table.records import read_record
 
 SHOWN_VERSIONS = ("stdistill", "python", "torch", "timm", "anndata", "spatialdata")

@@ -18,7 +18,7 @@ from stdistill._table import schema
 from stdistill._table.checks import get_split
 from stdistill._table.graph import graph_radius, has_graph
 from stdistill._table.he.slide_record import read_slide_record
-from stdistill._table.provenance import fingerprint
+from stdistill._table.provenance.results import fingerprint
 
 N_SAMPLED = 1000
 """Rows of features and counts by which they are told from others."""

@@ -19,7 +19,7 @@ from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_counts, get_library_codes, get_split, get_table
 from stdistill._table.libraries import find_library_key
 from stdistill._table.marks import fingerprint_rows, mark_counts
-from stdistill._table.provenance import write_fitted
+from stdistill._table.provenance.results import write_fitted
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:

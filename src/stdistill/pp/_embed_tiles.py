@@ -17,7 +17,7 @@ from stdistill._table.he.placement import he_frames
 from stdistill._table.he.plans import plan_slides
 from stdistill._table.he.stain import describe_stain
 from stdistill._table.marks import fingerprint_rows
-from stdistill._table.provenance import kind_of_features, write_kind
+from stdistill._table.provenance.results import kind_of_features, write_kind
 from stdistill._table.records import read_record, write_record
 from stdistill._table.tiles import STEP as TILES
 from stdistill._table.tiles import get_tiles

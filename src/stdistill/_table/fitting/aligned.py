@@ -15,7 +15,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, check_one_mpp
-from stdistill._table.provenance import fingerprint, fitted_cells
+from stdistill._table.provenance.results import fingerprint, fitted_cells
 from stdistill._table.records import find_record, records_of
 
 Side: TypeAlias = Literal["he", "expression"]
