@@ -167,8 +167,44 @@ def test_latent_of_another_scvi_model(student: NicheModel) -> None:
         sd.tl.predict(slide, teacher, key_added="teacher")
     assert "teacher_niche" not in slide.obs
     assert "spatial_neighbors" not in slide.uns
-    sd.tl.predict(unknown, teacher, key_added="teacher")
+    with pytest.warns(UserWarning, match=r"Nothing tells by what \.obsm\['X_scVI'\] was computed"):
+        sd.tl.predict(unknown, teacher, key_added="teacher")
     assert unknown.obs["teacher_niche"].notna().all()
+
+
+def test_components_of_the_slide_alone(tmp_path: Path) -> None:
+    """Those of another PCA are refused, though subset and rounded ones of the training are known again."""
+    paired, slide = make(0), make(1)
+    rng = np.random.default_rng(0)
+    loadings = np.linalg.qr(rng.normal(size=(30, 4)))[0]
+    for table in (paired, slide):
+        table.obsm["X_pca"] = table.obsm["X_he"].astype(np.float32)
+    paired = with_loadings(paired, loadings)
+    sd.tl.nolan(paired, k=2, use_rep="X_pca", **FAST).save(tmp_path / "teacher")
+    teacher = NicheModel.load(tmp_path / "teacher")
+    leads = np.abs(loadings).argmax(axis=0)
+    assert [each["gene"] for each in teacher.card.loadings] == [f"gene-{row}" for row in leads]
+    np.testing.assert_allclose([each["loading"] for each in teacher.card.loadings], loadings[leads, range(4)])
+
+    some = [*leads[:2], *rng.permutation(30)[:8]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.predict(paired, teacher, key_added="again")
+        same = with_loadings(slide, loadings.astype(np.float32))
+        sd.tl.predict(same[:, list(dict.fromkeys(some))].copy(), teacher)
+    turned = loadings * [1, 1, 1, -1]
+    for other in (turned, np.linalg.qr(rng.normal(size=(30, 4)))[0]):
+        with pytest.raises(ValueError, match=r"other principal components than those of the training: .*varm\['PCs'\]"):
+            sd.tl.predict(with_loadings(slide, other), teacher)
+    for nobody_knows in (slide, same[:, [row for row in range(30) if row not in leads]].copy()):
+        with pytest.warns(UserWarning, match=r"Nothing tells by what \.obsm\['X_pca'\] was computed"):
+            sd.tl.predict(nobody_knows, teacher)
+
+
+def with_loadings(table: ad.AnnData, loadings: np.ndarray) -> ad.AnnData:
+    genes = pd.DataFrame(index=[f"gene-{row}" for row in range(len(loadings))])
+    counts = np.zeros((table.n_obs, len(genes)), dtype=np.float32)
+    return ad.AnnData(counts, table.obs, genes, uns=table.uns, obsm=dict(table.obsm), varm={"PCs": loadings})
 
 
 def test_features_whose_record_was_dropped(student: NicheModel) -> None:

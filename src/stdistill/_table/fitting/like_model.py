@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 
 from stdistill._slide.scale import is_same_mpp
+from stdistill._support.warn import warn
 from stdistill._table.fitting.origin import (
     KIND,
     find_difference,
@@ -17,10 +18,12 @@ from stdistill._table.fitting.origin import (
     origin_of,
     origin_of_card,
     show,
+    tells_of_both,
     ways_of,
 )
 from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.loadings import find_loadings, is_described, loadings_key
 from stdistill.encoders import Encoder
 from stdistill.encoders._blocks import FINETUNED, with_blocks
 from stdistill.encoders._encoder import BY_WINDOWS, DENSE, UNKNOWN_REVISION
@@ -128,8 +131,8 @@ def name_features(sources: Sequence[ModelCard | FeatureCard], use_rep: str | Seq
     return given
 
 
-def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> None:
-    """Raise unless the features are computed as the model's were, as far as it is known of both how that was."""
+def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> bool:
+    """Raise unless the features are computed as the model's were; return whether it is known of both how that was."""
     n_features = table.obsm[use_rep].shape[1]
     if n_features != card.n_features:
         msg = f".obsm[{use_rep!r}] has {n_features} features per cell; the model was trained on {card.n_features}."
@@ -137,7 +140,8 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
     found, expected = origin_of(table, use_rep), origin_of_card(card)
     entry = find_difference(found, expected)
     if entry is None:
-        return
+        is_of_both = _check_components(table, use_rep, card)
+        return is_of_both or tells_of_both(found, expected)
     if entry == KIND:
         msg = (
             f"{of_another_kind(use_rep, found, expected, 'those of the training')} Compute the features as the model's "
@@ -168,6 +172,32 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
         f"model was trained on {show(expected.get(entry, UNKNOWN_REVISION))}. {remedies[entry]}"
     )
     raise ValueError(msg)
+
+
+def _check_components(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> bool:
+    """Raise when features are other principal components than the model's; return whether it is known."""
+    is_same = is_described(find_loadings(table, use_rep), card.loadings)
+    if is_same is False:
+        key = loadings_key(use_rep)
+        msg = (
+            f".obsm[{use_rep!r}] are other principal components than those of the training: their loadings "
+            f"(.varm[{key!r}]) are of this table's own, and the first of one table is not the first of another. "
+            'Compute them together, joined = anndata.concat([training, slide], label="slide"), then sc.pp.pca(joined), '
+            "and fit the model to the rows of the training. Of a slide that was projected onto the components of the "
+            f"training say so: slide.varm[{key!r}] = training.varm[{key!r}]."
+        )
+        raise ValueError(msg)
+    return is_same is not None
+
+
+def warn_of_unknown_features(use_rep: str) -> None:
+    """Warn that nobody knows whether features that were fitted to cells are those that a model was trained on."""
+    warn(
+        f"Nothing tells by what .obsm[{use_rep!r}] was computed, here or in the training: whether its columns mean "
+        "what they meant there is not known. They do where it was computed for both slides in one go, or by one saved "
+        "model; where each slide had its own (a latent of scVI, principal components, Harmony), what is predicted "
+        "means nothing. sd.pp.embed_expression records it, and with model= applies a saved one to other slides."
+    )
 
 
 def _remedy(ways: set[str]) -> str:

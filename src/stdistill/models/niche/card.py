@@ -41,6 +41,8 @@ class ModelCard(Card):
         The stains that the crops were normalised to.
     expression_model_sha256
         Fingerprint of the scVI model that computed the features, of a teacher.
+    loadings
+        Of features that are principal components: the ``gene`` that leads each, and its ``loading``.
     teacher
         What a student was taught by: prefix of the logits, or the column of the labels.
     temperature
@@ -103,6 +105,7 @@ class ModelCard(Card):
     crop_px: int | None = None
     stain_normalization: str | None = None
     expression_model_sha256: str | None = None
+    loadings: list[dict[str, Any]] | None = None
     teacher: str | None = None
     temperature: float | None = None
     calibration: dict[str, Any] | None = None
