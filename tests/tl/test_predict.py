@@ -278,6 +278,47 @@ def test_wrong_radius(student: NicheModel) -> None:
         sd.tl.predict(slide, student)
 
 
+@pytest.mark.parametrize(
+    ("n", "spread", "times"),
+    [(600, 1.0, None), (350, 1.0, None), (900, 1.0, None), (200, 1.0, 0.4), (1500, 1.0, 3.0), (600, 0.5, 4.0)],
+)
+def test_far_fewer_or_more_neighbours(student: NicheModel, n: int, spread: float, times: float | None) -> None:
+    """Cells at random have as many neighbours as there are in so much tissue; half of a unit is a quarter of it.
+
+    Those of the training have a fifth fewer, which lie across the border of a strip.
+    """
+    slide = make(1, n)
+    slide.obsm["spatial"] *= spread
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        sd.tl.predict(slide, student)
+    said = [str(one.message) for one in warned if "neighbours within" in str(one.message)]
+    if times is None:
+        assert said == []
+        return
+    (message,) = said
+    found = np.diff(slide.obsp["spatial_connectivities"].indptr).mean()
+    assert f"have {found:.1f} neighbours within {student.radius_um:.1f} µm on average" in message
+    assert f"{found / student.card.n_neighbors:.2g} times the {student.card.n_neighbors:.1f} of the train" in message
+    assert found / student.card.n_neighbors == pytest.approx(times, rel=0.2)
+
+
+def test_neighbours_that_were_lost_are_told_once(student: NicheModel) -> None:
+    slide = make(1)
+    sd.pp.neighborhoods(slide, radius_um=student.radius_um)
+    some = slide[np.random.default_rng(0).random(600) < 0.3].copy()
+    with pytest.warns(UserWarning, match="Cells were taken away since") as warned:
+        sd.tl.predict(some, student)
+    assert not [one for one in warned if "of the training" in str(one.message)]
+
+
+def test_a_model_of_an_earlier_version_knows_no_neighbours(student: NicheModel) -> None:
+    earlier = NicheModel(student.network, replace(student.card, n_neighbors=None), student.history)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.predict(make(1, 200), earlier)
+
+
 def test_radii_that_look_the_same(student: NicheModel) -> None:
     """With as many decimals as tell them apart."""
     slide = make(1)

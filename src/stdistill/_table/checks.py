@@ -15,6 +15,7 @@ from stdistill._slide.scale import is_same_mpp
 from stdistill._support.arrays import Rows
 from stdistill._support.checks import check_finite, check_key, check_list
 from stdistill._table import schema
+from stdistill._table.marks import check_rows
 from stdistill._table.records import records_of
 
 if TYPE_CHECKING:
@@ -29,16 +30,16 @@ CHUNK = 2**24
 def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
     """Return the table of `data`, which is `data` itself when it is an AnnData."""
     if isinstance(data, AnnData):
-        return _with_one_of_each(data)
+        return _sound(data)
     if not is_spatialdata(data):
         msg = f"Expected an AnnData or a SpatialData, found {type(data).__name__}."
         raise TypeError(msg)
     check_key(table_key, data.tables, "a table of the SpatialData", argument="table_key")
-    return _with_one_of_each(data.tables[table_key])
+    return _sound(data.tables[table_key])
 
 
-def _with_one_of_each(table: AnnData) -> AnnData:
-    """Raise when a column of ``.obs`` is there twice: nobody knows which is meant, and it could not be written."""
+def _sound(table: AnnData) -> AnnData:
+    """Raise when a column of ``.obs`` is there twice, which could not be written, or its rows are of other cells."""
     if not isinstance(table.obs, pd.DataFrame):
         msg = (
             f".obs is a {type(table.obs).__name__}, as of a table that anndata.experimental.read_lazy left on disk; "
@@ -54,6 +55,7 @@ def _with_one_of_each(table: AnnData) -> AnnData:
             'adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated(keep="last")].'
         )
         raise ValueError(msg)
+    check_rows(table)
     return table
 
 

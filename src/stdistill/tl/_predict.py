@@ -24,7 +24,13 @@ from stdistill._table.fitting.alignment import (
 )
 from stdistill._table.fitting.composition import composition_inputs, write_composition
 from stdistill._table.fitting.inputs import check_features, niche_inputs
-from stdistill._table.fitting.like_model import check_card, check_radius, name_features, warn_of_unknown_features
+from stdistill._table.fitting.like_model import (
+    check_card,
+    check_radius,
+    name_features,
+    warn_of_density,
+    warn_of_unknown_features,
+)
 from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
@@ -145,7 +151,8 @@ def predict(
         When half of the cells are more unusual than a slide may be (median above √2; above √10 it says so more
         strongly: our choice, by what became of a student on slides of another stain, focus and tissue). When the model
         was trained on the same H&E, with other cells. When the features are of another H&E than the one that is there.
-        When a teacher, or an alignment, reads features of cells that it was not fitted on, and nothing tells whether
+        When cells have less than half, or more than twice, as many neighbours as those of the training. When a
+        teacher, or an alignment, reads features of cells that it was not fitted on, and nothing tells whether
         they are what they were in the training: latents and principal components are of the cells they were fitted to.
 
     Notes
@@ -229,6 +236,7 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
     check_radius(inputs.radius_um, card.radius_um)
+    warn_of_density(table, inputs, card)
     logits = model.predict(
         inputs.features,
         inputs.indptr,

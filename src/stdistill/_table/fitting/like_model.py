@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from anndata import AnnData
 
 from stdistill._slide.scale import is_same_mpp
 from stdistill._support.warn import warn
+from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import (
     KIND,
     find_difference,
@@ -21,9 +23,10 @@ from stdistill._table.fitting.origin import (
     tells_of_both,
     ways_of,
 )
-from stdistill._table.graph import decimals_apart, is_same_radius
+from stdistill._table.graph import decimals_apart, graph_fingerprint, is_same_radius
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.loadings import find_loadings, is_described, loadings_key
+from stdistill._table.records import read_record
 from stdistill.encoders import Encoder
 from stdistill.encoders._blocks import FINETUNED, with_blocks
 from stdistill.encoders._encoder import BY_WINDOWS, DENSE, UNKNOWN_REVISION
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
     from stdistill.models import AlignmentModel
     from stdistill.models.composition.card import FeatureCard
     from stdistill.models.niche.card import ModelCard
+
+
+FEW, MANY = 0.5, 2.0
+"""Neighbours of a slide over those of the training, beyond which it is warned of (our choice): where every other
+nucleus was missed there are half as many, where cells are there twice, twice as many."""
 
 
 def find_encoders(card: ModelCard | FeatureCard, name: str | Encoder | None = None) -> list[Encoder]:
@@ -223,3 +231,23 @@ def check_radius(found_um: float, expected_um: float) -> None:
         f"{expected_um:.{digits}f}. Make them again with sd.pp.neighborhoods(radius_um=model.radius_um)."
     )
     raise ValueError(msg)
+
+
+def warn_of_density(table: AnnData, inputs: NicheInputs, card: ModelCard) -> None:
+    """Warn when cells have far fewer or more neighbours than those of the training.
+
+    The number is that of when the neighbourhoods were made: of those that were lost since it is told elsewhere.
+    """
+    if not card.n_neighbors or not inputs.eligible.any():
+        return
+    made = {} if graph_fingerprint(table) is None else read_record(table, "neighborhoods")
+    found = float(made.get("mean_neighbors", np.diff(inputs.indptr)[inputs.eligible].mean()))
+    ratio = found / card.n_neighbors
+    if not FEW <= ratio <= MANY:
+        warn(
+            f"Cells of this slide have {found:.1f} neighbours within {card.radius_um:.1f} µm on average, {ratio:.2g} "
+            f"times the {card.n_neighbors:.1f} of the training. Nuclei that were missed or split, cells that are there "
+            'twice, centres in another unit (.obsm["spatial"] is in µm) or other tissue do that, and niches may be '
+            "wrong: look at the cells beside the H&E before use, and run sd.pp.neighborhoods again when they are put "
+            "right."
+        )
