@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix, issparse
 
 from stdistill._slide.scale import is_same_mpp
 from stdistill._support.arrays import Rows
-from stdistill._support.checks import check_finite, check_key, check_list
+from stdistill._support.checks import READ_AGAIN, check_finite, check_key, check_list, check_sparse
 from stdistill._table import schema
 from stdistill._table.marks import check_rows
 from stdistill._table.records import records_of
@@ -250,6 +250,7 @@ def get_counts(adata: AnnData, layer: str | None, who: str) -> Any:
         msg = f"The table has no .X: {hint}"
         raise ValueError(msg)
     matrix = AnnData(matrix).to_memory().X  # reads what is on disk, and shares what is in memory
+    check_sparse(matrix, name, READ_AGAIN)
     counts: Any = csr_matrix(matrix) if issparse(matrix) else np.asarray(matrix)
     values: npt.NDArray[Any] = counts.data if issparse(counts) else counts.ravel(order="K")
     if values.dtype.kind not in "iuf":
