@@ -47,8 +47,8 @@ class CellGroups(NamedTuple):
 
 def read_cell_groups(path: Path, cell_ids: pd.Index) -> CellGroups:
     """Read the groups of the cells with these ids."""
-    as_written = {"keep_default_na": False, "na_values": [""]}  # a group may be called NA: only nothing is none
-    groups = read_csv(path, NOT_GROUPS, missing=MISSING, dtype=str, **as_written)
+    # A group may be called NA: no text is none, and no word is.
+    groups = read_csv(path, NOT_GROUPS, missing=MISSING, dtype=str, keep_default_na=False, na_values=[""])
     groups = groups.rename(columns=lambda name: SPELLINGS.get(name.lower(), name.lower()))
     if {"x", "y"} <= set(groups.columns) and "cell_id" not in groups:
         msg = (

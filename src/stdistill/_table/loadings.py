@@ -29,9 +29,10 @@ def find_loadings(table: AnnData, use_rep: str) -> pd.DataFrame | None:
 
 def describe_loadings(loadings: pd.DataFrame) -> list[dict[str, Any]]:
     """Tell components from others by the gene that leads each, and its loading, as a card can hold them."""
-    leading = loadings.abs().fillna(0).to_numpy().argmax(axis=0)
+    values = loadings.fillna(0).to_numpy(dtype=np.float64)
+    leading = np.abs(values).argmax(axis=0)
     return [
-        {"gene": str(loadings.index[row]), "loading": float(loadings.iat[row, component])}
+        {"gene": str(loadings.index[row]), "loading": float(values[row, component])}
         for component, row in enumerate(leading)
     ]
 

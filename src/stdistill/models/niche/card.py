@@ -41,8 +41,6 @@ class ModelCard(Card):
         The stains that the crops were normalised to.
     expression_model_sha256
         Fingerprint of the scVI model that computed the features, of a teacher.
-    loadings
-        Of features that are principal components: the ``gene`` that leads each, and its ``loading``.
     teacher
         What a student was taught by: prefix of the logits, or the column of the labels.
     temperature
@@ -67,6 +65,8 @@ class ModelCard(Card):
         the split, or where it has fewer than 100 ``"held-out"``, by which the training was stopped.
     cell_types
         Commonest cell types of each niche and their shares, where :meth:`NicheModel.push_to_hub` was told.
+    loadings
+        Of features that are principal components: the ``gene`` that leads each, and its ``loading``.
     tissue, licence
         What it was trained on, and the terms under which it was shared, in the words of whoever shared it.
     training
@@ -105,7 +105,6 @@ class ModelCard(Card):
     crop_px: int | None = None
     stain_normalization: str | None = None
     expression_model_sha256: str | None = None
-    loadings: list[dict[str, Any]] | None = None
     teacher: str | None = None
     temperature: float | None = None
     calibration: dict[str, Any] | None = None
@@ -116,6 +115,7 @@ class ModelCard(Card):
     sizes: list[int] | None = None
     agreement: dict[str, Any] | None = None
     cell_types: list[dict[str, Any]] | None = None
+    loadings: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         for name in ("niches", "colors", "sizes", "cell_types"):
