@@ -163,10 +163,10 @@ def test_a_selection_of_xenium_explorer(tmp_path: Path) -> None:
     assert named(label_by_polygons(CENTERS, path, FRAMES["um"], "um")) == ["Tumor, left", None, None, None]
     with pytest.raises(ValueError, match=r'in µm: give polygons_unit="um"'):
         label_by_polygons(CENTERS, path, FRAMES["px"])
-    several = [(name, x, y) for name, low in (("A", 0), ("B", 10)) for x, y in ((low, 0), (low + 9, 0), (low + 9, 9))]
+    several = [(name, x, y) for name, low in (("A", 0), ("NA", 10)) for x, y in ((low, 0), (low + 9, 0), (low + 9, 9))]
     rows = [f"{name},{x},{y}" for name, x, y in [*several, ("C", 1, 1)]]
-    path.write_text("\n".join(["#Selection names: A,B,C", "#Areas (µm^2): 1,2,0", "Selection,X,Y", *rows]))
-    assert named(label_by_polygons(CENTERS, path, FRAMES["um"], "um")) == ["A", "B", None, None]
+    path.write_text("\n".join(["#Selection names: A,NA,C", "#Areas (µm^2): 1,2,0", "Selection,X,Y", *rows]))
+    assert named(label_by_polygons(CENTERS, path, FRAMES["um"], "um")) == ["A", "NA", None, None]
     path.write_text("cell_id,group\na,b\n")
     with pytest.raises(
         ValueError, match=r"is no selection of Xenium Explorer .* has the columns \['cell_id', 'group'\]"

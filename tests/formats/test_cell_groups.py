@@ -44,6 +44,16 @@ def test_files_of_explorer_that_hold_something_else(tmp_path: Path) -> None:
         read_cell_groups(path, IDS)
 
 
+def test_a_group_that_is_called_na(tmp_path: Path) -> None:
+    """It is a group; only a cell without any text has none. A colour that is none is none."""
+    path = tmp_path / "a.csv"
+    path.write_text("cell_id,group,color\naaaaaaab-1,NA,NA\naaaaaaac-1,nan,#00FF00\naaaaaaad-1,,\n")
+    groups = read_cell_groups(path, IDS)
+    assert groups.labels.categories.tolist() == ["NA", "nan"]
+    assert groups.labels.codes.tolist() == [0, 1, -1]
+    assert groups.colors is None
+
+
 def test_hidden_files_are_no_groups(tmp_path: Path) -> None:
     write(tmp_path / "a_cell_groups.csv", ",", "utf-8")
     (tmp_path / "._a_cell_groups.csv").write_bytes(b"\0\5\x16\7")

@@ -375,6 +375,17 @@ def test_cell_groups_with_foreign_cells_and_no_colors(own_bundle: Path) -> None:
     assert "cell_type_colors" not in table.uns
 
 
+def test_a_cell_group_that_is_called_na(own_bundle: Path) -> None:
+    """It may be one, or the word of another program for none: it is kept, and said."""
+    (path,) = own_bundle.glob("*cell_groups.csv")
+    groups = pd.read_csv(path)
+    first = groups["group"].iloc[0]
+    groups.replace({"group": {first: "NA"}}).to_csv(path, index=False)
+    with pytest.warns(UserWarning, match=r"\.obs\['cell_type'\] has the labels \['NA'\], which count as any other"):
+        table = sd.pp.read_xenium(own_bundle)["table"]
+    assert (table.obs["cell_type"] == "NA").sum() == (groups["group"] == first).sum()
+
+
 # ---- bad H&E images and alignments
 
 

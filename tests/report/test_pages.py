@@ -18,7 +18,7 @@ from PIL import Image
 
 import stdistill as sd
 from stdistill._cli import main
-from stdistill._report.facts import describe_run
+from stdistill._report.facts import describe_run, read_tables
 from stdistill._report.he import choose_shrinkage
 from stdistill._report.layers import find_layers, method_title
 from stdistill._report.source import read_slide
@@ -325,3 +325,10 @@ def test_scale() -> None:
     assert choose_shrinkage(0.25, 400 * mm2, single_file=False) == 4
     assert choose_shrinkage(0.25, 20 * mm2, single_file=True) == 8
     assert choose_shrinkage(0.25, 400 * mm2, single_file=True) == 32
+
+
+def test_a_niche_that_is_called_na(tmp_path: Path) -> None:
+    (tmp_path / "agreement.csv").write_text("key,ari\nNA,0.5\nnan,\n")
+    (table,) = read_tables(tmp_path)
+    assert table["rows"] == [["NA", "0.5"], ["nan", ""]]
+    assert table["numeric"] == [False, True]

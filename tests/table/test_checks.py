@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,3 +185,22 @@ def test_a_table_that_was_left_on_disk(make_cells: Callable, tmp_path: Path) -> 
     lazy = ad.experimental.read_lazy(tmp_path / "cells.h5ad")
     with pytest.raises(TypeError, match=r"\.obs is a Dataset2D.*adata = adata\.to_memory\(\)"):
         sd.pp.neighborhoods(lazy)
+
+
+@pytest.mark.parametrize("kind", [csr_matrix, csc_matrix])
+@pytest.mark.parametrize("layer", [None, "counts"])
+def test_counts_whose_indices_are_damaged(make_cells: Callable, tmp_path: Path, kind: Any, layer: str | None) -> None:
+    """As of a file: whoever reads counts says so, and the process goes on."""
+    cells = make_cells(4)
+    cells.X = kind(cells.X)
+    cells.layers["counts"] = kind(cells.X)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad", "r+") as file:
+        for where in ("X", "layers/counts"):
+            file[where]["indices"][0] = 100_000
+    damaged = ad.read_h5ad(tmp_path / "cells.h5ad")
+    name = r"\.X" if layer is None else r"\.layers\['counts'\]"
+    with pytest.raises(
+        ValueError, match=rf"^{name} is a sparse matrix whose indices are damaged \(.*Read the slide ag"
+    ):
+        checks.get_counts(damaged, layer, "scVI needs")

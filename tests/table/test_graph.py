@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import anndata as ad
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
+from scipy.sparse import csc_matrix, csr_array, csr_matrix
 
 import stdistill as sd
 from stdistill._table.graph import (
@@ -50,6 +51,35 @@ def test_the_graph_of_a_table(cells: ad.AnnData) -> None:
     apart = np.linalg.norm(cells.obsm["spatial"][:, None] - cells.obsm["spatial"][None], axis=2)
     expected = (apart <= 40) & (np.arange(50)[:, None] % 2 == np.arange(50)[None] % 2) & ~np.eye(50, dtype=bool)
     np.testing.assert_array_equal(graph.toarray() > 0, expected)
+
+
+@pytest.mark.parametrize("spoilt", ["indices", "negative", "indptr"])
+@pytest.mark.parametrize("kind", [csr_matrix, csr_array, csc_matrix])
+def test_a_damaged_matrix_ends_no_process(cells: ad.AnnData, spoilt: str, kind: Any) -> None:
+    graph = kind(cells.obsp["spatial_connectivities"])
+    if spoilt == "indptr":
+        graph.indptr[10] = graph.nnz + 1000
+    else:
+        graph.indices[5] = {"indices": 50, "negative": -1}[spoilt]
+    cells.obsp["spatial_connectivities"] = graph
+    with pytest.raises(
+        ValueError, match=r"\.obsp\['spatial_connectivities'\] is a sparse matrix whose indices are dam"
+    ):
+        read_graph(cells)
+
+
+def test_neighbours_that_are_there_twice_and_in_any_order(cells: ad.AnnData) -> None:
+    expected = read_graph(cells)
+    rows, columns = expected.nonzero()
+    order = np.lexsort((-np.r_[columns, columns], np.r_[rows, rows]))
+    twice = csr_matrix(expected.shape, dtype=np.float32)
+    twice.data = np.ones(2 * expected.nnz, dtype=np.float32)
+    twice.indices, twice.indptr = np.r_[columns, columns][order].astype(np.int32), expected.indptr * 2
+    cells.obsp["spatial_connectivities"] = twice
+    found = read_graph(cells)
+    np.testing.assert_array_equal(found.indptr, expected.indptr)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    assert cells.obsp["spatial_connectivities"].nnz == 2 * expected.nnz
 
 
 def test_cells_that_are_their_own_neighbours(cells: ad.AnnData) -> None:

@@ -14,7 +14,8 @@ import pytest
 import stdistill as sd
 from stdistill._table.fitting.origin import origin_of
 from stdistill._table.niches import write_niches
-from stdistill._table.provenance import check_features_unseen, fitted_cells, fitted_unrecorded, write_fitted
+from stdistill._table.provenance.checks import check_features_unseen
+from stdistill._table.provenance.results import fitted_cells, fitted_unrecorded, write_fitted
 from stdistill._table.records import write_record
 
 FAST = {"width": 16, "depth": 1, "n_heads": 2, "n_frequencies": 3, "max_epochs": 1, "progress_bar": False}

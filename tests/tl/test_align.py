@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +199,19 @@ def test_what_is_refused_leaves_nothing_behind(slide: SpatialData, how: str, err
 def test_a_latent_that_is_not_there(slide: SpatialData) -> None:
     with pytest.raises(KeyError, match=r"X_scVI.*sd\.pp\.embed_expression"):
         sd.tl.align(slide, **FAST)
+
+
+def test_a_latent_that_nobody_knows(
+    aligned_once: tuple[SpatialData, sd.models.AlignmentModel], slide: SpatialData
+) -> None:
+    """On tiles of the training it is known again; on others, or where a model knows none, it may be any."""
+    model = copy.copy(aligned_once[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.predict(slide, model)
+    model.seen, model.card = None, replace(model.card, images=None)
+    with pytest.warns(UserWarning, match=r"Nothing tells by what \.obsm\['X_pca'\] was computed"):
+        sd.tl.predict(slide, model, key_added="other")
 
 
 @pytest.mark.parametrize(

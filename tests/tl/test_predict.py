@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import stdistill as sd
-from stdistill._table.provenance import kind_of_features, write_kind
+from stdistill._table.provenance.results import kind_of_features, write_kind
 from stdistill._table.records import write_record
 from stdistill.models import NicheModel
 
@@ -167,8 +167,44 @@ def test_latent_of_another_scvi_model(student: NicheModel) -> None:
         sd.tl.predict(slide, teacher, key_added="teacher")
     assert "teacher_niche" not in slide.obs
     assert "spatial_neighbors" not in slide.uns
-    sd.tl.predict(unknown, teacher, key_added="teacher")
+    with pytest.warns(UserWarning, match=r"Nothing tells by what \.obsm\['X_scVI'\] was computed"):
+        sd.tl.predict(unknown, teacher, key_added="teacher")
     assert unknown.obs["teacher_niche"].notna().all()
+
+
+def test_components_of_the_slide_alone(tmp_path: Path) -> None:
+    """Those of another PCA are refused, though subset and rounded ones of the training are known again."""
+    paired, slide = make(0), make(1)
+    rng = np.random.default_rng(0)
+    loadings = np.linalg.qr(rng.normal(size=(30, 4)))[0]
+    for table in (paired, slide):
+        table.obsm["X_pca"] = table.obsm["X_he"].astype(np.float32)
+    paired = with_loadings(paired, loadings)
+    sd.tl.nolan(paired, k=2, use_rep="X_pca", **FAST).save(tmp_path / "teacher")
+    teacher = NicheModel.load(tmp_path / "teacher")
+    leads = np.abs(loadings).argmax(axis=0)
+    assert [each["gene"] for each in teacher.card.loadings] == [f"gene-{row}" for row in leads]
+    np.testing.assert_allclose([each["loading"] for each in teacher.card.loadings], loadings[leads, range(4)])
+
+    some = [*leads[:2], *rng.permutation(30)[:8]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.predict(paired, teacher, key_added="again")
+        same = with_loadings(slide, loadings.astype(np.float32))
+        sd.tl.predict(same[:, list(dict.fromkeys(some))].copy(), teacher)
+    turned = loadings * [1, 1, 1, -1]
+    for other in (turned, np.linalg.qr(rng.normal(size=(30, 4)))[0]):
+        with pytest.raises(ValueError, match=r"other principal components than those of the training: .*varm\['PCs'\]"):
+            sd.tl.predict(with_loadings(slide, other), teacher)
+    for nobody_knows in (slide, same[:, [row for row in range(30) if row not in leads]].copy()):
+        with pytest.warns(UserWarning, match=r"Nothing tells by what \.obsm\['X_pca'\] was computed"):
+            sd.tl.predict(nobody_knows, teacher)
+
+
+def with_loadings(table: ad.AnnData, loadings: np.ndarray) -> ad.AnnData:
+    genes = pd.DataFrame(index=[f"gene-{row}" for row in range(len(loadings))])
+    counts = np.zeros((table.n_obs, len(genes)), dtype=np.float32)
+    return ad.AnnData(counts, table.obs, genes, uns=table.uns, obsm=dict(table.obsm), varm={"PCs": loadings})
 
 
 def test_features_whose_record_was_dropped(student: NicheModel) -> None:
@@ -240,6 +276,47 @@ def test_wrong_radius(student: NicheModel) -> None:
     sd.pp.neighborhoods(slide, radius_um=30.0)
     with pytest.raises(ValueError, match=r"radius of 30.00 µm.*neighborhoods\(radius_um=model.radius_um\)"):
         sd.tl.predict(slide, student)
+
+
+@pytest.mark.parametrize(
+    ("n", "spread", "times"),
+    [(600, 1.0, None), (350, 1.0, None), (900, 1.0, None), (200, 1.0, 0.4), (1500, 1.0, 3.0), (600, 0.5, 4.0)],
+)
+def test_far_fewer_or_more_neighbours(student: NicheModel, n: int, spread: float, times: float | None) -> None:
+    """Cells at random have as many neighbours as there are in so much tissue; half of a unit is a quarter of it.
+
+    Those of the training have a fifth fewer, which lie across the border of a strip.
+    """
+    slide = make(1, n)
+    slide.obsm["spatial"] *= spread
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        sd.tl.predict(slide, student)
+    said = [str(one.message) for one in warned if "neighbours within" in str(one.message)]
+    if times is None:
+        assert said == []
+        return
+    (message,) = said
+    found = np.diff(slide.obsp["spatial_connectivities"].indptr).mean()
+    assert f"have {found:.1f} neighbours within {student.radius_um:.1f} µm on average" in message
+    assert f"{found / student.card.n_neighbors:.2g} times the {student.card.n_neighbors:.1f} of the train" in message
+    assert found / student.card.n_neighbors == pytest.approx(times, rel=0.2)
+
+
+def test_neighbours_that_were_lost_are_told_once(student: NicheModel) -> None:
+    slide = make(1)
+    sd.pp.neighborhoods(slide, radius_um=student.radius_um)
+    some = slide[np.random.default_rng(0).random(600) < 0.3].copy()
+    with pytest.warns(UserWarning, match="Cells were taken away since") as warned:
+        sd.tl.predict(some, student)
+    assert not [one for one in warned if "of the training" in str(one.message)]
+
+
+def test_a_model_of_an_earlier_version_knows_no_neighbours(student: NicheModel) -> None:
+    earlier = NicheModel(student.network, replace(student.card, n_neighbors=None), student.history)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.predict(make(1, 200), earlier)
 
 
 def test_radii_that_look_the_same(student: NicheModel) -> None:

@@ -22,7 +22,7 @@ from stdistill._support.reading import NO_H5AD, reading
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.graph import NEIGHBORS, has_graph
-from stdistill._table.provenance import fitted_cells
+from stdistill._table.provenance.results import fitted_cells
 from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
 from stdistill.models.composition.arguments import Method

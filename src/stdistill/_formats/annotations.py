@@ -94,7 +94,7 @@ def _read_selection(path: Path, unit: str) -> tuple[Geometries, npt.NDArray[np.s
     """Read the outlines of selections (X, Y, and Selection where there are several)."""
     comments = read_comments(path, NO_SELECTION)
     named = [line.removeprefix(SELECTION_NAME).strip() for line in comments if line.startswith(SELECTION_NAME)]
-    rows = read_csv(path, NO_SELECTION)
+    rows = read_csv(path, NO_SELECTION, keep_default_na=False, na_values=[""])  # a selection may be called NA
     if not {"X", "Y"} <= set(rows.columns):
         msg = f"{path} {NO_SELECTION} (X, Y and perhaps Selection): it has the columns {list(rows.columns)}."
         raise ValueError(msg)

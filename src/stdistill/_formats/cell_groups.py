@@ -17,6 +17,7 @@ from stdistill._support.warn import warn
 
 MISSING = "file of cell groups"
 NOT_GROUPS = "is no table of cell groups (cell_id, group and perhaps color)"
+NO_COLORS = ("NA", "nan")
 SPELLINGS = {"cell id": "cell_id", "colour": "color"}
 
 
@@ -46,7 +47,8 @@ class CellGroups(NamedTuple):
 
 def read_cell_groups(path: Path, cell_ids: pd.Index) -> CellGroups:
     """Read the groups of the cells with these ids."""
-    groups = read_csv(path, NOT_GROUPS, missing=MISSING, dtype=str)
+    # A group may be called NA: no text is none, and no word is.
+    groups = read_csv(path, NOT_GROUPS, missing=MISSING, dtype=str, keep_default_na=False, na_values=[""])
     groups = groups.rename(columns=lambda name: SPELLINGS.get(name.lower(), name.lower()))
     if {"x", "y"} <= set(groups.columns) and "cell_id" not in groups:
         msg = (
@@ -81,6 +83,7 @@ def read_cell_groups(path: Path, cell_ids: pd.Index) -> CellGroups:
     labels = pd.Categorical(groups["group"].reindex(cell_ids).to_numpy())
     colors = None
     if "color" in groups:
+        groups["color"] = groups["color"].mask(groups["color"].isin(NO_COLORS))
         by_group = groups.groupby("group")["color"].first().reindex(labels.categories)
         colors = by_group.to_numpy() if by_group.notna().all() else None
     return CellGroups(labels, colors, n_known)

@@ -15,7 +15,7 @@ from stdistill._report.source import Slide
 from stdistill._table import schema
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.niches import niches_alone
-from stdistill._table.provenance import fitted_cells
+from stdistill._table.provenance.results import fitted_cells
 from stdistill._table.records import read_record
 
 SHOWN_VERSIONS = ("stdistill", "python", "torch", "timm", "anndata", "spatialdata")
@@ -81,7 +81,7 @@ def read_tables(folder: Path) -> list[dict[str, Any]]:
     for name, title in TABLES.items():
         if not (folder / name).is_file():
             continue
-        frame = pd.read_csv(folder / name)
+        frame = pd.read_csv(folder / name, keep_default_na=False, na_values=[""])  # a niche may be called NA
         rows = [[_format(value) for value in row] for row in frame.head(MAX_ROWS).itertuples(index=False)]
         heads = [str(column).replace("_", " ") for column in frame.columns]
         numeric = [bool(pd.api.types.is_numeric_dtype(frame[column])) for column in frame.columns]

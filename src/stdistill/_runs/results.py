@@ -13,12 +13,13 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
+from stdistill._support.checks import READ_AGAIN, check_sparse
 from stdistill._support.reading import reading
 from stdistill._table import schema
 from stdistill._table.checks import get_split
 from stdistill._table.graph import graph_radius, has_graph
 from stdistill._table.he.slide_record import read_slide_record
-from stdistill._table.provenance import fingerprint
+from stdistill._table.provenance.results import fingerprint
 
 N_SAMPLED = 1000
 """Rows of features and counts by which they are told from others."""
@@ -64,6 +65,7 @@ def describe_slide(adata: AnnData, *, counts: bool) -> dict[str, Any]:
         if slide.digest is not None:  # as no earlier version recorded it
             facts["he_file"] = slide.digest
     if counts and adata.X is not None:
+        check_sparse(adata.X, ".X", READ_AGAIN)
         rows = csr_matrix(adata.X[_sample(adata.n_obs)])
         facts["counts"] = fingerprint("\n".join(adata.var_names), rows.toarray().astype(np.float64))
     return facts

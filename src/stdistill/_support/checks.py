@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csc_array, csc_matrix, csr_array, csr_matrix
 
 from stdistill._support.arrays import Floats
+
+READ_AGAIN = "Read the slide again."
 
 
 def check_key(key: str, available: Collection[str], what: str, *, argument: str, hint: str | None = None) -> None:
@@ -42,6 +46,20 @@ def check_finite(centers: Floats, cell_ids: npt.NDArray[np.object_], advice: str
     shown = ", ".join(map(str, cell_ids[bad][:5])) + (", …" if bad.sum() > 5 else "")
     msg = f"{bad.sum()} of {len(centers)} cells have a NaN or infinite centre ({shown}). {advice}"
     raise ValueError(msg)
+
+
+def check_sparse(matrix: Any, what: str, advice: str) -> None:
+    """Raise when places in a compressed sparse matrix are out of it: reading them would end the process."""
+    if not isinstance(matrix, csr_matrix | csr_array | csc_matrix | csc_array):
+        return
+    try:
+        matrix.check_format(full_check=True)
+    except ValueError as error:
+        msg = (
+            f"{what} is a sparse matrix whose indices are damaged ({error}), as of a file that was cut off or changed: "
+            f"expected places within its {matrix.shape[0]} rows and {matrix.shape[1]} columns. {advice}"
+        )
+        raise ValueError(msg) from error
 
 
 def check_positive(value: float, argument: str) -> None:

@@ -16,7 +16,7 @@ from stdistill._support.checks import check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.labels import NICHE_SUFFIX
-from stdistill._table.provenance import fingerprint, fingerprint_labels, write_fitted
+from stdistill._table.provenance.results import fingerprint, fingerprint_labels, write_fitted
 from stdistill._table.records import find_record, write_record
 
 HINT = "Write them with sd.pp.abundances."

@@ -13,8 +13,9 @@ from scipy.sparse import csr_matrix, issparse
 
 from stdistill._slide.scale import is_same_mpp
 from stdistill._support.arrays import Rows
-from stdistill._support.checks import check_finite, check_key, check_list
+from stdistill._support.checks import READ_AGAIN, check_finite, check_key, check_list, check_sparse
 from stdistill._table import schema
+from stdistill._table.marks import check_rows
 from stdistill._table.records import records_of
 
 if TYPE_CHECKING:
@@ -29,16 +30,16 @@ CHUNK = 2**24
 def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
     """Return the table of `data`, which is `data` itself when it is an AnnData."""
     if isinstance(data, AnnData):
-        return _with_one_of_each(data)
+        return _sound(data)
     if not is_spatialdata(data):
         msg = f"Expected an AnnData or a SpatialData, found {type(data).__name__}."
         raise TypeError(msg)
     check_key(table_key, data.tables, "a table of the SpatialData", argument="table_key")
-    return _with_one_of_each(data.tables[table_key])
+    return _sound(data.tables[table_key])
 
 
-def _with_one_of_each(table: AnnData) -> AnnData:
-    """Raise when a column of ``.obs`` is there twice: nobody knows which is meant, and it could not be written."""
+def _sound(table: AnnData) -> AnnData:
+    """Raise when a column of ``.obs`` is there twice, which could not be written, or its rows are of other cells."""
     if not isinstance(table.obs, pd.DataFrame):
         msg = (
             f".obs is a {type(table.obs).__name__}, as of a table that anndata.experimental.read_lazy left on disk; "
@@ -54,6 +55,7 @@ def _with_one_of_each(table: AnnData) -> AnnData:
             'adata.obs = adata.obs.loc[:, ~adata.obs.columns.duplicated(keep="last")].'
         )
         raise ValueError(msg)
+    check_rows(table)
     return table
 
 
@@ -248,6 +250,7 @@ def get_counts(adata: AnnData, layer: str | None, who: str) -> Any:
         msg = f"The table has no .X: {hint}"
         raise ValueError(msg)
     matrix = AnnData(matrix).to_memory().X  # reads what is on disk, and shares what is in memory
+    check_sparse(matrix, name, READ_AGAIN)
     counts: Any = csr_matrix(matrix) if issparse(matrix) else np.asarray(matrix)
     values: npt.NDArray[Any] = counts.data if issparse(counts) else counts.ravel(order="K")
     if values.dtype.kind not in "iuf":

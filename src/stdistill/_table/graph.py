@@ -8,7 +8,7 @@ import numpy as np
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from stdistill._support.checks import check_key
+from stdistill._support.checks import check_key, check_sparse
 from stdistill._table import schema
 from stdistill._table.records import read_record
 
@@ -48,8 +48,13 @@ def graph_key(adata: AnnData) -> str:
 
 
 def read_graph(adata: AnnData) -> csr_matrix:
-    """Return the connectivities (n, n) without self edges."""
-    graph = csr_matrix(adata.obsp[graph_key(adata)])
+    """Return the connectivities (n, n) without self edges, each neighbour once."""
+    key = graph_key(adata)
+    check_sparse(adata.obsp[key], f".obsp[{key!r}]", HINT)
+    graph = csr_matrix(adata.obsp[key])
+    if not graph.has_canonical_format:
+        graph = graph.copy()
+        graph.sum_duplicates()
     if graph.diagonal().any():
         graph = graph.copy()
         graph.setdiag(0)

@@ -8,11 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from anndata import AnnData
 
 from stdistill._support.arrays import Floats
+from stdistill._table import schema
 
 CHUNK = 4_000_000
 """Numbers that are hashed at once."""
+N_LOOKED_AT = 1_000
+"""Rows, evenly over the table, whose features are looked at."""
+MOVED = 0.05
+"""Of rows whose features are not their own, this part has those of other rows where rows were moved (our choice):
+features that were changed are nobody's, and of a subset most owners may be gone."""
 
 Marks = npt.NDArray[np.int64]
 
@@ -34,6 +41,47 @@ def mark_counts(counts: Any, centers: Floats | None) -> Marks:
 def fingerprint_rows(features: npt.NDArray[Any]) -> str:
     """Tell features (n, d) from others, in whatever order the cells are."""
     return f"{int(_mark_rows(features, _float16_bits).sum(dtype=np.uint64)):016x}"
+
+
+def write_features(adata: AnnData, key: str, features: npt.NDArray[Any]) -> str:
+    """Write features (n, d) to ``.obsm``, and each row's mark to ``.obs``; return the fingerprint of all of them."""
+    adata.obsm[key] = features
+    adata.obs[f"{key}{schema.MARK_SUFFIX}"] = _short(features)
+    return fingerprint_rows(features)
+
+
+def check_rows(adata: AnnData) -> None:
+    """Raise when rows of ``.obs`` or ``.obsm`` were put in another order, each by itself, since features were written.
+
+    The marks in ``.obs`` go with the rows there. Features that were changed on purpose pass.
+    """
+    columns = {key: f"{key}{schema.MARK_SUFFIX}" for key in adata.obsm if f"{key}{schema.MARK_SUFFIX}" in adata.obs}
+    if not columns or not adata.n_obs:
+        return
+    some = adata[np.unique(np.linspace(0, adata.n_obs - 1, N_LOOKED_AT).astype(np.int64))]  # of a view no more is read
+    for key, column in columns.items():
+        features = some.obsm[key]
+        if not isinstance(features, np.ndarray) or features.ndim != 2 or features.dtype.kind != "f":
+            continue
+        found = _short(features)
+        own = some.obs[column].to_numpy(dtype=np.float64, na_value=np.nan)  # missing where tables met
+        foreign = found[~np.isnan(own) & (found != own)]
+        n_moved = np.isin(foreign, adata.obs[column].drop_duplicates(keep=False)).sum() if len(foreign) else 0
+        if n_moved > MOVED * len(foreign):
+            msg = (
+                f"Rows of .obs and of .obsm[{key!r}] do not belong together any more: {len(foreign)} of {len(found)} "
+                f"rows that were looked at have not the features that .obs[{column!r}] was written with, and other "
+                "rows have. One was put in another order by itself, as by adata.obs = adata.obs.sort_values(...): "
+                "labels, features and centres are of different cells. Read the table again, and order all of it at "
+                "once: adata = adata[adata.obs.sort_values(...).index].copy(). If only the features were moved, "
+                f"del adata.obsm[{key!r}], and compute them again."
+            )
+            raise ValueError(msg)
+
+
+def _short(features: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+    """Return marks of rows that take little room, and are the same in floating point, as where some are missing."""
+    return (_mark_rows(features, _float16_bits) >> np.uint64(32)).astype(np.uint32)
 
 
 def _mark_rows(matrix: Any, bits: Callable[[Any], Any]) -> npt.NDArray[np.uint64]:

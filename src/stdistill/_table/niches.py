@@ -16,7 +16,7 @@ from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.graph import NEIGHBORS
 from stdistill._table.labels import label_name
-from stdistill._table.provenance import fingerprint, write_fitted
+from stdistill._table.provenance.results import fingerprint, write_fitted
 
 # fmt: off
 PALETTE = (

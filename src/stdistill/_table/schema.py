@@ -80,6 +80,9 @@ MODEL_SUFFIX = "_model"
 MPP_SUFFIX = "_mpp"
 """Ending of the column of ``.obs`` of the µm per pixel that H&E features were computed at: ``.obs["X_he_mpp"]``."""
 
+MARK_SUFFIX = "_mark"
+"""Ending of the column of ``.obs`` by which each row of features is known again: ``.obs["X_he_mark"]``…"""
+
 ADDED_BY: dict[str, str | None] = {
     "split_strips": SPLIT,
     "embed_he": HE_FEATURES,

@@ -17,7 +17,7 @@ from stdistill._measures.matching import best_partners
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.labels import NICHE_SUFFIX, held_out, read_labels
-from stdistill._table.provenance import check_measured
+from stdistill._table.provenance.checks import check_measured
 
 if TYPE_CHECKING:
     from anndata import AnnData

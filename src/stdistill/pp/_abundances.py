@@ -24,7 +24,7 @@ from stdistill._table.checks import copy_table, find_split_key, get_centers, get
 from stdistill._table.graph import NEIGHBORS, graph_radius, graph_split_key, has_graph, read_graph
 from stdistill._table.labels import CELL_TYPE_HINT, read_labels
 from stdistill._table.libraries import connected_groups, find_library_key, library_codes, warn_of_overlap
-from stdistill._table.provenance import fingerprint_labels
+from stdistill._table.provenance.results import fingerprint_labels
 from stdistill._table.records import find_record
 
 if TYPE_CHECKING:

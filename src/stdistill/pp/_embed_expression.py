@@ -18,8 +18,8 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_counts, get_library_codes, get_split, get_table
 from stdistill._table.libraries import find_library_key
-from stdistill._table.marks import fingerprint_rows, mark_counts
-from stdistill._table.provenance import write_fitted
+from stdistill._table.marks import mark_counts, write_features
+from stdistill._table.provenance.results import write_fitted
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ def embed_expression(
         Boolean, the cells that scVI was trained on; of a saved `model` those of its own that it knows again.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the scVI model: tables that are concatenated may have several.
+    ``.obs["{key_added}_mark"]``
+        uint32, a number for each cell's latent: it tells when rows of ``.obs`` or ``.obsm`` were moved by themselves.
     ``.uns["stdistill"]["embed_expression"]``
         How the model was trained: parameters, ``n_training_cells``, ``n_genes``, ``n_epochs`` (those that were
         trained, of ``max_epochs``), ``elbo_train`` (the loss, one value an epoch), ``elbo_validation`` (on the held-out
@@ -211,7 +213,7 @@ def embed_expression(
         trained.seen = np.unique(marks[fitted])
     else:
         fitted = np.isin(marks, [] if trained.seen is None else trained.seen)
-    adata.obsm[key_added] = latent
+    made = write_features(adata, key_added, latent)
     write_fitted(adata, key_added, fitted, trained.sha256)
     write_record(
         adata,
@@ -222,7 +224,7 @@ def embed_expression(
         n_genes=len(trained.card.genes),
         n_latent=trained.card.n_latent,
         model_sha256=trained.sha256,
-        fingerprint=fingerprint_rows(latent),
+        fingerprint=made,
         **params,
         elbo_train=trained.history["elbo_train"].to_numpy(),
         **trained.card.training,

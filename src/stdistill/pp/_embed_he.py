@@ -21,8 +21,8 @@ from stdistill._table.he.placement import he_frames
 from stdistill._table.he.placement_checks import check_placement, warn_of_cut_crops
 from stdistill._table.he.plans import check_crop_scale, plan_slides
 from stdistill._table.he.stain import describe_stain
-from stdistill._table.marks import fingerprint_rows
-from stdistill._table.provenance import kind_of_features, write_kind
+from stdistill._table.marks import write_features
+from stdistill._table.provenance.results import kind_of_features, write_kind
 from stdistill._table.records import augmented_keys, read_record, write_record
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ def embed_he(
     ``.obs["{key_added}_model"]``, ``.obs["{key_added}_mpp"]``
         Fingerprint of encoder, weights, crops and stain, and µm per pixel: by these, tables that are concatenated still
         tell features apart that are not alike.
+    ``.obs["{key_added}_mark"]``
+        uint32, a number for each cell's features: it tells when rows of ``.obs`` or ``.obsm`` were moved by themselves.
     ``.uns["stdistill"]["embed_he"]``
         Encoder with revision and licence, µm per pixel, and the parameters.
 
@@ -222,9 +224,10 @@ def embed_he(
         warn_of_lost_spread(computed[key], key, " and ".join(one.name for one in encoders))
     for key in augmented_keys(key_added, int(read_record(table, "embed_he", key_added).get("n_augmented", 0))):
         table.obsm.pop(key, None)  # of the features that are replaced
-    for key, values in computed.items():
-        table.obsm[key] = values
+    for key in keys[1:]:
+        table.obsm[key] = computed[key]
     features = computed[key_added]
+    made = write_features(table, key_added, features)
     n_embedded = sum(len(slide.plan.order) for slide in slides)
     described = describe_encoders(encoders, used)
     scale = float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp
@@ -246,7 +249,7 @@ def embed_he(
         share_embedded=n_embedded / table.n_obs,
         key_added=key_added,
         n_augmented=n_augmented,
-        fingerprint=fingerprint_rows(features),
+        fingerprint=made,
         images=mark_images(sdata, (frame.image_key for frame in frames)),
         **described,
     )

@@ -16,8 +16,8 @@ from stdistill._table.he.images import mark_images
 from stdistill._table.he.placement import he_frames
 from stdistill._table.he.plans import plan_slides
 from stdistill._table.he.stain import describe_stain
-from stdistill._table.marks import fingerprint_rows
-from stdistill._table.provenance import kind_of_features, write_kind
+from stdistill._table.marks import fingerprint_rows, write_features
+from stdistill._table.provenance.results import kind_of_features, write_kind
 from stdistill._table.records import read_record, write_record
 from stdistill._table.tiles import STEP as TILES
 from stdistill._table.tiles import get_tiles
@@ -85,6 +85,8 @@ def embed_tiles(
         (m, d) float16: the mean over 16 crops, over 4, and the tile as a whole.
     ``.obs["{key_added}_micro_model"]``, ``.obs["{key_added}_micro_mpp"]`` …
         Of each of these, fingerprint of encoder, weights, tiles and stain, and µm per pixel.
+    ``.obs["{key_added}_micro_mark"]`` …
+        uint32, a number for each tile's features, as of :func:`stdistill.pp.embed_he`.
     ``.uns["stdistill"]["embed_tiles"]``
         Encoder with revision and licence, and the parameters. Under another `key_added` it is
         ``"embed_tiles_<key_added>"``.
@@ -176,9 +178,8 @@ def embed_tiles(
     ):
         key = f"{key_added}_{scale}"
         warn_of_lost_spread(features, key, described["encoder"].replace("+", " and "))
-        table.obsm[key] = features
         write_kind(table, key, kind, mpp)
-        marks[f"fingerprint_{scale}"] = fingerprint_rows(features)
+        marks[f"fingerprint_{scale}"] = write_features(table, key, features)
     write_record(
         table,
         "embed_tiles",

@@ -19,7 +19,7 @@ from stdistill._table.checks import copy_table, get_centers, get_split, get_tabl
 from stdistill._table.fitting.inputs import training_cells
 from stdistill._table.graph import NEIGHBORS, graph_radius, has_graph
 from stdistill._table.libraries import connected_groups, library_codes, several_regions, warn_of_overlap
-from stdistill._table.provenance import fingerprint
+from stdistill._table.provenance.results import fingerprint
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:

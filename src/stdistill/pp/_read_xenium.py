@@ -25,6 +25,7 @@ from stdistill._support.reading import UNREADABLE
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.he.slide_record import SlideRecord, write_slide_record
+from stdistill._table.labels import warn_of_names
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -276,6 +277,7 @@ def _read_part(bundle: XeniumBundle, cells: pd.DataFrame, table_key: str) -> Spa
 def _write_cell_groups(adata: AnnData, groups: CellGroups) -> None:
     """Write the groups to ``.obs["cell_type"]`` and, where there are colours, ``.uns["cell_type_colors"]``."""
     adata.obs[schema.CELL_TYPE] = groups.labels
+    warn_of_names(groups.labels.categories, f".obs[{schema.CELL_TYPE!r}]")
     if groups.colors is not None:
         adata.uns[f"{schema.CELL_TYPE}_colors"] = groups.colors
     logger.info(

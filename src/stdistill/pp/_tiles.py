@@ -13,7 +13,7 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix
 
 from stdistill._slide.tiling import NOWHERE, LaidTiles, lay_grid, nearest_groups, share_covered, tile_cells
-from stdistill._support.checks import check_integer, check_key, check_name, check_positive
+from stdistill._support.checks import READ_AGAIN, check_integer, check_key, check_name, check_positive, check_sparse
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import find_split_key, get_centers, get_sdata, get_split, share_elements
@@ -339,7 +339,9 @@ def _sum_counts(cells: AnnData, laid: LaidTiles) -> csr_matrix:
     n_tiles = len(laid.corners)
     if cells.X is None:
         return csr_matrix((n_tiles, cells.n_vars), dtype=np.float32)
-    sums = sum_counts(cells.X[:] if cells.isbacked else cells.X, laid.tile, n_tiles)
+    counts = cells.X[:] if cells.isbacked else cells.X
+    check_sparse(counts, ".X", READ_AGAIN)
+    sums = sum_counts(counts, laid.tile, n_tiles)
     if not (np.rint(sums.data) == sums.data).all() or (sums.data < 0).any():
         warn(
             ".X of the cells holds no counts (fractions, negative or missing values): .X of the tiles is the sum over "

@@ -17,7 +17,7 @@ from stdistill._table.abundances import Abundances, check_taught_abundances, rea
 from stdistill._table.checks import check_one_model, get_centers, get_table
 from stdistill._table.labels import ALL_CELLS
 from stdistill._table.libraries import find_library_key, library_codes, warn_of_overlap
-from stdistill._table.provenance import fitted_cells
+from stdistill._table.provenance.results import fitted_cells
 from stdistill._table.records import find_record
 
 if TYPE_CHECKING:

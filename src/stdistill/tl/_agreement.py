@@ -13,7 +13,7 @@ from stdistill._support.arrays import Mask
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.labels import ALL_CELLS, NICHE_SUFFIX, niche_keys, read_labels, read_split
-from stdistill._table.provenance import check_measured
+from stdistill._table.provenance.checks import check_measured
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -21,7 +21,8 @@ from stdistill._table.checks import find_split_key, get_centers, get_library_cod
 from stdistill._table.graph import NEIGHBORS, graph_key
 from stdistill._table.labels import ALL_CELLS
 from stdistill._table.libraries import find_library_key
-from stdistill._table.provenance import check_features_unseen, stands_on
+from stdistill._table.provenance.checks import check_features_unseen
+from stdistill._table.provenance.results import stands_on
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:

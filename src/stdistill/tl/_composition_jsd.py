@@ -23,7 +23,7 @@ from stdistill._support.checks import check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, held_out, niche_keys, read_labels
-from stdistill._table.provenance import check_measured
+from stdistill._table.provenance.checks import check_measured
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -15,7 +15,7 @@ from stdistill._table.fitting.origin import common_origin
 from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
-from stdistill._table.provenance import check_features_unseen, check_teacher_radius, check_teachers
+from stdistill._table.provenance.checks import check_features_unseen, check_teacher_radius, check_teachers
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import STUDENT_DEFAULTS, NetworkArguments, NicheArguments, network_size
 from stdistill.pp._neighborhoods import ensure_neighborhoods

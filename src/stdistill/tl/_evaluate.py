@@ -21,7 +21,7 @@ from stdistill._table.annotations import PolygonsUnit
 from stdistill._table.checks import get_centers, get_table
 from stdistill._table.fitting.inputs import check_features
 from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, held_out, read_labels
-from stdistill._table.provenance import check_features_unseen
+from stdistill._table.provenance.checks import check_features_unseen
 from stdistill.tl._agreement import agreement
 from stdistill.tl._choose_k import check_ks
 from stdistill.tl._composition_jsd import composition_jsd

@@ -20,7 +20,8 @@ from stdistill._table import schema
 from stdistill._table.checks import check_one_model, check_one_mpp, copy_table, find_split_key, get_table
 from stdistill._table.labels import NICHE_SUFFIX, read_split, split_group
 from stdistill._table.niches import clear_niches, default_colors
-from stdistill._table.provenance import add_inherited, check_features_unseen, fingerprint, stands_on, write_fitted
+from stdistill._table.provenance.checks import check_features_unseen
+from stdistill._table.provenance.results import add_inherited, fingerprint, stands_on, write_fitted
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from stdistill._table.fitting.plain import check_plain, plain_inputs, write_plai
 from stdistill._table.fitting.results import Naming
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
 from stdistill._table.niches import logit_columns
-from stdistill._table.provenance import check_teacher_radius, check_teachers
+from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:

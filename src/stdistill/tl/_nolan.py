@@ -16,7 +16,7 @@ from stdistill._table.fitting.origin import common_origin
 from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.niches import default_colors
-from stdistill._table.provenance import check_features_unseen
+from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import (
     TEACHER_DEFAULTS,

@@ -32,7 +32,7 @@ from stdistill._table.annotations import (
 from stdistill._table.checks import get_table
 from stdistill._table.labels import NICHE_SUFFIX, niche_keys, read_labels
 from stdistill._table.niches import logit_columns, logit_prefixes, read_logits
-from stdistill._table.provenance import check_measured
+from stdistill._table.provenance.checks import check_measured
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -24,13 +24,19 @@ from stdistill._table.fitting.alignment import (
 )
 from stdistill._table.fitting.composition import composition_inputs, write_composition
 from stdistill._table.fitting.inputs import check_features, niche_inputs
-from stdistill._table.fitting.like_model import check_card, check_radius, name_features
+from stdistill._table.fitting.like_model import (
+    check_card,
+    check_radius,
+    name_features,
+    warn_of_density,
+    warn_of_unknown_features,
+)
 from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
-from stdistill._table.provenance import stands_on
+from stdistill._table.provenance.results import stands_on
 from stdistill._table.records import write_record
 from stdistill._table.tiles import get_tiles
 from stdistill.pp._neighborhoods import ensure_neighborhoods
@@ -134,8 +140,8 @@ def predict(
     KeyError
         When the table, the features, `split_key` or `library_key` is not there.
     ValueError
-        When the features are of another encoder, scVI model, dimension or µm per pixel than the model's, or the
-        neighbourhoods of another radius or split.
+        When the features are of another encoder, scVI model, dimension or µm per pixel than the model's, are principal
+        components with other loadings (``.varm["PCs"]``), or the neighbourhoods are of another radius or split.
     TypeError
         When the features are no dense floating point array.
 
@@ -145,6 +151,9 @@ def predict(
         When half of the cells are more unusual than a slide may be (median above √2; above √10 it says so more
         strongly: our choice, by what became of a student on slides of another stain, focus and tissue). When the model
         was trained on the same H&E, with other cells. When the features are of another H&E than the one that is there.
+        When cells have less than half, or more than twice, as many neighbours as those of the training. When a
+        teacher, or an alignment, reads features of cells that it was not fitted on, and nothing tells whether
+        they are what they were in the training: latents and principal components are of the cells they were fitted to.
 
     Notes
     -----
@@ -225,10 +234,11 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     card, tables = model.card, [table]
     key_added, split_key, library_key, using = how
     check_features(tables, use_rep)
-    check_card(table, use_rep, card)
+    is_known = check_card(table, use_rep, card)
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
     check_radius(inputs.radius_um, card.radius_um)
+    warn_of_density(table, inputs, card)
     logits = model.predict(
         inputs.features,
         inputs.indptr,
@@ -239,6 +249,8 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     )
     sha256 = model.sha256
     fitted, teacher = find_fitted(table, model, inputs.features, inputs.centers, key_added=key_added, use_rep=use_rep)
+    if card.kind != "distillation" and not is_known and (fitted is None or not fitted.any()):
+        warn_of_unknown_features(use_rep)
     found = stands_on(table, use_rep, graph=True)
     ood = None if model.usual is None else measure_ood(model.usual, inputs)
     judged = {} if ood is None or model.usual is None else summarise_ood(ood, model.usual)
@@ -311,7 +323,7 @@ def _write_tiles(slide: SpatialData, model: AlignmentModel, how: _How, tiles_key
     with_cells = cells is not None and latent in cells.obsm
     if cells is not None and with_cells:
         check_features([cells], latent)
-        check_card(cells, latent, card.cells)
+        is_known = check_card(cells, latent, card.cells)
     inputs = alignment_inputs(
         [slide],
         he_keys=he_keys,
@@ -329,6 +341,8 @@ def _write_tiles(slide: SpatialData, model: AlignmentModel, how: _How, tiles_key
     first = he_keys[card.scales[0]]
     images, centers = inputs.data.images[card.scales[0]], inputs.data.centers
     fitted, _ = find_fitted(tiles, model, images, centers, key_added=key_added, use_rep=first)
+    if with_cells and not is_known and (fitted is None or not fitted.any()):
+        warn_of_unknown_features(latent)
     named = {"key_added": key_added, "use_rep": latent, "he_rep": first.removesuffix(f"_{card.scales[0]}")}
     write_alignment("predict", inputs, model, he, expression, cells_at, [fitted], **named)
     logger.info('Wrote .obsm["X_%s_he"] of %d of %d tiles.', key_added, inputs.with_he.sum(), len(images))

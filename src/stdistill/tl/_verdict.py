@@ -18,7 +18,7 @@ from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.trust import OUTSIDE
 from stdistill._table.graph import read_graph
 from stdistill._table.he.slide_record import read_slide_record
-from stdistill._table.provenance import result_of
+from stdistill._table.provenance.results import result_of
 from stdistill._table.records import read_record, write_record, write_slide_step
 from stdistill.pp._quality import STEP as QUALITY
 from stdistill.pp._quality import quality

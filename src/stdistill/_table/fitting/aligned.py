@@ -12,10 +12,10 @@ from anndata import AnnData
 from scipy.sparse import csr_matrix, vstack
 
 from stdistill._support.arrays import Mask
-from stdistill._support.checks import check_key
+from stdistill._support.checks import check_key, check_sparse
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, check_one_mpp
-from stdistill._table.provenance import fingerprint, fitted_cells
+from stdistill._table.provenance.results import fingerprint, fitted_cells
 from stdistill._table.records import find_record, records_of
 
 Side: TypeAlias = Literal["he", "expression"]
@@ -186,6 +186,8 @@ def read_counts(tables: Sequence[AnnData]) -> tuple[csr_matrix, list[str]]:
             "cells express: lay them over a table of cells with sd.pp.tiles."
         )
         raise ValueError(msg)
+    for table in tables:
+        check_sparse(table.X, ".X of the tiles", "Lay them again with sd.pp.tiles.")
     counts = csr_matrix(vstack([csr_matrix(table[:, genes].X) for table in tables]))
     if not np.isfinite(counts.data).all() or (counts.data < 0).any():
         msg = ".X of the tiles holds negative values or NaN; expected counts, which sd.pp.tiles sums over their cells."

@@ -14,7 +14,8 @@ from stdistill._support.checks import check_key
 from stdistill._table.checks import get_centers, get_split, get_table
 from stdistill._table.fitting.aligned import Side, aligned_key
 from stdistill._table.fitting.inputs import check_features, together, training_cells
-from stdistill._table.provenance import check_features_unseen, fingerprint, write_fitted
+from stdistill._table.provenance.checks import check_features_unseen
+from stdistill._table.provenance.results import fingerprint, write_fitted
 from stdistill._table.records import read_record, write_record
 from stdistill._table.tiles import STEP as TILES
 from stdistill._table.tiles import check_groups, get_tiles, tiles_of_cells

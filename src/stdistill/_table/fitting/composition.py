@@ -32,7 +32,7 @@ from stdistill._table.fitting.origin import images_of
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
 from stdistill._table.labels import label_name, warn_of_names
 from stdistill._table.libraries import find_library_key
-from stdistill._table.provenance import fingerprint, stands_on
+from stdistill._table.provenance.results import fingerprint, stands_on
 from stdistill._table.records import find_record
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from stdistill._table.checks import check_one_model, check_one_mpp, get_centers,
 from stdistill._table.fitting.edges import check_edges
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
 from stdistill._table.libraries import find_library_key, library_codes
+from stdistill._table.loadings import check_one_set
 from stdistill._table.records import augmented_keys, read_record
 
 if TYPE_CHECKING:
@@ -110,23 +111,7 @@ def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
     if len(set(dimensions)) > 1 or dimensions[0] == 0:
         msg = f".obsm[{use_rep!r}] has {dimensions} features in the tables; expected one dimension, the same in all."
         raise ValueError(msg)
-    _check_loadings(tables, use_rep)
-
-
-def _check_loadings(tables: Sequence[AnnData], use_rep: str) -> None:
-    """Raise when features are principal components of each table's own, which have no more than names in common."""
-    key = "PCs" if use_rep == "X_pca" else use_rep  # where scanpy keeps the loadings
-    known = [table for table in tables if key in table.varm]
-    for table in known[1:]:
-        genes = known[0].var_names.intersection(table.var_names).unique()
-        one, other = (np.asarray(each.varm[key])[each.var_names.get_indexer_for(genes)] for each in (known[0], table))
-        if not np.allclose(one, other, rtol=1e-3, atol=1e-5):
-            msg = (
-                f".obsm[{use_rep!r}] are principal components with loadings of each table's own (.varm[{key!r}]): "
-                "the first of one is not the first of another. Compute them together: "
-                'joined = anndata.concat(tables, label="slide"), then sc.pp.pca(joined), and give each table its rows.'
-            )
-            raise ValueError(msg)
+    check_one_set(tables, use_rep)
 
 
 def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:

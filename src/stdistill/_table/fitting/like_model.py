@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from anndata import AnnData
 
 from stdistill._slide.scale import is_same_mpp
+from stdistill._support.warn import warn
+from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import (
     KIND,
     find_difference,
@@ -17,10 +20,13 @@ from stdistill._table.fitting.origin import (
     origin_of,
     origin_of_card,
     show,
+    tells_of_both,
     ways_of,
 )
-from stdistill._table.graph import decimals_apart, is_same_radius
+from stdistill._table.graph import decimals_apart, graph_fingerprint, is_same_radius
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.loadings import find_loadings, is_described, loadings_key
+from stdistill._table.records import read_record
 from stdistill.encoders import Encoder
 from stdistill.encoders._blocks import FINETUNED, with_blocks
 from stdistill.encoders._encoder import BY_WINDOWS, DENSE, UNKNOWN_REVISION
@@ -30,6 +36,11 @@ if TYPE_CHECKING:
     from stdistill.models import AlignmentModel
     from stdistill.models.composition.card import FeatureCard
     from stdistill.models.niche.card import ModelCard
+
+
+FEW, MANY = 0.5, 2.0
+"""Neighbours of a slide over those of the training, beyond which it is warned of (our choice): where every other
+nucleus was missed there are half as many, where cells are there twice, twice as many."""
 
 
 def find_encoders(card: ModelCard | FeatureCard, name: str | Encoder | None = None) -> list[Encoder]:
@@ -128,8 +139,8 @@ def name_features(sources: Sequence[ModelCard | FeatureCard], use_rep: str | Seq
     return given
 
 
-def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> None:
-    """Raise unless the features are computed as the model's were, as far as it is known of both how that was."""
+def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> bool:
+    """Raise unless the features are computed as the model's were; return whether it is known of both how that was."""
     n_features = table.obsm[use_rep].shape[1]
     if n_features != card.n_features:
         msg = f".obsm[{use_rep!r}] has {n_features} features per cell; the model was trained on {card.n_features}."
@@ -137,7 +148,8 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
     found, expected = origin_of(table, use_rep), origin_of_card(card)
     entry = find_difference(found, expected)
     if entry is None:
-        return
+        is_of_both = _check_components(table, use_rep, card)
+        return is_of_both or tells_of_both(found, expected)
     if entry == KIND:
         msg = (
             f"{of_another_kind(use_rep, found, expected, 'those of the training')} Compute the features as the model's "
@@ -170,6 +182,32 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> N
     raise ValueError(msg)
 
 
+def _check_components(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> bool:
+    """Raise when features are other principal components than the model's; return whether it is known."""
+    is_same = is_described(find_loadings(table, use_rep), card.loadings)
+    if is_same is False:
+        key = loadings_key(use_rep)
+        msg = (
+            f".obsm[{use_rep!r}] are other principal components than those of the training: their loadings "
+            f"(.varm[{key!r}]) are of this table's own, and the first of one table is not the first of another. "
+            'Compute them together, joined = anndata.concat([training, slide], label="slide"), then sc.pp.pca(joined), '
+            "and fit the model to the rows of the training. Of a slide that was projected onto the components of the "
+            f"training say so: slide.varm[{key!r}] = training.varm[{key!r}]."
+        )
+        raise ValueError(msg)
+    return is_same is not None
+
+
+def warn_of_unknown_features(use_rep: str) -> None:
+    """Warn that nobody knows whether features that were fitted to cells are those that a model was trained on."""
+    warn(
+        f"Nothing tells by what .obsm[{use_rep!r}] was computed, here or in the training: whether its columns mean "
+        "what they meant there is not known. They do where it was computed for both slides in one go, or by one saved "
+        "model; where each slide had its own (a latent of scVI, principal components, Harmony), what is predicted "
+        "means nothing. sd.pp.embed_expression records it, and with model= applies a saved one to other slides."
+    )
+
+
 def _remedy(ways: set[str]) -> str:
     """Say what to do where features were computed in several ways, crop by crop or in those that are given."""
     if DENSE in ways:
@@ -193,3 +231,23 @@ def check_radius(found_um: float, expected_um: float) -> None:
         f"{expected_um:.{digits}f}. Make them again with sd.pp.neighborhoods(radius_um=model.radius_um)."
     )
     raise ValueError(msg)
+
+
+def warn_of_density(table: AnnData, inputs: NicheInputs, card: ModelCard) -> None:
+    """Warn when cells have far fewer or more neighbours than those of the training.
+
+    The number is that of when the neighbourhoods were made: of those that were lost since it is told elsewhere.
+    """
+    if not card.n_neighbors or not inputs.eligible.any():
+        return
+    made = {} if graph_fingerprint(table) is None else read_record(table, "neighborhoods")
+    found = float(made.get("mean_neighbors", np.diff(inputs.indptr)[inputs.eligible].mean()))
+    ratio = found / card.n_neighbors
+    if not FEW <= ratio <= MANY:
+        warn(
+            f"Cells of this slide have {found:.1f} neighbours within {card.radius_um:.1f} µm on average, {ratio:.2g} "
+            f"times the {card.n_neighbors:.1f} of the training. Nuclei that were missed or split, cells that are there "
+            'twice, centres in another unit (.obsm["spatial"] is in µm) or other tissue do that, and niches may be '
+            "wrong: look at the cells beside the H&E before use, and run sd.pp.neighborhoods again when they are put "
+            "right."
+        )

@@ -12,8 +12,9 @@ from stdistill._slide.scale import is_same_mpp
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.he.images import mark_images
+from stdistill._table.loadings import describe_loadings, find_loadings
 from stdistill._table.marks import fingerprint_rows
-from stdistill._table.provenance import kind_of_features
+from stdistill._table.provenance.results import kind_of_features
 from stdistill._table.records import read_record
 from stdistill.encoders._encoder import BY_WINDOWS, DENSE, UNKNOWN_REVISION
 
@@ -38,6 +39,8 @@ RECORDED = {
 }
 """Entries of a model's card, and of which step's record they are."""
 TELLS_APART = [entry for entry in RECORDED if entry != "encoder_licence"]
+LOADINGS = "loadings"
+"""What principal components are made of, which no record says: they are compared gene by gene."""
 KIND = "kind"
 """What the column ``.obs["<key>_model"]`` says of features whose record was dropped, as where tables were joined."""
 
@@ -69,6 +72,8 @@ def origin_of(table: AnnData, use_rep: str) -> Origin:
     if n_cells == table.n_obs and use_rep in table.obsm and whole:
         _warn_of_other_features(table, use_rep, str(whole[0]["fingerprint"]))
     recorded = {entry: records[step].get(key) for entry, (step, key) in RECORDED.items()}
+    loadings = find_loadings(table, use_rep)
+    recorded[LOADINGS] = None if loadings is None else describe_loadings(loadings)
     return known_origin(
         {**_of_columns(table, use_rep), **{name: one for name, one in recorded.items() if one is not None}}
     )
@@ -183,6 +188,11 @@ def ways_of(origin: Origin) -> dict[str, str]:
         for way in (BY_WINDOWS, DENSE)
         if revision.endswith(way)
     }
+
+
+def tells_of_both(one: Origin, other: Origin) -> bool:
+    """Whether two origins have an entry in common that says by which model features were computed."""
+    return any(entry in one and entry in other for entry in ("encoder", "expression_model_sha256", KIND))
 
 
 def common_origin(tables: Sequence[AnnData], use_rep: str) -> Origin:

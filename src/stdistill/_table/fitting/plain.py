@@ -16,7 +16,8 @@ from stdistill._table.fitting.inputs import NicheInputs, check_features, check_s
 from stdistill._table.fitting.origin import common_origin
 from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.fitting.results import Naming, write_fitted
-from stdistill._table.provenance import add_inherited, check_features_unseen
+from stdistill._table.provenance.checks import check_features_unseen
+from stdistill._table.provenance.results import add_inherited
 
 logger = logging.getLogger("stdistill")
 

@@ -12,7 +12,7 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.origin import images_of
 from stdistill._table.marks import mark_cells
-from stdistill._table.provenance import fitted_here, fitted_unrecorded
+from stdistill._table.provenance.results import fitted_here, fitted_unrecorded
 
 if TYPE_CHECKING:
     from stdistill.models import AlignmentModel, CompositionModel, NicheModel

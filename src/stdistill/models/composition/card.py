@@ -25,6 +25,8 @@ class FeatureCard:
         The stains that the crops were normalised to.
     expression_model_sha256
         Fingerprint of the scVI model, of a latent.
+    loadings
+        Of principal components: the ``gene`` that leads each, and its ``loading``.
     """
 
     feature_key: str
@@ -36,6 +38,7 @@ class FeatureCard:
     crop_px: int | None = None
     stain_normalization: str | None = None
     expression_model_sha256: str | None = None
+    loadings: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class ModelCard(Card):
         the split, or where it has fewer than 100 ``"held-out"``, by which the training was stopped.
     cell_types
         Commonest cell types of each niche and their shares, where :meth:`NicheModel.push_to_hub` was told.
+    loadings
+        Of features that are principal components: the ``gene`` that leads each, and its ``loading``.
     tissue, licence
         What it was trained on, and the terms under which it was shared, in the words of whoever shared it.
     training
@@ -113,6 +115,7 @@ class ModelCard(Card):
     sizes: list[int] | None = None
     agreement: dict[str, Any] | None = None
     cell_types: list[dict[str, Any]] | None = None
+    loadings: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         for name in ("niches", "colors", "sizes", "cell_types"):
