@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 MARGIN = 1 / 8
 """Share of a tile's side whose patches are left to the next tile, on either side: they see only one side of theirs."""
+PAIRS_AT_ONCE = 8192
+"""Discs over squares whose shares are computed together, which bounds memory."""
 N_ROWS = 8
 """Rows of a patch at which it is measured how much of them lies under a disc."""
 
@@ -68,12 +70,15 @@ class DensePatches(nn.Module):
 
     def encode_window(self, image: Tensor, origins: Tensor, side_px: int) -> Tensor:
         """Encode the discs in the squares of `side_px` whose upper left corners (n, 2) are given, as (n, d)."""
-        cells, squares = self._pairs(origins.double().cpu(), side_px)
+        device, origins = image.device, origins.double().cpu()
+        cells, squares = self._pairs(origins, side_px)
         places, tile_of = torch.unique(squares, dim=0, return_inverse=True)
         order = torch.argsort(tile_of, stable=True)
-        cells_of = torch.split(cells[order], torch.bincount(tile_of).tolist())
+        bounds = [0, *torch.bincount(tile_of).cumsum(0).tolist()]
+        rows = cells[order].to(device)
+        # Relative to their squares, and of all pairs together: a GPU would wait for each tile's.
+        centers = ((origins + side_px / 2)[cells[order]] - squares[order] * self.grid_px).float().to(device)
         sums, areas = image.new_zeros(0), image.new_zeros(len(origins), 1)
-        centers = (origins.double() + side_px / 2).float().to(image.device)
         for start in range(0, len(places), self.tiles_at_once):
             some = places[start : start + self.tiles_at_once]
             tokens = self._tokens(torch.stack([self._cut(image, place) for place in some.tolist()]))
@@ -81,12 +86,13 @@ class DensePatches(nn.Module):
             tokens = tokens[:, inner, inner].flatten(1, 2).float()
             if not start:
                 sums = tokens.new_zeros(len(origins), tokens.shape[-1])
-            for place, own, token in zip(some, cells_of[start : start + len(some)], tokens, strict=True):
-                rows = own.to(image.device)
-                shares = self._shares(centers[rows] - (place * self.grid_px).to(image.device), side_px / 2)
-                with torch.autocast(image.device.type, enabled=False):  # sums are not rounded, whatever tokens are
-                    sums.index_add_(0, rows, shares @ token)
-                areas.index_add_(0, rows, shares.sum(1, keepdim=True))
+            first, last = bounds[start], bounds[start + len(some)]
+            parts = torch.split(centers[first:last], PAIRS_AT_ONCE)
+            shares = torch.cat([self._shares(part, side_px / 2) for part in parts])
+            areas.index_add_(0, rows[first:last], shares.sum(1, keepdim=True))
+            with torch.autocast(device.type, enabled=False):  # sums are not rounded, whatever tokens are
+                for begin, end, token in zip(bounds[start:], bounds[start + 1 :], tokens, strict=False):
+                    sums.index_add_(0, rows[begin:end], shares[begin - first : end - first] @ token)
         return sums / areas
 
     def _pairs(self, origins: Tensor, side_px: int) -> tuple[Tensor, Tensor]:
