@@ -123,8 +123,8 @@ class TokenBatch:
 
     def pin_memory(self) -> TokenBatch:
         """Copy to memory from which a GPU copies fast."""
-        blocks = tuple(block.pin_memory() for block in self.blocks)
-        return TokenBatch(self.features.pin_memory(), self.centers.pin_memory(), blocks)
+        features = self.features.pin_memory() if self.features.device.type == "cpu" else self.features
+        return TokenBatch(features, self.centers.pin_memory(), tuple(block.pin_memory() for block in self.blocks))
 
 
 class Neighborhoods:
