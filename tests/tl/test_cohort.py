@@ -171,3 +171,17 @@ def test_what_cannot_be_read(folder: Path, tmp_path: Path) -> None:
     (folder / "slides" / "b" / "niches.h5ad").write_bytes(b"no table")
     with pytest.warns(UserWarning, match="no rows"), pytest.raises(ValueError, match=r"b/niches\.h5ad is no table"):
         sd.tl.cohort(folder)
+
+
+def test_one_file_under_several_names(tmp_path: Path) -> None:
+    """A copy and a link of a slide count as slides, and a row of the same tissue is no witness."""
+    cells = {"a": drawn(300, 0), "a_copy": drawn(300, 0), "b": drawn(300, 1), "c": drawn(300, 2)}
+    for (name, table), digest in zip(cells.items(), ("1", "1", "2", None), strict=True):
+        table.uns["stdistill"]["slide"] = {"source": "svs", "path": f"/slides/{name}.svs"}
+        if digest is not None:
+            table.uns["stdistill"]["slide"]["digest"] = digest
+    slides = pd.DataFrame({"slide_id": list(cells), "slide": [f"/slides/{name}.svs" for name in cells]})
+    folder = write_cohort(tmp_path / "cohort", slides, cells, {})
+    with pytest.warns(UserWarning, match=r"2 slides are of 1 files.* \(a = a_copy\).*isin\(\['a_copy'\]\)"):
+        found = sd.tl.cohort(folder)
+    assert found.obs["student_model"].tolist() == ["0" * 16] * 4

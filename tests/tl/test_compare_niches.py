@@ -201,3 +201,51 @@ def test_patients_in_two_spellings() -> None:
     ):
         found = sd.tl.compare_niches(cohort, group_key="group", paired_key="patient")
     assert (expected.attrs["n_patients"], found.attrs["n_patients"]) == (8, 9)
+
+
+def test_niches_of_two_students_are_not_compared() -> None:
+    """Two laboratories' cohorts, joined: what both call tumour is not the same."""
+    cohorts = [make(12, seed=seed) for seed in (0, 1)]
+    for name, cohort in zip("ab", cohorts, strict=True):
+        cohort.obs_names = name + cohort.obs_names
+        cohort.obs["student_model"] = pd.Categorical([name * 16] * 12)
+    both = ad.concat(cohorts)
+    with pytest.raises(ValueError, match=r"of 2 students .*aaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbb"):
+        sd.tl.compare_niches(both, group_key="group")
+    one = sd.tl.compare_niches(both[both.obs["student_model"] == "a" * 16], group_key="group")
+    pd.testing.assert_frame_equal(one, sd.tl.compare_niches(cohorts[0], group_key="group"))
+
+
+def test_a_slide_that_is_there_twice() -> None:
+    cohort = make(16)
+    cohort.layers["counts"][14] = cohort.layers["counts"][2]
+    with pytest.warns(UserWarning, match=r"1 slides have as many cells in every niche .*\(slide 14 as slide 2\)"):
+        sd.tl.compare_niches(cohort, group_key="group")
+    cohort.layers["counts"][[2, 14]] = [20, 10, 5, 3]  # as may be by chance
+    sd.tl.compare_niches(cohort, group_key="group")
+
+
+def test_niches_that_are_left_out() -> None:
+    """The shares are those of what is there: 45 % and 34 % become 57 % and 43 %."""
+    cohort = make(16)
+    cohort.X = cohort.layers["counts"] / cohort.layers["counts"].sum(axis=1, keepdims=True)
+    some = cohort[:, ["tumour", "stroma"]]
+    with pytest.warns(
+        UserWarning, match="Niches are left out of the table: those that are there have 79% of the cells"
+    ):
+        sd.tl.compare_niches(some, group_key="group")
+    cohort.X = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.compare_niches(cohort, group_key="group")
+
+
+@pytest.mark.parametrize("ages", [["63,5", "58", "61,0", "70"], [f"{50 + number}" for number in range(16)]])
+def test_numbers_as_text_are_no_categories(ages: list[str]) -> None:
+    cohort = make(16)
+    cohort.obs["age"] = pd.Series([ages[number % len(ages)] for number in range(16)], index=cohort.obs_names)
+    with pytest.raises(ValueError, match=r"\.obs\['age'\] \(covariates\) is text that holds numbers, such as '"):
+        sd.tl.compare_niches(cohort, group_key="group", covariates=["age"])
+    cohort.obs["age"] = pd.to_numeric(cohort.obs["age"].astype(str).str.replace(",", "."), errors="coerce")
+    cohort.obs["site"] = ["1", "2", "2", "1"] * 4
+    sd.tl.compare_niches(cohort, group_key="group", covariates=["age", "site"])

@@ -15,6 +15,7 @@ from stdistill._measures.compositional.territories import territories
 from stdistill._measures.labels import Labels
 from stdistill._support.reading import reading
 from stdistill._table import schema
+from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.records import read_record
 from stdistill.pp import neighborhoods
 
@@ -40,6 +41,8 @@ class SlideResult(NamedTuple):
     """Neighbours of cells of each niche by niche (k, k)."""
     facts: dict[str, Any]
     """What else is said of it."""
+    digest: str | None
+    """Tells the file of its H&E from others, where it is known."""
 
 
 def read_slide_result(folder: Path) -> SlideResult:
@@ -48,6 +51,7 @@ def read_slide_result(folder: Path) -> SlideResult:
     niche = cells.obs[NICHE]
     labels = Labels(niche.cat.codes.to_numpy(dtype=np.intp), list(map(str, niche.cat.categories)))
     record, verdict = read_record(cells, "predict"), read_record(cells, "verdict")
+    slide = read_slide_record(cells)
     confidence = cells.obs[CONFIDENCE]
     return SlideResult(
         niches=labels.names,
@@ -65,6 +69,7 @@ def read_slide_result(folder: Path) -> SlideResult:
             "trusted_share": float(verdict.get("trusted_share", np.nan)),
             "verdict": verdict.get("verdict"),
         },
+        digest=None if slide is None else slide.digest,
     )
 
 

@@ -9,12 +9,18 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._support.arrays import Float64s, Mask, Rows
+from stdistill._support.arrays import Float64s, Integers, Mask, Rows
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.labels import warn_of_names
 
 HINT = "sd.tl.cohort takes over the columns of the cohort's slides.csv."
+STUDENT_MODEL = f"{schema.STUDENT}{schema.MODEL_SUFFIX}"
+"""Which student the niches of a slide are of."""
+DECIMAL = r"\s*[-+]?\d+[.,]\d+\s*"
+WHOLE = r"\s*[-+]?\d+\s*"
+COPIED_CELLS = 100
+"""Slides with as many cells, and the same number in each niche, are one slide (our choice)."""
 
 
 class Slides(NamedTuple):
@@ -90,6 +96,48 @@ def _read_covariate(column: pd.Series) -> Float64s:
     if pd.api.types.is_numeric_dtype(column.dtype):
         values: Float64s = column.to_numpy(dtype=np.float64)
         return values[:, None]
+    _check_no_numbers(column)
     labels = column.astype("category").cat.remove_unused_categories()
     indicators: Float64s = pd.get_dummies(labels, drop_first=True).to_numpy(dtype=np.float64)
     return indicators
+
+
+def _check_no_numbers(column: pd.Series) -> None:
+    """Raise when text is numbers, such as ages with a decimal comma, of which each would be a category of its own."""
+    values = column.astype(str)
+    decimals = values.str.fullmatch(DECIMAL)
+    is_id = values.str.fullmatch(WHOLE).mean() > 0.5 and values.nunique() > len(values) / 2
+    if decimals.any() or is_id:
+        shown = values[decimals].iloc[0] if decimals.any() else values.iloc[0]
+        name = column.name
+        msg = (
+            f".obs[{name!r}] (covariates) is text that holds numbers, such as {shown!r}, and each of its "
+            f"{values.nunique()} values would be a category of its own. Make numbers of it: cohort.obs[{name!r}] = "
+            f'pd.to_numeric(cohort.obs[{name!r}].astype(str).str.replace(",", "."), errors="coerce").'
+        )
+        raise ValueError(msg)
+
+
+def check_one_student(obs: pd.DataFrame) -> None:
+    """Raise when slides are of several students, whose niches have names in common and nothing else."""
+    models = obs[STUDENT_MODEL].dropna().unique() if STUDENT_MODEL in obs else []
+    if len(models) > 1:
+        msg = (
+            f"The slides are of {len(models)} students (.obs[{STUDENT_MODEL!r}]: {', '.join(map(str, models[:3]))}): "
+            "what one calls a niche is another niche of the other, whatever its name. Run all slides with one student, "
+            f"or choose those of one: cohort[cohort.obs[{STUDENT_MODEL!r}] == {str(models[0])!r}]."
+        )
+        raise ValueError(msg)
+
+
+def find_copies(names: pd.Index, counts: Integers) -> list[tuple[str, str]]:
+    """Return the slides that have as many cells in every niche as one before them: they are one slide, twice."""
+    rows = pd.DataFrame(counts, index=names)
+    rows = rows[rows.sum(axis=1) >= COPIED_CELLS]
+    first: dict[tuple[int, ...], str] = {}
+    found = []
+    for name, row in zip(rows.index, rows.itertuples(index=False, name=None), strict=True):
+        if row in first:
+            found.append((first[row], str(name)))
+        first.setdefault(row, str(name))
+    return found

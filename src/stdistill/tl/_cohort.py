@@ -15,6 +15,7 @@ from stdistill._runs.cohort import DONE, FAILED, CohortFolder
 from stdistill._runs.slide_results import SlideResult, read_slide_result
 from stdistill._support.warn import warn
 from stdistill._table import schema
+from stdistill._table.cohorts import STUDENT_MODEL
 from stdistill._table.records import write_record
 
 logger = logging.getLogger("stdistill")
@@ -49,7 +50,8 @@ def cohort(folder: str | Path) -> AnnData:
         The columns of the cohort's ``slides.csv``, as they are, among them times and events for survival analysis;
         ``n_cells``, and ``n_niches`` of those that have one; ``area_mm2``; ``mean_confidence``; ``unlike_share``, of
         the cells with a niche that are unlike the student's training, and ``trusted_share``, whose niche may be
-        believed; ``verdict``. A column of ``slides.csv`` with one of these names is under ``<name>_given``.
+        believed; ``verdict``; ``student_model``, the fingerprint of the student. A column of ``slides.csv`` with one of
+        these names is under ``<name>_given``.
     ``.obsm["adjacency"]``
         float64 (n, k·k), squidpy's interaction matrix row by row: the number of neighbours in niche j that the cells of
         niche i have, within the student's radius. ``cohort.obsm["adjacency"].reshape(-1, k, k)`` has it as matrices.
@@ -69,7 +71,7 @@ def cohort(folder: str | Path) -> AnnData:
     Warns
     -----
     UserWarning
-        When slides failed or are not done yet, which are no rows.
+        When slides failed or are not done yet, which are no rows, or are of one and the same file.
 
     See Also
     --------
@@ -107,6 +109,8 @@ def cohort(folder: str | Path) -> AnnData:
     facts = pd.DataFrame([each.facts for each in results], index=ids)
     facts.insert(2, "area_mm2", areas.sum(axis=1) / UM2_PER_MM2)
     facts["verdict"] = pd.Categorical(facts["verdict"], categories=["usable", "partly", "not"])
+    facts[STUDENT_MODEL] = pd.Categorical([first.model[:16]]).repeat(len(facts))  # stays where tables are concatenated
+    _warn_of_copies(list(ids), [each.digest for each in results])
     own = given.loc[ids].rename(columns={name: f"{name}_given" for name in facts.columns})
     found = AnnData(
         shares(counts).astype(np.float32),
@@ -141,6 +145,22 @@ def _warn_of_missing(failed: Sequence[str], waiting: Sequence[str], n_slides: in
         warn(
             f"Of {n_slides} slides {' and '.join(parts)}: they are no rows of the table. Why slides failed is in "
             'status.csv and in .uns["stdistill"]["cohort"]["reasons"].'
+        )
+
+
+def _warn_of_copies(ids: Sequence[str], digests: Sequence[str | None]) -> None:
+    """Say which slides are one file under several names, such as a copy or a link, which would count several times."""
+    by_file: dict[str, list[str]] = {}
+    for slide_id, digest in zip(ids, digests, strict=True):
+        if digest is not None:
+            by_file.setdefault(digest, []).append(slide_id)
+    copies = [names for names in by_file.values() if len(names) > 1]
+    if copies:
+        shown = "; ".join(" = ".join(names) for names in copies[:5]) + ("; …" if len(copies) > 5 else "")
+        extra = [name for names in copies for name in names[1:]]
+        warn(
+            f"{sum(map(len, copies))} slides are of {len(copies)} files, each under several names ({shown}): one slide "
+            f"would count as several. Leave the copies out: cohort[~cohort.obs_names.isin({extra[:5]!r})]."
         )
 
 

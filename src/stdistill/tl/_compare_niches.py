@@ -16,12 +16,14 @@ from stdistill._support.arrays import Integers
 from stdistill._support.checks import check_integer, check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.cohorts import Slides, read_slides
+from stdistill._table.cohorts import Slides, check_one_student, find_copies, read_slides
 
 logger = logging.getLogger("stdistill")
 
 LEVEL = 0.05
 """Of p-values that slides should be many enough to reach."""
+LEFT_OUT = 0.001
+"""Shares of a slide whose sum is further below 1 are not of all its niches."""
 
 
 def compare_niches(
@@ -77,14 +79,16 @@ def compare_niches(
     TypeError
         When `cohort` is no AnnData, or `covariates` is a string.
     ValueError
-        When there are not two groups, covariates tell the group or each other, or slides are too few for the model.
+        When there are not two groups, covariates tell the group or each other, or are numbers as text, slides are of
+        several students, or are too few for the model.
 
     Warns
     -----
     UserWarning
         When there are too few slides for any p-value to reach 0.05; slides are left out because something is missing,
-        or are compared whose verdict is "not"; groups or patients differ in blanks or capitals alone; or a column
-        ``patient`` names patients with several slides and `paired_key` is not given.
+        are there twice, or are compared whose verdict is "not"; niches are left out; groups or patients differ in
+        blanks or capitals alone; or a column ``patient`` names patients with several slides and `paired_key` is not
+        given.
 
     Notes
     -----
@@ -122,9 +126,11 @@ def compare_niches(
     _check(cohort, covariates, confidence)
     check_integer(n_permutations, "n_permutations", minimum=99)
     check_integer(seed, "seed", minimum=0)
+    check_one_student(cohort.obs)
     slides = read_slides(cohort, group_key=group_key, covariates=covariates, paired_key=paired_key, reference=reference)
     _warn_of_slides(cohort, slides, paired_key)
     counts = np.asarray(cohort.layers[schema.COUNTS])[slides.known]
+    _warn_of_counts(cohort[slides.known], counts)
     there = counts.sum(axis=0) > 0
     if there.sum() < 2:
         msg = f"{there.sum()} of {cohort.n_vars} niches are on the slides compared; two at least are needed."
@@ -204,6 +210,26 @@ def _warn_of_slides(cohort: AnnData, slides: Slides, paired_key: str | None) -> 
         warn(
             f"{obs['patient'].nunique()} patients have {len(obs)} slides, and slides of one patient are alike: give "
             'paired_key="patient", else p-values are too small.'
+        )
+
+
+def _warn_of_counts(cohort: AnnData, counts: Integers) -> None:
+    """Say which slides seem to be there twice, and that niches are left out."""
+    copies = find_copies(cohort.obs_names, counts)
+    if copies:
+        shown = ", ".join(f"{name} as {first}" for first, name in copies[:5]) + (", …" if len(copies) > 5 else "")
+        warn(
+            f"{len(copies)} slides have as many cells in every niche as another one ({shown}): a slide that is there "
+            "twice counts as two, and p-values are too small. Leave the copies out."
+        )
+    shares = np.full(counts.shape, np.nan) if cohort.X is None else np.asarray(cohort.X, dtype=np.float64)
+    totals = shares.sum(axis=1, keepdims=True)
+    are_shares = np.allclose(shares, totals * counts / counts.sum(axis=1, keepdims=True), atol=1e-4)
+    if are_shares and (totals < 1 - LEFT_OUT).any():
+        warn(
+            f"Niches are left out of the table: those that are there have {totals.mean():.0%} of the cells on average. "
+            "Effects and shares are relative to these alone. To look at some niches of all, compare with all, and "
+            'choose rows of the result: found[found["niche"].isin(...)].'
         )
 
 
