@@ -151,7 +151,7 @@ def quality(
         data = copy_table(data, table_key) if has_cells else share_elements(data)
     for name, values in columns.items():
         data.tables[table_key].obs[name] = values
-    shown = {"image_key": image_key, "images": mark_images(data, [image_key])}
+    shown: dict[str, Any] = {"image_key": image_key, "images": mark_images(data, [image_key])}
     shown |= {"mpp": field_mpp, "n_fields": len(fields.focus)}
     write_slide_step(data, STEP, **shown, **slide)
     if has_cells:
