@@ -160,10 +160,11 @@ def read_taught(tables: Sequence[AnnData], target_key: str) -> Taught:
 
 
 def _check_same_measure(tables: Sequence[AnnData], target_key: str, parts: Sequence[Abundances]) -> None:
-    """Raise when tables hold numbers of other radii, or shares beside numbers: a model would learn which table it is."""
+    """Raise when tables hold numbers of other radii, or shares beside numbers: it would be learned which it is."""
     recorded = [find_record(table, schema.ABUNDANCE_STEPS, target_key)[1].get("radius_um") for table in tables]
     radii = [float(radius) for radius in recorded if radius is not None]
-    are_shares = [np.allclose(part.values[part.known].sum(axis=1), 1, atol=SHARES_SUM) for part in parts]
+    known = [part.values[part.known] for part in parts if part.known.any()]
+    are_shares = [np.allclose(values.sum(axis=1), 1, atol=SHARES_SUM) for values in known]
     found = None
     if radii and not is_same_radius(min(radii), max(radii)):
         decimals = decimals_apart(min(radii), max(radii))
