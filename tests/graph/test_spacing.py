@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stdistill._graph.spacing import median_spacing
+from stdistill._graph.spacing import check_room, median_spacing
 
 
 def grid(n: int, step: float) -> np.ndarray:
@@ -41,3 +41,15 @@ def test_no_spacing() -> None:
         median_spacing(np.ones((3, 2)), np.zeros(3, dtype=int))
     with pytest.raises(ValueError, match="no two places on one slide among the 2 centres"):
         median_spacing(np.array([[0.0, 0], [1, 1]]), np.array([0, 1]))
+
+
+def test_centres_in_mm_have_no_room() -> None:
+    """Cells 10 µm apart, and bins of Visium HD, 2 µm apart; on a line, and of few centres, nothing is known."""
+    check_room(grid(30, 10.0))
+    check_room(grid(30, 2.0))
+    check_room(grid(30, 0.01) * [1, 0])
+    check_room(grid(5, 0.01))
+    with pytest.raises(
+        ValueError, match=r"900 centres lie within 0\.29 × 0\.29 µm, 9\.3e-05 µm² for each: .* such as mm"
+    ):
+        check_room(grid(30, 0.01))

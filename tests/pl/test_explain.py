@@ -103,6 +103,16 @@ def test_own_axes_and_files(slide: ad.AnnData, tmp_path: Path) -> None:
     assert (tmp_path / "one.png").stat().st_size > 0
 
 
+def test_a_slide_whose_cells_have_the_same_names(slide: ad.AnnData) -> None:
+    found = explained(slide, "17", 40)
+    other = slide.copy()
+    other.obsm["spatial"] = slide.obsm["spatial"][::-1].copy()
+    with pytest.raises(ValueError, match=r"of the \d+ cells around '17' lie elsewhere .* is of another slide"):
+        sd.pl.explain(other, found, cell="17")
+    other.obsm["spatial"] = (slide.obsm["spatial"] + [300, -40]).astype(np.float32)  # moved as a whole, and rounded
+    sd.pl.explain(other, found, cell="17", show=False)
+
+
 def test_bad_input(slide: ad.AnnData) -> None:
     found = explained(slide, "17", 40)
     with pytest.raises(KeyError, match="'18' is not a cell that was explained"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -148,3 +149,13 @@ def test_on_real_sections_ones_on_the_diagonal_hide_all(shared_data: Path) -> No
         assert found["nothing", "one"] == pytest.approx(0.93, abs=0.01)
         assert found["other", "exclude"] == pytest.approx(0.82, abs=0.02)
         assert found["other", "one"] == pytest.approx(0.98, abs=0.01)
+
+
+def test_maps_of_other_distances_are_not_compared() -> None:
+    near, far = result(symmetric(0)), replace(result(symmetric(1)), length_um=50.0)
+    with pytest.raises(ValueError, match=r"a was measured with length_um=150 .* b with 50 and 0\.2: .* a\.r and b\.r"):
+        sd.tl.compare_colocalization(near, far)
+    with pytest.raises(ValueError, match=r"cutoff=0\.2, b with 150 and 0\.5"):
+        sd.tl.compare_colocalization(near, replace(near, cutoff=0.5))
+    sd.tl.compare_colocalization(near, replace(near, length_um=152.0))  # as of spots of another slide
+    sd.tl.compare_colocalization(near.r, far.r)

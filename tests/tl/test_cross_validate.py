@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import anndata as ad
@@ -109,3 +110,14 @@ def test_patients_in_two_spellings(patients: ad.AnnData) -> None:
     patients.obs["patient"] = np.repeat(["a", "A", "b", "c"], 60)
     with pytest.warns(UserWarning, match=r"\.obs\['patient'\] has labels that differ in .* capitals .*'A', 'a'"):
         sd.tl.cross_validate(patients, group_key="patient", library_key="patient", method="ridge")
+
+
+def test_slides_of_one_patient_are_no_new_patient(patients: ad.AnnData) -> None:
+    patients.obs["slide"] = np.repeat(["a1", "a2", "b", "c1", "c2", "c3"], 40)
+    patients.obs["patient"] = np.repeat(["a", "b", "c"], [80, 40, 120])
+    how = {"library_key": "slide", "method": "ridge"}
+    with pytest.warns(UserWarning, match=r"2 of 3 patients have several groups .*'slide'.* Give group_key='patient'"):
+        sd.tl.cross_validate(patients, group_key="slide", **how)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.cross_validate(patients, group_key="patient", **how)

@@ -381,3 +381,17 @@ def test_counts_across_the_split_are_refused(make_cells: Callable[..., ad.AnnDat
     sd.pp.neighborhoods(cells, radius_um=100)
     sd.pp.abundances(cells, cell_type_key="cell_type")
     sd.tl.decompose(cells, method="ridge")
+
+
+def test_abundances_that_are_not_one_measure(make_places: Callable[..., ad.AnnData]) -> None:
+    cells, other = make_places(), make_places(seed=1)
+    truth = other.obsm["given"]
+    other.obsm["given"] = truth.div(truth.sum(axis=1), axis=0)
+    sd.pp.abundances(other, obsm_key="given")
+    with pytest.raises(ValueError, match="holds shares, which sum to 1, in one table, and other numbers in another"):
+        sd.tl.decompose([cells, other], method="ridge")
+    for table, radius_um in ((cells, 150), (other, 300)):
+        table.obs["cell_type"] = pd.Categorical(np.arange(table.n_obs) % 3).rename_categories(TYPES)
+        sd.pp.abundances(table, cell_type_key="cell_type", radius_um=radius_um)
+    with pytest.raises(ValueError, match=r"counts cells within 150\.00 µm in one table, and 300\.00 in another"):
+        sd.tl.decompose([cells, other], method="ridge")

@@ -204,3 +204,10 @@ def test_what_is_missing(make_tiles: Make) -> None:
 def test_bad_arguments(make_tiles: Make, arguments: dict, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         sd.tl.expression_probe(make_tiles(), **arguments)
+
+
+def test_expression_that_was_log_transformed(make_tiles: Make) -> None:
+    tiles = make_tiles()
+    tiles.X = tiles.X.log1p()
+    with pytest.warns(UserWarning, match=r"\.X of the tiles holds fractions.* run sd\.pp\.tiles again"):
+        sd.tl.expression_probe(tiles, genes=5, keys="X_he_macro")

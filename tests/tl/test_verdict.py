@@ -131,7 +131,9 @@ def test_it_goes_with_its_niches(student: NicheModel) -> None:
     assert {"verdict", "verdict_other"} <= set(cells.uns["stdistill"])
     sd.tl.predict(cells, student)
     assert "student_trusted" not in cells.obs
+    assert "verdict" not in cells.uns["stdistill"]
     assert "other_trusted" in cells.obs
+    assert cells.uns["stdistill"]["verdict_other"]["key_added"] == "other"
 
 
 def test_niches_of_another_model(student: NicheModel) -> None:
@@ -201,6 +203,32 @@ def test_blurred(slide: SpatialData, paired: NicheModel) -> None:
     assert found.measures.loc["unfocused_share", "found"] > 0.95
     assert "out of focus" in str(found)
     assert not other["table"].obs["student_trusted"].any()
+
+
+def test_a_student_does_not_learn_the_quality_of_another_image(slide: SpatialData) -> None:
+    """Features were made anew of an image that replaced the one whose quality was measured."""
+    cells = slide["table"].copy()
+    cells.uns["stdistill"]["quality"] = {**cells.uns["stdistill"]["quality"], "images": "0" * 16}
+    with pytest.warns(UserWarning, match=r"quality that is recorded is of another image .* Run sd\.pp\.quality again"):
+        student = sd.tl.distill(cells, teacher_key="side", **FAST)
+    assert student.card.quality is None
+
+
+@pytest.mark.filterwarnings("ignore:The H&E features", "ignore:'he' is not the image")
+def test_quality_of_an_image_that_was_replaced(slide: SpatialData, paired: NicheModel) -> None:
+    """It is measured again, and not taken for that of the image that is there."""
+    other = seen_as(slide, lambda pixels: gaussian_filter(pixels, (3, 3, 0)))
+    other["table"].uns["stdistill"]["quality"] = slide["table"].uns["stdistill"]["quality"]
+    other["table"].obs["he_focus"] = slide["table"].obs["he_focus"]
+    found = sd.tl.verdict(other, paired)
+    assert found.measures.loc["unfocused_share", "found"] > 0.95
+    record = other["table"].uns["stdistill"]["quality"]
+    assert record["focus"] < slide["table"].uns["stdistill"]["quality"]["focus"]
+    sharp = seen_as(slide, lambda pixels: pixels)
+    sharp["table"].uns["stdistill"]["quality"] = slide["table"].uns["stdistill"]["quality"]
+    measured = sharp["table"].obs["he_focus"] = slide["table"].obs["he_focus"] + np.float32(0.01)
+    sd.tl.verdict(sharp, paired)
+    np.testing.assert_array_equal(sharp["table"].obs["he_focus"], measured)  # of this image: it stays
 
 
 @pytest.mark.filterwarnings("ignore:The H&E features")

@@ -120,7 +120,7 @@ def _check_no_numbers(column: pd.Series) -> None:
 
 def check_one_student(obs: pd.DataFrame) -> None:
     """Raise when slides are of several students, whose niches have names in common and nothing else."""
-    models = obs[STUDENT_MODEL].dropna().unique() if STUDENT_MODEL in obs else []
+    models: list[str] = [*obs[STUDENT_MODEL].dropna().unique()] if STUDENT_MODEL in obs else []
     if len(models) > 1:
         msg = (
             f"The slides are of {len(models)} students (.obs[{STUDENT_MODEL!r}]: {', '.join(map(str, models[:3]))}): "

@@ -17,6 +17,7 @@ from stdistill._table import schema
 from stdistill._table.graph import NEIGHBORS
 from stdistill._table.labels import label_name
 from stdistill._table.provenance.results import fingerprint, write_fitted
+from stdistill._table.records import drop_record
 
 # fmt: off
 PALETTE = (
@@ -95,10 +96,11 @@ def write_niches(
 
 
 def clear_niches(adata: AnnData, key_added: str) -> None:
-    """Take away what a niche model wrote of each cell under a prefix, none of which is true of other niches."""
+    """Take away what a niche model wrote of each cell under a prefix, and the verdict: neither is of other niches."""
     written = [f"{key_added}_{what}" for what in ("niche", "confidence", "ood", "trusted")]
     adata.obs = adata.obs.drop(columns=[*logit_columns(adata, key_added), *adata.obs.columns.intersection(written)])
     write_fitted(adata, key_added, None)
+    drop_record(adata, "verdict", key_added)
 
 
 def logit_columns(adata: AnnData, key: str) -> list[str]:

@@ -50,6 +50,14 @@ def read_record(adata: AnnData, step: str, key_added: str | None = None) -> dict
     return _one_record(_all_records(adata), _name(step, key_added), ".uns")
 
 
+def drop_record(adata: AnnData, step: str, key_added: str | None = None) -> None:
+    """Take away what `write_record` wrote for the step (and the key), if anything."""
+    records, name = dict(_all_records(adata)), _name(step, key_added)
+    if name in records:
+        del records[name]
+        adata.uns[schema.RECORD] = records
+
+
 def find_record(adata: AnnData, steps: Iterable[str], key_added: str) -> tuple[str | None, dict[str, Any]]:
     """Return the first of the steps that has a record of what stands under the key, and the record."""
     for step in steps:

@@ -34,6 +34,8 @@ OPEN_PT = 1.8
 RIM = "#555555"
 FIRST, RANDOM = "#bd1f01", "#717581"
 """Of the curves: the cells that add most first, and any."""
+MOVED_UM = 0.5
+"""Centres that were rounded since lie no further from where they were."""
 
 
 def explain(
@@ -91,7 +93,7 @@ def explain(
     TypeError
         When `explanation` is something else, or an AnnData is to be drawn over an image.
     ValueError
-        As by :func:`stdistill.pl.niches`.
+        When the cells of these names lie elsewhere than those that were explained; as by :func:`stdistill.pl.niches`.
 
     Notes
     -----
@@ -146,6 +148,7 @@ def explain(
     axes = make_axes(3, ax=ax, panel_size=PANEL_IN)
     disc, beside, curve = axes
     read = find_rows(adata, neighbors["neighbor"].tolist())
+    _check_is_of(neighbors["distance_um"], np.linalg.norm(centers[read] - centers[row], axis=1), str(cell))
     _draw_dots(disc, view, np.setdiff1d(view.cells, read), centers, MISSING)
     colors = scale.to_rgba(neighbors["attribution"].to_numpy())
     order = neighbors["attribution"].abs().argsort()  # those that matter lie on top
@@ -170,6 +173,18 @@ def explain(
     for panel in (beside, curve):
         panel.spines[["top", "right"]].set_visible(False)
     return finish(axes, ax=ax, save=save, show=show)
+
+
+def _check_is_of(explained: pd.Series, found: Floats, cell: str) -> None:
+    """Raise unless the neighbours lie as far away as they did: cells of another slide may have the same names."""
+    other = np.abs(explained.to_numpy() - found) > MOVED_UM
+    if other.any():
+        msg = (
+            f"{other.sum()} of the {len(other)} cells around {cell!r} lie elsewhere in this table than when they were "
+            "explained: it is of another slide, whose cells have the same names, or its centres were changed. Give the "
+            "table that sd.tl.explain was given, or explain the cells of this one."
+        )
+        raise ValueError(msg)
 
 
 def _draw_dots(ax: Axes, view: View, rows: Rows, centers: Floats, colors: Any) -> None:

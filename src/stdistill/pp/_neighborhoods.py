@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from stdistill._graph.radius import neighborhood_radius
 from stdistill._graph.radius_graph import radius_graph
+from stdistill._graph.spacing import check_room
 from stdistill._support.checks import check_integer, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
@@ -92,8 +93,9 @@ def neighborhoods(
     KeyError
         When the table, `library_key` or `split_key` is not there.
     ValueError
-        When there are no cells, a centre is not finite, a cell has no library, there are no training cells, the slide
-        has fewer than `n_neighbors` of them, or the radius catches (nearly) all cells or more than 3,000 a cell.
+        When there are no cells, a centre is not finite, centres are in mm, a cell has no library, there are no training
+        cells, the slide has fewer than `n_neighbors` of them, or the radius catches (nearly) all cells or more than
+        3,000 a cell.
 
     Warns
     -----
@@ -125,6 +127,7 @@ def neighborhoods(
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
     centers = get_centers(adata)
+    check_room(centers)
     library_key = library_key if library_key is not None else several_regions(adata)
     libraries = library_codes(adata, library_key)
     if library_key is None:

@@ -19,7 +19,7 @@ from stdistill._slide.tissue import NothingSeenError, TissueMap, map_tissue
 from stdistill._support.arrays import Floats, Mask
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_sdata, share_elements
-from stdistill._table.he.images import slide_levels
+from stdistill._table.he.images import mark_images, slide_levels
 from stdistill._table.he.place import find_um_to_px
 from stdistill._table.he.placement import cell_pixels
 from stdistill._table.records import write_record, write_slide_step
@@ -151,7 +151,8 @@ def quality(
         data = copy_table(data, table_key) if has_cells else share_elements(data)
     for name, values in columns.items():
         data.tables[table_key].obs[name] = values
-    shown = {"image_key": image_key, "mpp": field_mpp, "n_fields": len(fields.focus)}
+    shown: dict[str, Any] = {"image_key": image_key, "images": mark_images(data, [image_key])}
+    shown |= {"mpp": field_mpp, "n_fields": len(fields.focus)}
     write_slide_step(data, STEP, **shown, **slide)
     if has_cells:
         write_record(data.tables[table_key], STEP, **shown, **slide)

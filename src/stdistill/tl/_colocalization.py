@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stdistill._graph.rbf import rbf_radius, rbf_sums
-from stdistill._graph.spacing import SPOTS_UM, median_spacing
+from stdistill._graph.spacing import SPOTS_UM, check_room, median_spacing
 from stdistill._measures.abundances.moran import (
     Colocalization,
     bivariate_moran,
@@ -91,9 +91,9 @@ def colocalization(
     TypeError
         When there is no array of numbers under `key`, or a number is none.
     ValueError
-        When fewer than two rows are known, no two rows lie within reach of each other, a centre is not finite,
-        abundances are negative or infinite or have no names, a row has no slide, `length_um` is not positive or reaches
-        more than 20,000 rows on average, or `cutoff` does not lie between 0 and 1.
+        When fewer than two rows are known, no two rows lie within reach of each other, a centre is not finite, centres
+        are in mm, abundances are negative or infinite or have no names, a row has no slide, `length_um` is not positive
+        or reaches more than 20,000 rows on average, or `cutoff` does not lie between 0 and 1.
 
     Warns
     -----
@@ -139,6 +139,7 @@ def colocalization(
         msg = f".obsm[{key!r}] is known for {known.sum()} of {len(known)} rows; R needs two at least."
         raise ValueError(msg)
     centers = get_centers(adata)
+    check_room(centers)
     library_key = find_library_key(adata, library_key)
     libraries = library_codes(adata, library_key)
     if library_key is None:

@@ -10,6 +10,9 @@ import pandas as pd
 from stdistill._measures.abundances.maps import Diagonal, compare_maps
 from stdistill._measures.abundances.moran import Colocalization
 
+SAME_LENGTH = 0.05
+"""Lengths that follow the spacing of spots differ by no larger a share between slides of one kind (our choice)."""
+
 
 def compare_colocalization(
     a: Colocalization | pd.DataFrame, b: Colocalization | pd.DataFrame, *, diagonal: Diagonal = "exclude"
@@ -42,7 +45,8 @@ def compare_colocalization(
         When a map is something else.
     ValueError
         When `diagonal` is none of the three, a frame names other types in its rows than in its columns, or one twice,
-        `b` lacks a type of `a`, or there are fewer than two types.
+        `b` lacks a type of `a`, there are fewer than two types, or the maps were measured at lengths that differ by
+        more than 5 %, or with other cut-offs. Frames of R are not asked for these.
 
     Notes
     -----
@@ -66,6 +70,7 @@ def compare_colocalization(
         msg = f"diagonal must be one of {list(get_args(Diagonal))}, found {diagonal!r}."
         raise ValueError(msg)
     truth, predicted = _frame(a, "a"), _frame(b, "b")
+    _check_same_weights(a, b)
     types = truth.index
     missing = types.difference(predicted.index, sort=False)
     if len(missing):
@@ -81,6 +86,19 @@ def compare_colocalization(
     )
     means = {"type": "all", **rows[["cosine", "correlation"]].mean(), "n_undefined": undefined.sum()}
     return pd.concat([rows, pd.DataFrame([means])], ignore_index=True)
+
+
+def _check_same_weights(a: Colocalization | pd.DataFrame, b: Colocalization | pd.DataFrame) -> None:
+    """Raise when R was measured over other distances: types that avoid each other near by lie together farther away."""
+    if not (isinstance(a, Colocalization) and isinstance(b, Colocalization)):
+        return
+    if not np.isclose(a.length_um, b.length_um, rtol=SAME_LENGTH) or not np.isclose(a.cutoff, b.cutoff):
+        msg = (
+            f"a was measured with length_um={a.length_um:.4g} and cutoff={a.cutoff:g}, b with {b.length_um:.4g} and "
+            f"{b.cutoff:g}: R over other distances is another measure. Run sd.tl.colocalization on both with one "
+            "length_um= and cutoff=; to compare these all the same, give their frames, a.r and b.r."
+        )
+        raise ValueError(msg)
 
 
 def _frame(given: Colocalization | pd.DataFrame, argument: str) -> pd.DataFrame:

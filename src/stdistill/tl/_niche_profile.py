@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stdistill._graph.density import cells_per_mm2
+from stdistill._graph.spacing import check_room
 from stdistill._measures.labels import Labels, cross_table
 from stdistill._measures.profiles.enrichment import border_niches, enrich_types
 from stdistill._measures.profiles.exemplars import pick_apart, top_two
@@ -170,6 +171,7 @@ def niche_profile(
     table = get_table(data, table_key)
     labels = read_labels(table, niche_key, "niche_key")
     centers = get_centers(table)
+    check_room(centers)
     absent: dict[str, str] = {}
     markers, n_training = _find_markers(table, labels, layer, split_key, n_markers, absent)
     cell_types = _find_types(table, labels, cell_type_key, absent)

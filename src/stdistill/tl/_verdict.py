@@ -17,6 +17,7 @@ from stdistill._table.checks import get_table, is_spatialdata
 from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.trust import OUTSIDE
 from stdistill._table.graph import read_graph
+from stdistill._table.he.images import mark_images
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.provenance.results import result_of
 from stdistill._table.records import read_record, write_record, write_slide_step
@@ -51,7 +52,7 @@ def verdict(
     """Judge whether the niches that a student saw on a slide are to be believed, and of which cells.
 
     What is missing is made first: the niches (:func:`stdistill.tl.predict`) and, of a SpatialData, the quality of its
-    H&E (:func:`stdistill.pp.quality`).
+    H&E (:func:`stdistill.pp.quality`), which is measured again where the image was replaced since.
 
     Parameters
     ----------
@@ -174,12 +175,17 @@ def verdict(
 
 
 def _complete(data: AnnData | SpatialData, model: NicheModel, key_added: str, image_key: str, table_key: str) -> None:
-    """Make the niches and the measures of the H&E that are not there."""
+    """Make the niches and the measures of the H&E that are not there, or are of another image."""
     has_table = not is_spatialdata(data) or table_key in data.tables
     if not has_table or f"{key_added}_niche" not in get_table(data, table_key).obs:
         predict(data, model, key_added=key_added, table_key=table_key)
-    if is_spatialdata(data) and image_key in data.images and not read_record(get_table(data, table_key), QUALITY):
-        quality(data, image_key=image_key, table_key=table_key)
+    if is_spatialdata(data) and image_key in data.images:
+        record = read_record(get_table(data, table_key), QUALITY)
+        is_of_another = "images" in record and record["images"] != mark_images(data, [image_key])
+        if is_of_another:
+            logger.info("The quality that is recorded is of another image than %r: it is measured again.", image_key)
+        if not record or is_of_another:
+            quality(data, image_key=image_key, table_key=table_key)
 
 
 def _check_is_of(table: AnnData, key_added: str, model: NicheModel) -> None:

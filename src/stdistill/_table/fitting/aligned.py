@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix, vstack
 
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key, check_sparse
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, check_one_mpp
 from stdistill._table.provenance.results import fingerprint, fitted_cells
@@ -192,4 +193,10 @@ def read_counts(tables: Sequence[AnnData]) -> tuple[csr_matrix, list[str]]:
     if not np.isfinite(counts.data).all() or (counts.data < 0).any():
         msg = ".X of the tiles holds negative values or NaN; expected counts, which sd.pp.tiles sums over their cells."
         raise ValueError(msg)
+    if (counts.data != np.floor(counts.data)).any():
+        warn(
+            ".X of the tiles holds fractions, which are no counts: it was normalised or log-transformed since they "
+            "were laid, as by sc.pp.log1p, or .X of the cells was. Here it is log-transformed again. Put raw counts "
+            "into .X of the cells, and run sd.pp.tiles again."
+        )
     return counts, genes

@@ -15,8 +15,9 @@ from scipy.sparse import csr_matrix
 from stdistill._graph.spacing import median_spacing
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask
 from stdistill._support.checks import check_key
+from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.abundances import read_abundances, write_abundances
+from stdistill._table.abundances import Abundances, read_abundances, write_abundances
 from stdistill._table.checks import find_split_key, get_centers, get_split
 from stdistill._table.fitting.edges import check_edges
 from stdistill._table.fitting.inputs import (
@@ -44,6 +45,11 @@ logger = logging.getLogger("stdistill")
 
 SPACINGS = 2
 """Without neighbourhoods, places no further apart than so many median distances count as neighbours (our choice)."""
+
+
+PATIENT = "patient"
+SHARES_SUM = 1e-3
+"""Sums of shares are no further from 1."""
 
 
 class CompositionInputs(NamedTuple):
@@ -148,8 +154,27 @@ def read_taught(tables: Sequence[AnnData], target_key: str) -> Taught:
                 "frame.reindex(columns=types, fill_value=0)."
             )
             raise ValueError(msg)
+    _check_same_measure(tables, target_key, parts)
     values = [part.values[:, [part.types.index(name) for name in types]] for part in parts]
     return Taught(together(values), types, together([part.known for part in parts]))
+
+
+def _check_same_measure(tables: Sequence[AnnData], target_key: str, parts: Sequence[Abundances]) -> None:
+    """Raise when tables hold numbers of other radii, or shares beside numbers: it would be learned which it is."""
+    recorded = [find_record(table, schema.ABUNDANCE_STEPS, target_key)[1].get("radius_um") for table in tables]
+    radii = [float(radius) for radius in recorded if radius is not None]
+    known = [part.values[part.known] for part in parts if part.known.any()]
+    are_shares = [np.allclose(values.sum(axis=1), 1, atol=SHARES_SUM) for values in known]
+    found = None
+    if radii and not is_same_radius(min(radii), max(radii)):
+        decimals = decimals_apart(min(radii), max(radii))
+        least, most = (f"{radius:.{decimals}f}" for radius in (min(radii), max(radii)))
+        found = f"counts cells within {least} µm in one table, and {most} in another"
+    elif any(are_shares) and not all(are_shares):
+        found = "holds shares, which sum to 1, in one table, and other numbers in another"
+    if found:
+        msg = f".obsm[{target_key!r}] {found}: they are not one measure. Run sd.pp.abundances on all tables alike."
+        raise ValueError(msg)
 
 
 def number_groups(tables: Sequence[AnnData], group_key: str) -> tuple[Integers, list[str]]:
@@ -165,7 +190,22 @@ def number_groups(tables: Sequence[AnnData], group_key: str) -> tuple[Integers, 
         columns.append(np.array([label_name(group).strip() for group in found])[codes])
     codes, names = pd.factorize(np.concatenate(columns), sort=True)
     warn_of_names(names, f".obs[{group_key!r}]")
+    _warn_of_patients(tables, codes, group_key)
     return codes, list(map(str, names))
+
+
+def _warn_of_patients(tables: Sequence[AnnData], codes: Integers, group_key: str) -> None:
+    """Warn of patients with several groups, such as slides: what is left out is of one who is learned from."""
+    if group_key == PATIENT or not all(PATIENT in table.obs for table in tables):
+        return
+    named = np.concatenate([table.obs[PATIENT].astype(object).to_numpy() for table in tables])
+    n_groups = pd.Series(codes).groupby(pd.Series(named)).nunique()
+    if n_several := int((n_groups > 1).sum()):
+        warn(
+            f"{n_several} of {len(n_groups)} patients have several groups of .obs[{group_key!r}], and slides of one "
+            f"patient are alike: a group that is left out is of a patient who is learned from. Give "
+            f"group_key={PATIENT!r}, which asks for a new patient."
+        )
 
 
 def write_composition(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from stdistill._support.arrays import Floats, Mask
 from stdistill._support.checks import check_integer, check_name
+from stdistill._support.warn import warn
 from stdistill._table.checks import find_split_key
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import Origin, images_of
@@ -131,7 +132,7 @@ def write_model(
         teacher=teacher,
         temperature=fitted.temperature,
         n_neighbors=float(np.diff(inputs.indptr)[training].mean()),
-        quality=_quality_of(inputs.tables) if targets is not None else None,
+        quality=_quality_of(inputs.tables, naming.use_rep) if targets is not None else None,
         images=list(images) or None,
         n_slides=len(np.unique(inputs.libraries[training])),
         training=record,
@@ -247,9 +248,15 @@ def write_fitted(
         )
 
 
-def _quality_of(tables: Sequence[AnnData]) -> list[dict[str, Any]] | None:
+def _quality_of(tables: Sequence[AnnData], use_rep: str) -> list[dict[str, Any]] | None:
     """Return what other slides are compared with of the quality of these, as JSON can hold it."""
-    records = [record for table in tables if (record := read_record(table, "quality"))]
+    found = [(record, images_of(table, use_rep)) for table in tables if (record := read_record(table, "quality"))]
+    records = [record for record, images in found if not images or record.get("images", images[0]) in images]
+    if len(records) < len(found):
+        warn(
+            f"The quality that is recorded is of another image than .obsm[{use_rep!r}] in {len(found) - len(records)} "
+            f"of {len(tables)} tables: other slides are not compared with it. Run sd.pp.quality again before training."
+        )
     kept: list[dict[str, Any]] = [
         {name: np.asarray(record[name]).tolist() for name in ("mpp", "focus_limit", "stain_vectors") if name in record}
         for record in records
