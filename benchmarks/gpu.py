@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tifffile
 import torch
 from niche_models import N_FEATURES, K, make_cells
@@ -109,17 +110,12 @@ def compare_encoder(encoder: Encoder, peak: float, batch_sizes: list[int], at_le
     return operations
 
 
-def make_image(path: Path, image: Path, side: int) -> SlideLevel:
-    """Write a slide of JPEG tiles, and open it."""
-    write_slide(path, side, tifffile.imread(image, key=0))
-    return SlideLevel(open_slide(path).levels[0], np.ones(2))
-
-
-def embed_slide(encoder: Encoder, level: SlideLevel, n_cells: int, operations: float, peak: float) -> None:
+def embed_slide(
+    encoder: Encoder, level: SlideLevel, origins: npt.NDArray[np.int64], operations: float, peak: float
+) -> None:
     """Time reading, cutting, encoding and storing together."""
-    side = level.shape[0]
+    n_cells = len(origins)
     margin = (encoder.seen_px(CROP) - CROP) // 2
-    origins = np.random.default_rng(0).integers(0, side - CROP, (n_cells, 2))
 
     def run(n: int) -> float:
         plan = plan_crops(level, np.arange(n), origins[:n], CROP, margin)
@@ -142,24 +138,26 @@ def embed_slide(encoder: Encoder, level: SlideLevel, n_cells: int, operations: f
 
 
 def compare_embedding(
-    encoder: Encoder, image: Path, side: int, n_cells: int, operations: float, peak: float, at_least: float
+    encoder: Encoder, image: Path, side: int, n_cells: int, peak: float, batch_sizes: list[int], at_least: float
 ) -> None:
-    """Time features of a slide: reading alone, crop by crop, and dense."""
+    """Time the network alone, and features of a slide: reading alone, crop by crop, and dense."""
+    operations = compare_encoder(encoder, peak, batch_sizes, at_least)
+    origins = np.random.default_rng(0).integers(0, side - CROP, (n_cells, 2))
     with tempfile.TemporaryDirectory() as folder:
-        level = make_image(Path(folder) / "slide.ome.tif", image, side)
-        origins = np.random.default_rng(0).integers(0, side - CROP, (n_cells, 2))
+        path = Path(folder) / "slide.ome.tif"
+        write_slide(path, side, tifffile.imread(image, key=0))
+        level = SlideLevel(open_slide(path).levels[0], np.ones(2))
         print(f"{side} × {side} px, JPEG tiles, {n_cells} cells")
         start = time.perf_counter()
         read_by_windows(level, origins, cut=False)
         line("reading alone", n_cells, time.perf_counter() - start, 0, peak)
-        embed_slide(encoder, level, n_cells, operations, peak)
+        embed_slide(encoder, level, origins, operations, peak)
         module = encoder.dense().load()
         dense = replace(encoder.dense(), load=lambda: module)
-        batch = 4 if n_cells < 1000 else 256
         n_tiles = (side / module.grid_px) ** 2  # type: ignore[operator]
         print(f"dense, {n_cells / n_tiles:.1f} cells a tile")
-        of_tile = compare_encoder(dense, peak, [batch], at_least)
-        embed_slide(dense, level, n_cells, of_tile * n_tiles / n_cells, peak)
+        of_tile = compare_encoder(dense, peak, batch_sizes[-1:], at_least)
+        embed_slide(dense, level, origins, of_tile * n_tiles / n_cells, peak)
 
 
 def print_slides(what: str, seconds_per_cell: float, start_s: float = 0.0) -> None:
@@ -251,9 +249,9 @@ def fit_student(
     return NicheModel(student.network, card, student.history)
 
 
-def fit_teacher(data: Neighborhoods, size: str, peak: float, batch_size: int, n_workers: int) -> None:
-    """Time epochs of the teacher's training, without what comes before the first."""
-    n = len(data)
+def fit_teacher(data: Neighborhoods, size: str, peak: float) -> None:
+    """Time epochs of the teacher's training as by default, without what comes before the first."""
+    n, batch_size, precision = len(data), TEACHER_DEFAULTS["batch_size"], TEACHER_DEFAULTS["precision"]
     network_size = {**SIZES[size], "n_frequencies": 6, "dropout": 0.0, "head": "prototypes"}
 
     def train(max_epochs: int) -> tuple[float, Any]:
@@ -265,7 +263,7 @@ def fit_teacher(data: Neighborhoods, size: str, peak: float, batch_size: int, n_
             k=K,
             size=network_size,
             centering="centering",
-            arguments={**TEACHER_DEFAULTS, **training(batch_size, max_epochs, n_workers)},
+            arguments={**TEACHER_DEFAULTS, **training(batch_size, max_epochs, 0, precision)},
         )
         return time.perf_counter() - start, teacher
 
@@ -275,7 +273,7 @@ def fit_teacher(data: Neighborhoods, size: str, peak: float, batch_size: int, n_
     operations = niche_operations(teacher.network, views.whole, backward=False)
     operations = (operations + niche_operations(teacher.network, views.parts, backward=True)) / len(views.whole.centers)
     line(
-        f"teacher, {PRECISION}, batches of {batch_size}, {n_workers} workers",
+        f"teacher, {precision}, batches of {batch_size}, 0 workers",
         n,
         (long - short) / N_EPOCHS,
         operations,
@@ -344,18 +342,18 @@ def main() -> None:
     encoder = sd.encoders.get(arguments.encoder, weights="random")
     module = encoder.load()
     encoder = replace(encoder, load=lambda: module)
-    operations = compare_encoder(encoder, peak, batches, at_least)
-    compare_embedding(encoder, arguments.image, side, arguments.n_crops, operations, peak, at_least)
+    compare_embedding(encoder, arguments.image, side, arguments.n_crops, peak, batches, at_least)
     data = make_cells(arguments.n_cells)
     size = "small" if arguments.quick else "base"
     print(f"\nNiche networks, size={size!r}, {N_FEATURES} features, {data.indptr[-1] / len(data):.1f} neighbours")
     compare_niche_network(data, size, peak, cells, at_least)
     large = 32 if arguments.quick else 4096
     usual = STUDENT_DEFAULTS["batch_size"]
-    fit_student(make_cells(arguments.n_cells // 8), size, peak, usual, 0, STUDENT_DEFAULTS["precision"])
+    few = make_cells(arguments.n_cells // 8)
+    fit_student(few, size, peak, usual, 0, STUDENT_DEFAULTS["precision"])
+    fit_teacher(few, size, peak)
     for n_workers in sorted({0, arguments.n_workers}):
         model = fit_student(data, size, peak, large, n_workers)
-    fit_teacher(data, size, peak, large, arguments.n_workers)
     predict_niches(model, data, peak, arguments.n_largest)
 
 

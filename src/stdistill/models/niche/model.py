@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers
+from stdistill._support.cpus import ordered_map
 from stdistill._support.threads import FreeThreads
-from stdistill._training.ahead import made_ahead
 from stdistill._training.devices import torch_device
 from stdistill._training.sampling import spatial_order
 from stdistill._training.state import own_torch_state, tensor_cores
@@ -31,6 +31,8 @@ from stdistill.models.usual import PREFIX, UsualFeatures
 PREDICTION_BATCH_CPU = 512
 PREDICTION_BATCH_GPU = 2048
 """Cells at once: neighbouring ones, whose neighbourhoods share most cells. Smaller batches leave a GPU idle."""
+BATCHES_AHEAD = 2
+"""Batches that are made, one after the other, while others are computed with."""
 
 
 class NicheModel(SavedModel):
@@ -235,7 +237,7 @@ class NicheModel(SavedModel):
         try:
             self.network.eval().to(place)
             with own_torch_state(), tensor_cores(), torch.inference_mode(), FreeThreads() as threads:
-                for batch in made_ahead(make, parts):
+                for batch in ordered_map(make, parts, n_threads=1, n_ahead=BATCHES_AHEAD):
                     threads.adjust()
                     found.append(self.network(batch.to(place, non_blocking=True)).float())
                 logits[chosen] = torch.cat(found).cpu().numpy()  # once: a GPU would wait for each copy

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from stdistill.datasets._simulation.writing.parallel import N_WORKERS, ordered_map
+from stdistill._support.cpus import N_WORKERS, ordered_map
 
 TILE = 512
 """Side of the tiles, pixels; a strip is a row of them."""

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from stdistill._support.cpus import ordered_map
 from stdistill._support.jit import njit
 from stdistill.datasets._simulation.painting.frames import PIXEL_SIZE_UM
 from stdistill.datasets._simulation.tissue.cells import BIN_UM, MAX_REACH_UM, N_ANGLES, spatial_bins
-from stdistill.datasets._simulation.writing.parallel import ordered_map
 from stdistill.datasets._simulation.writing.tables import Measured, vertices
 
 CELLS_ZARR = "cells.zarr.zip"

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy import sparse
 
+from stdistill._support.cpus import ordered_map
 from stdistill.datasets._simulation.biology.expression import CONTROLS, GENE_EXPRESSION, Expression, draw_counts
 from stdistill.datasets._simulation.tissue.transcripts import place_molecules
-from stdistill.datasets._simulation.writing.parallel import ordered_map
 from stdistill.datasets._simulation.writing.tables import Measured
 
 _CELLS_PER_BLOCK = 10_000
