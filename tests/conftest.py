@@ -124,8 +124,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_bundle(bundle: Path, tmp_path: Path) -> Path:
-    """A copy of `bundle` that a test may spoil; large files it does not touch are linked."""
-    return Path(shutil.copytree(bundle, tmp_path / "outs", copy_function=os.link))
+    """A copy of `bundle` that a test may spoil. Nothing is linked: what writes in place would spoil the shared one."""
+    return Path(shutil.copytree(bundle, tmp_path / "outs"))
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,6 @@ import stdistill as sd
 
 
 def replace(path: Path, text: str | bytes) -> None:
-    """Write a file anew instead of through the link to the shared one."""
-    path.unlink(missing_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
