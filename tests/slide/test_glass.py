@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import dask.array as da
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from stdistill._slide import plan as plan_module
-from stdistill._slide.glass import background_shares, is_background
+from stdistill._slide.glass import background_shares, glass_of_image, is_background
 from stdistill._slide.plan import Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import SlideLevel
 
@@ -23,6 +24,30 @@ def test_a_threshold_of_brightness() -> None:
     pixels = np.array([[220, 220, 220], [220, 220, 221], [255, 255, 150], [255, 255, 151]], dtype=np.uint8)
     assert is_background(pixels, WHITE, 220).tolist() == [False, True, False, True]
     assert is_background(pixels, (100, 100, 100), 220).tolist() == [False, True, False, True]
+
+
+def blank(color: tuple[int, int, int], noise: float, side: int = 160) -> npt.NDArray[np.uint8]:
+    """An image (3, side, side) of one colour, with noise of the sensor."""
+    pixels = np.array(color)[:, None, None] + np.random.default_rng(0).normal(0, noise, (3, side, side))
+    return np.rint(pixels).astype(np.uint8)
+
+
+@pytest.mark.parametrize("color", [(242, 240, 243), (220, 207, 223)])
+def test_glass_is_bright_and_even(color: tuple[int, int, int]) -> None:
+    """Also under a haze of eosin, as on her2st, where it has the hue of pale stroma."""
+    assert glass_of_image(blank(color, 2)) == pytest.approx(color, abs=1)
+
+
+def test_pale_stroma_is_no_glass() -> None:
+    """As bright, but uneven: deviations of 8 of 207 are more than 0.02."""
+    stroma = blank((233, 207, 226), 8)
+    assert glass_of_image(stroma) == (255, 255, 255)
+    stroma[:, :16, :32] = blank((245, 246, 241), 1, 32)[:, :16]  # two of a hundred blocks
+    assert glass_of_image(stroma) == pytest.approx((245, 246, 241), abs=1)
+
+
+def test_an_image_smaller_than_a_block_tells_no_glass() -> None:
+    assert glass_of_image(np.full((3, 8, 8), 240, np.uint8)) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("chunk", [37, 64])

@@ -13,9 +13,11 @@ from scipy.ndimage import gaussian_filter
 from stdistill._slide.overview import Overview
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._slide.quality import MAX_FIELDS, _corners, blockiness, find_folds, lower_limit, measure, measure_fields
+from stdistill._slide.stain import RUIFROK
 from stdistill._slide.tissue import map_tissue
 
 GLASS = (242, 240, 243)
+STAINS = np.array(RUIFROK)
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +101,34 @@ def test_folds(paint: Callable, tissue: Callable, kind: str) -> None:
         band[140:160, 40:260] = True
     doubled = 1.0 + band
     overview = Overview(paint(haematoxylin * doubled, eosin * doubled).astype(np.float32), np.full(2, 32.0), 8.0)
-    found = find_folds(overview, map_tissue(overview))
+    found = find_folds(overview, map_tissue(overview), STAINS)
     if kind == "none":
         assert not found.any()
         return
     assert found[band].mean() > 0.8
     assert found[~band].mean() < 0.01
+
+
+@pytest.mark.parametrize(("eosin_ratio", "is_fold"), [(2.0, True), (0.6, False)])
+def test_lymphoid_tissue_is_no_fold(paint: Callable, eosin_ratio: float, is_fold: bool) -> None:
+    """It is as dark as two layers, for its haematoxylin: of eosin it has less than the stroma around it."""
+    dense = np.zeros((300, 300), bool)
+    dense[130:170, 120:180] = True
+    noise = gaussian_filter(np.random.default_rng(0).normal(size=(300, 300)), 3)
+    haematoxylin, eosin = np.where(dense, 0.9, 0.2) + 0.1 * noise, 0.3 + 0.1 * noise
+    pixels = paint(haematoxylin, eosin * np.where(dense, eosin_ratio, 1.0))
+    overview = Overview(pixels.astype(np.float32), np.full(2, 32.0), 8.0)
+    found = find_folds(overview, map_tissue(overview), STAINS)
+    assert found[dense].mean() == pytest.approx(float(is_fold), abs=0.15)
+    assert found[~dense].mean() < 0.01
+
+
+def test_no_folds_where_stains_are_unknown(paint: Callable, tissue: Callable) -> None:
+    haematoxylin, eosin = tissue(np.ones((300, 300), bool))
+    doubled = np.ones((300, 300))
+    doubled[140:160, 40:260] = 2
+    overview = Overview(paint(haematoxylin * doubled, eosin * doubled).astype(np.float32), np.full(2, 32.0), 8.0)
+    assert not find_folds(overview, map_tissue(overview), None).any()
 
 
 def test_limits() -> None:
@@ -151,4 +175,4 @@ def test_a_dark_piece_that_stands_alone_is_no_fold(paint: Callable, tissue: Call
     dark = np.ones(mask.shape)
     dark[:, 600:] = 2.0
     overview = Overview(paint(haematoxylin * dark, eosin * dark).astype(np.float32), np.full(2, 32.0), 8.0)
-    assert find_folds(overview, map_tissue(overview))[150:300, 650:800].mean() < 0.01
+    assert find_folds(overview, map_tissue(overview), STAINS)[150:300, 650:800].mean() < 0.01

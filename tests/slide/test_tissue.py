@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import shapely
+from scipy.ndimage import gaussian_filter
 
 from stdistill._slide.overview import Overview
 from stdistill._slide.tissue import LIMITS, TissueMap, is_ink, map_tissue, optical_density, outline
@@ -80,6 +81,17 @@ def test_all_tissue(paint: Callable, tissue: Callable) -> None:
     found = mapped(paint(*tissue(np.ones((SIDE, SIDE), bool))))
     assert found.tissue.all()
     assert found.threshold == LIMITS[1]
+
+
+def test_pale_stroma_of_a_field_without_glass(paint: Callable) -> None:
+    """0.3 mm at 0.5 µm per pixel: stroma as bright as glass, with fibres, and a quarter that is dense in nuclei."""
+    rng = np.random.default_rng(0)
+    fibres = 0.17 + 0.5 * gaussian_filter(rng.normal(size=(600, 600)), (1, 5))  # ± 0.06
+    nuclei = np.zeros((600, 600))
+    nuclei[:300, :300] = 1.5 * (gaussian_filter(rng.normal(size=(300, 300)), 4) > 0)
+    found = map_tissue(Overview(paint(nuclei, fibres).astype(np.float32), np.ones(2), 0.5))
+    assert found.glass == (255, 255, 255)
+    assert found.tissue.mean() > 0.95
 
 
 @pytest.mark.parametrize("ink", INKS)

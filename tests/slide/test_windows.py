@@ -126,7 +126,7 @@ def test_the_level_only_shrinks() -> None:
 def test_color_of_the_glass() -> None:
     pixels = rng.integers(0, 190, (3, 100, 100), dtype=np.uint8)
     assert background_color([SlideLevel(da.from_array(pixels), np.ones(2))]).tolist() == [255, 255, 255]
-    pixels[:, :10] = GLASS[:, None, None]
+    pixels[:, :32] = GLASS[:, None, None]
     assert background_color([SlideLevel(da.from_array(pixels), np.ones(2))]).tolist() == GLASS.tolist()
 
 

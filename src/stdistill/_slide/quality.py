@@ -16,7 +16,7 @@ from stdistill._slide.plan import Window
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._slide.tissue import SMOOTH_UM, TissueMap, without_small
 from stdistill._slide.windows import read_windows
-from stdistill._support.arrays import Mask, Pixels
+from stdistill._support.arrays import Float64s, Mask, Pixels
 from stdistill._support.cpus import n_cpus
 
 FIELD_MPP = 0.5
@@ -115,22 +115,36 @@ def blockiness(grey: npt.NDArray[np.floating]) -> float:
     return float(np.mean(ratios))
 
 
-def find_folds(overview: Overview, tissue: TissueMap) -> Mask:
-    """Tell folds: what absorbs much more than its surroundings, and than most of the slide's tissue."""
+def find_folds(overview: Overview, tissue: TissueMap, stains: Float64s | None) -> Mask:
+    """Tell folds: what absorbs much more than its surroundings and than most of the slide's tissue, by both stains.
+
+    Two layers hold more haematoxylin and more eosin. Tissue that is dense in nuclei, as lymphoid tissue is, holds more
+    haematoxylin and less eosin.
+
+    Parameters
+    ----------
+    overview, tissue
+        The slide, and where tissue is.
+    stains
+        Optical densities (2, 3) of its haematoxylin and eosin. `None`, of hardly any tissue, tells no fold.
+    """
     from scipy.ndimage import gaussian_filter
 
-    if not tissue.tissue.any():
+    if stains is None or not tissue.tissue.any():
         return np.zeros_like(tissue.tissue)
-    absorbed = gaussian_filter(tissue.density.mean(axis=-1), SMOOTH_UM / overview.mpp)
-    own = absorbed[tissue.tissue]
+    mean = np.full((3, 1), 1 / 3)  # over the colours
+    amounts = tissue.density @ np.hstack([mean, np.linalg.pinv(stains)]).astype(np.float32)
+    total, *both = (gaussian_filter(amount, SMOOTH_UM / overview.mpp) for amount in np.moveaxis(amounts, -1, 0))
+    own = total[tissue.tissue]
     median = float(np.median(own))
-    is_dark = absorbed > median + FOLD_DEVIATIONS * MAD_TO_SD * float(np.median(np.abs(own - median)))
+    is_dark = total > median + FOLD_DEVIATIONS * MAD_TO_SD * float(np.median(np.abs(own - median)))
     weight = (tissue.tissue & ~is_dark).astype(np.float32)
     sigma = SURROUNDINGS_UM / overview.mpp
     near = gaussian_filter(weight, sigma)
-    around = gaussian_filter(absorbed * weight, sigma) / np.maximum(near, LEAST_NEAR)
     # Where no other tissue is near, nothing tells a fold from tissue that is dark.
-    folds = tissue.tissue & is_dark & (near > LEAST_NEAR) & (absorbed > FOLD_RATIO * around)
+    folds: Mask = tissue.tissue & is_dark & (near > LEAST_NEAR)
+    for amount, ratio in ((total, FOLD_RATIO), *((each, 1.0) for each in both)):
+        folds &= amount * near > ratio * gaussian_filter(amount * weight, sigma)
     return without_small(folds, MIN_FOLD_UM2 / overview.mpp**2)
 
 

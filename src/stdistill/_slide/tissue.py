@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._slide.affine import Float64Array
-from stdistill._slide.glass import Color, glass_color
+from stdistill._slide.glass import Color, glass_of_image
 from stdistill._slide.overview import Overview
 from stdistill._support.arrays import Mask
 
@@ -57,7 +57,7 @@ def map_tissue(overview: Overview) -> TissueMap:
     from scipy.ndimage import binary_dilation, gaussian_filter
     from skimage.filters import threshold_li
 
-    glass = glass_color(np.moveaxis(overview.pixels, -1, 0).reshape(3, -1).astype(np.uint8))
+    glass = glass_of_image(np.moveaxis(overview.pixels, -1, 0).astype(np.uint8))
     density = optical_density(overview.pixels, glass)
     ink = without_small(is_ink(density), MIN_INK_UM2 / overview.mpp**2)
     ink = binary_dilation(ink, np.ones((3, 3)), iterations=2)  # pixels at its edge show glass, too

@@ -16,7 +16,7 @@ from stdistill._slide.quality import FIELD_MPP, Fields, find_folds, lower_limit,
 from stdistill._slide.scale import MPP_TOLERANCE
 from stdistill._slide.stain import RUIFROK, stain_angle, stain_vectors
 from stdistill._slide.tissue import NothingSeenError, TissueMap, map_tissue
-from stdistill._support.arrays import Floats, Mask
+from stdistill._support.arrays import Float64s, Floats, Mask
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_sdata, share_elements
 from stdistill._table.he.images import mark_images, slide_levels
@@ -81,9 +81,10 @@ def quality(
             such limit of `references`; and the share of the fields below it.
         ``fold_share``
             Share of the tissue that exceeds the slide's median density by 2 robust standard deviations, and 1.6 times
-            that of its other surroundings (Gaussian weights, 200 µm), as two layers absorb twice as much; in pieces of
-            at least 10,000 µm². Our choice, after the thresholds relative to the slide of Kothari et al. 2013 (J Pathol
-            Inform 4:22). A hint only: keratin and dense glands are counted, folds of pale tissue missed.
+            that of its other surroundings (Gaussian weights, 200 µm), as two layers absorb twice as much, with no less
+            of either stain, as lymphoid tissue may have of eosin; in pieces of at least 10,000 µm². Our choice, after
+            the thresholds relative to the slide of Kothari et al. 2013 (J Pathol Inform 4:22). A hint only: keratin and
+            dense glands are counted, folds of pale tissue missed.
         ``pen_share``
             Area of pen and black borders as `find_tissue` tells them, over it and the tissue.
         ``overexposed_share``
@@ -144,8 +145,9 @@ def quality(
     if not len(fields.focus):
         msg = f"No field of the image {image_key!r} holds enough tissue to measure its quality."
         raise NothingSeenError(msg)
-    folds = find_folds(overview, tissue)
-    slide = _of_slide(fields, folds, tissue, references)
+    stains = stain_vectors(fields.pixels, tissue.glass)
+    folds = find_folds(overview, tissue, stains)
+    slide = _of_slide(fields, stains, folds, tissue, references)
     columns = _of_cells(data, table_key, image_key, fields, folds, tissue.ink, overview) if has_cells else {}
     if copy:
         data = copy_table(data, table_key) if has_cells else share_elements(data)
@@ -174,10 +176,13 @@ def _check_scale(references: Sequence[Mapping[str, Any]], mpp: float) -> None:
 
 
 def _of_slide(
-    fields: Fields, folds: Mask, tissue: TissueMap, references: Sequence[Mapping[str, Any]]
+    fields: Fields,
+    vectors: Float64s | None,
+    folds: Mask,
+    tissue: TissueMap,
+    references: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     limit = min((float(one["focus_limit"]) for one in references), default=lower_limit(fields.focus, DEVIATIONS))
-    vectors = stain_vectors(fields.pixels, tissue.glass)
     stains = [np.asarray(one["stain_vectors"], np.float64) for one in references if "stain_vectors" in one]
     stains = stains or [np.array(RUIFROK)]
     n_tissue, n_ink = int(tissue.tissue.sum()), int(tissue.ink.sum())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stdistill._slide.glass import background_shares, glass_color, small_image
+from stdistill._slide.glass import background_shares, glass_of_image, small_image
 from stdistill._support.checks import check_integer, check_key, check_name, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_sdata, get_table
@@ -97,9 +97,10 @@ def tissue_share(
     Sun, Zhu and Qiu 2025 (arXiv 2507.07013), section 2.3, leave out "background-dominated patches identified by RGB
     thresholds", and state none. How bright glass is differs from slide to slide, so that one threshold does not carry:
     the rule relative to the white point is our choice, and so is the mean as the reading of theirs. The white point is
-    the median of what is bright (200 or more of 255 in every colour) on a small level of the image; white where less
-    than 1 % is. Where a smaller level of the image is read, as :func:`stdistill.pp.embed_he` does for coarse crops,
-    crops begin and end at its whole pixels.
+    the median of what is bright (200 or more of 255 in every colour) and even (blocks of 16 pixels that vary by no more
+    than 2 %, as pale stroma does not) on a small level of the image; white where less than 1 % is. Where a smaller
+    level of the image is read, as :func:`stdistill.pp.embed_he` does for coarse crops, crops begin and end at its whole
+    pixels.
 
     Examples
     --------
@@ -132,7 +133,7 @@ def tissue_share(
     whites = []
     for frame, slide in zip(frames, plan_slides(sdata, frames, get_centers(table), crop_px, mpp), strict=True):
         levels = slide_levels(sdata.images[frame.image_key], frame.image_key)
-        whites.append(glass_color(small_image(levels).reshape(3, -1)))
+        whites.append(glass_of_image(small_image(levels)))
         shares[slide.plan.order] = 1 - background_shares(slide, whites[-1], rgb_threshold)
     table.obs[key_added] = shares
     write_record(
