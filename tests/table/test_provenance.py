@@ -453,7 +453,7 @@ def test_leiden_under_the_key_of_a_student(fitted: ad.AnnData) -> None:
     """Logits and confidence of the student are not those of the clusters."""
     sd.tl.leiden(fitted, k=2, n_neighbors=8, key_added="student")
     left = [name for name in fitted.obs.columns if name.startswith("student")]
-    assert left == ["student_niche", "student_fitted", "student_model"]
+    assert left == ["student_niche", "student_mark", "student_fitted", "student_model"]
     with pytest.raises(KeyError, match="key='student' is not a prefix of logits"):
         sd.get.logits(fitted, "student")
     assert len(sd.tl.agreement(fitted, keys="student_niche")) == 2

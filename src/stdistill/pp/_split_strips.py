@@ -21,6 +21,7 @@ from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.libraries import find_library_key, library_codes
+from stdistill._table.marks.labels import write_label_marks
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def split_strips(
     shares = {f"share_{group}": float((split == group).mean()) for group in (schema.TRAIN, schema.TEST, schema.BUFFER)}
 
     adata.obs[key_added] = pd.Categorical(split, categories=[schema.TRAIN, schema.TEST, schema.BUFFER])
+    write_label_marks(adata, key_added, adata.obs[key_added].cat.codes.to_numpy())
     write_record(
         adata,
         "split_strips",

@@ -21,7 +21,7 @@ from stdistill._table.fitting.alignment import (
     write_alignment,
 )
 from stdistill._table.fitting.origin import common_origin, images_of
-from stdistill._table.marks import mark_cells
+from stdistill._table.marks.cells import mark_cells
 from stdistill._training.arguments import TrainingArguments
 from stdistill.models.alignment.arguments import (
     ALIGNMENT_DEFAULTS,

@@ -20,7 +20,7 @@ from stdistill._table import schema
 from stdistill._table.abundances import abundances_fingerprint, write_abundances
 from stdistill._table.fitting.composition import CompositionInputs, Taught, number_groups
 from stdistill._table.fitting.inputs import get_tables
-from stdistill._table.marks import mark_cells
+from stdistill._table.marks.cells import mark_cells
 from stdistill._training.arguments import TrainingArguments
 from stdistill.models.composition.arguments import (
     COMPOSITION_DEFAULTS,

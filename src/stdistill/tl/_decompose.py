@@ -27,7 +27,7 @@ from stdistill._table.fitting.inputs import check_split, get_tables
 from stdistill._table.fitting.origin import Origin, common_origin
 from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.libraries import find_library_key, warn_of_overlap
-from stdistill._table.marks import mark_cells
+from stdistill._table.marks.cells import mark_cells
 from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._table.provenance.results import add_inherited
 from stdistill._table.records import find_record
