@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
@@ -15,9 +16,12 @@ from agreeing.damages import DAMAGES, Damage
 from agreeing.exemptions import EVERYWHERE, SOMEWHERE, WITHOUT_READING_NEIGHBORS
 from agreeing.functions import FUNCTIONS, READ_NO_KEYS, Function
 from agreeing.outcome import Outcome, differences, run
+from agreeing.page import rows
 from agreeing.prepared import Prepared, prepare
 
 import stdistill as sd
+
+PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "agreement.md"
 
 
 def concerns(damage: Damage, function: Function) -> bool:
@@ -109,6 +113,12 @@ def test_every_function_is_named() -> None:
     named = {name.split(" ")[0] for name in FUNCTIONS}
     assert public == {name for name in named if not name.startswith("get.")} | set(READ_NO_KEYS)
     assert not named & set(READ_NO_KEYS)
+
+
+def test_the_page_says_the_same() -> None:
+    page = PAGE.read_text()
+    assert [line for line in page.splitlines() if line.startswith("| `")] == rows()
+    assert f"each of {len(DAMAGES)} damages" in page
 
 
 def test_every_damage_concerns_some_function() -> None:

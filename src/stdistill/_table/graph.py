@@ -21,6 +21,8 @@ RADIUS_TOLERANCE = 1e-6
 HINT = "Run sd.pp.neighborhoods."
 MOST_EDGES = 1_000_000
 """Edges that are looked at."""
+FEW_EDGES = 10_000
+"""Edges that tell of another unit, which all have."""
 MANY_EDGES = 1_000
 SHORT = 0.7
 """So many edges, none of which is longer than this part of the radius, are no neighbourhoods of it (our choice)."""
@@ -90,20 +92,20 @@ def warn_of_other_unit(adata: AnnData) -> None:
     """Warn when centres have another unit than when the cells were connected, where lengths are shown or measured."""
     key = adata.uns.get(NEIGHBORS, {}).get("connectivities_key")
     graph = adata.obsp.get(key)
-    if isinstance(graph, csr_matrix) and (strange := _strange_lengths(adata, graph)) is not None:
+    if isinstance(graph, csr_matrix) and (strange := _strange_lengths(adata, graph, FEW_EDGES)) is not None:
         warn(
             f"{strange} Lengths in µm may be wrong: .obsm[{schema.SPATIAL!r}] is in µm. Put it right, or run "
             "sd.pp.neighborhoods again if it is."
         )
 
 
-def _strange_lengths(adata: AnnData, graph: csr_matrix) -> str | None:
+def _strange_lengths(adata: AnnData, graph: csr_matrix, n_edges: int = MOST_EDGES) -> str | None:
     """Say that cells are joined over more than the radius, or all over much less; some edges are looked at."""
     radius = adata.uns[NEIGHBORS].get("params", {}).get("radius")
     if not isinstance(radius, int | float | np.number) or not graph.nnz or schema.SPATIAL not in adata.obsm:
         return None
     centers = get_centers(adata)
-    edges = np.unique(np.linspace(0, graph.nnz - 1, MOST_EDGES).astype(np.int64))
+    edges = np.unique(np.linspace(0, graph.nnz - 1, n_edges).astype(np.int64))
     rows = np.searchsorted(graph.indptr, edges, side="right") - 1
     lengths = np.linalg.norm(centers[rows] - centers[graph.indices[edges]], axis=1)
     too_long, longest = float((lengths > radius * (1 + RADIUS_TOLERANCE)).mean()), float(lengths.max())

@@ -99,6 +99,8 @@ def abundances(
         (n, types) float32: numbers of cells, with the cell itself, or what the source holds. A row with NaN is not
         known: of a cell in the buffer of the split or in none of its groups, with no cell of known type around it, or
         missing in the source.
+    ``.obs["{key_added}_mark"]``
+        A number for each row, by which rows that were moved or edited are told.
     ``.uns["stdistill"]["abundances"]``
         ``types``, the names of the columns; ``source`` (``"cell_type"``, ``"cell2location"`` or ``"obsm"``) and
         ``source_key``; of counts the ``radius_um``, the ``split_key`` that kept neighbours apart, and a fingerprint of

@@ -101,6 +101,8 @@ def split_strips(
 
     ``.obs[key_added]``
         Categorical: ``"train"``, ``"test"``, ``"buffer"``; missing for cells off the H&E, which have no crop.
+    ``.obs["{key_added}_mark"]``
+        A number for each cell's group, by which groups that were edited or moved are told.
     ``.uns["stdistill"]["split_strips"]``
         The parameters, the share of cells in each group, and ``crop_um``, the side of the crops that are kept apart.
         Under another `key_added` it is ``"split_strips_<key_added>"``.

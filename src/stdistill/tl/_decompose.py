@@ -118,6 +118,8 @@ def decompose(
         Boolean, the rows that the model was fitted on, those that it was stopped by among them.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the model.
+    ``.obs["{key_added}_mark"]``
+        A number for each row, by which rows that were moved or edited are told.
     ``.uns["stdistill"]["decompose"]``
         The parameters, ``types``, ``training_mean`` (of each type), ``n_training_cells``, ``n_epochs`` of each network
         or the ``penalty`` of the regression, and fingerprints of ``features``, ``graph`` and model (``model_sha256``).

@@ -95,6 +95,8 @@ def leiden(
         Boolean, the cells that were clustered to find the resolution: the training cells, without a split all.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the clusters: tables that are concatenated may have several.
+    ``.obs["{key_added}_mark"]``
+        A number for each cell's niche, by which niches that were edited or moved are told.
     ``.uns["{key_added}_niche_colors"]``
         Their colours.
     ``.uns["stdistill"]["leiden"]``

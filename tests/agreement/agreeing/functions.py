@@ -2,8 +2,8 @@
 
 Keys that are read together must agree. Some may have been made anew by their own step, and nothing else that is read
 stands on those of before. Of a key that ends in ``*`` all are meant that begin so. ``graph`` stands for ``.obsp`` and
-``.uns["spatial_neighbors"]``, ``tiles:`` for the table of tiles, ``slide`` for the H&E and where cells lie on it, ``model``
-for one that is given.
+``.uns["spatial_neighbors"]``, ``tiles:`` for the table of tiles, ``slide`` for the H&E and where cells lie on it, and
+``model`` for one that is given.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "tl.predict (tiles)": Function(
         "X_scVI split spatial tile tiles:X_he_* tiles:split tiles:spatial model",
-        "",
+        "model",
         cells(sd.tl.predict, model="@alignment"),
     ),
     "tl.retrieval": Function(

@@ -38,10 +38,13 @@ def warn_of_other_labels(adata: AnnData, column: str, key: str) -> None:
     needed = [mark_column(key), mark_column(schema.SPATIAL)]
     if not set(needed) <= set(adata.obs.columns):
         return
-    known = (adata.obs[[column, *needed]].notna().all(axis=1)).to_numpy()
-    labels = pd.factorize(adata.obs[column].astype(object)[known])[0]
-    marks, places = (adata.obs[name].to_numpy(dtype=np.float64, na_value=0)[known].astype(np.uint32) for name in needed)
-    codes = _codes(marks, places)
+    given = adata.obs[column]
+    labels = given.cat.codes.to_numpy() if isinstance(given.dtype, pd.CategoricalDtype) else pd.factorize(given)[0]
+    known = (labels >= 0) & np.logical_and.reduce(
+        [adata.obs[name].notna() for name in needed]
+    )  # not so where tables met
+    labels = labels[known]
+    codes = _codes(*(adata.obs[name].to_numpy()[known].astype(np.uint32) for name in needed))
     n_changed = int((~_is_renamed(codes, labels)).sum())
     if n_changed:
         warn(
@@ -67,7 +70,7 @@ def _codes(marks: npt.NDArray[np.uint32], places: npt.NDArray[np.uint32]) -> Int
     for code in range(-1, MOST_CODES):
         if not len(left):
             break
-        hit = _mark(places[left], np.full(len(left), code)) == marks[left]
+        hit = _mark(places[left], np.array([code])) == marks[left]
         codes[left[hit]] = code
         left = left[~hit]
     return codes
@@ -76,6 +79,10 @@ def _codes(marks: npt.NDArray[np.uint32], places: npt.NDArray[np.uint32]) -> Int
 def _is_renamed(codes: Integers, labels: Integers) -> Mask:
     """Tell cells that have the label that most of their code have."""
     written = codes >= 0
-    pairs = pd.DataFrame({"code": codes[written], "label": labels[written]}).value_counts()
-    usual = pairs.reset_index().drop_duplicates("code").set_index("code")["label"]
-    return np.asarray(pd.Series(codes).map(usual) == labels)
+    pairs = pd.Series(labels[written].astype(np.int64) * MOST_CODES + codes[written]).value_counts().index.to_numpy()
+    usual = np.full(MOST_CODES, NOT_WRITTEN)
+    usual[pairs[::-1] % MOST_CODES] = (
+        pairs[::-1] // MOST_CODES
+    )  # the last, which is the most frequent, has the last word
+    renamed: Mask = written & (usual[codes] == labels)
+    return renamed

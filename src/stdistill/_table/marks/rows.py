@@ -48,7 +48,8 @@ def mark_places(adata: AnnData) -> npt.NDArray[np.uint32] | None:
     """
     column = mark_column(schema.SPATIAL)
     if column in adata.obs and adata.obs[column].notna().all():
-        return adata.obs[column].to_numpy(dtype=np.uint32)
+        kept: npt.NDArray[np.uint32] = adata.obs[column].to_numpy(dtype=np.uint32)
+        return kept
     found = _found(adata, schema.SPATIAL)
     if found is not None:
         adata.obs[column] = found
@@ -71,7 +72,7 @@ def check_rows(adata: AnnData) -> None:
         column = mark_column(key)
         other = _differ(some, key, found)
         foreign = found[other]
-        n_moved = np.isin(foreign, adata.obs[column].drop_duplicates(keep=False)).sum() if len(foreign) else 0
+        n_moved = np.isin(foreign, _only_once(adata.obs[column], foreign)).sum() if len(foreign) else 0
         if n_moved > MOVED * len(foreign) and not (key == schema.SPATIAL and _is_one_map(adata, some, other)):
             msg = (
                 f"Rows of .obs and of .obsm[{key!r}] do not belong together any more: {len(foreign)} of {len(found)} "
@@ -117,6 +118,11 @@ def _found(adata: AnnData, key: str) -> npt.NDArray[np.uint32] | None:
     return short_marks(values)
 
 
+def _only_once(marks: pd.Series, wanted: npt.NDArray[Any]) -> pd.Series:
+    """Return those of some marks that are there once."""
+    return marks[marks.isin(wanted)].drop_duplicates(keep=False)
+
+
 def _differ(adata: AnnData, key: str, found: npt.NDArray[np.uint32]) -> Mask:
     """Tell rows whose marks are not those in ``.obs``, which are missing where tables met."""
     own = adata.obs[mark_column(key)].to_numpy(dtype=np.float64, na_value=np.nan)
@@ -126,12 +132,12 @@ def _differ(adata: AnnData, key: str, found: npt.NDArray[np.uint32]) -> Mask:
 
 def _is_one_map(adata: AnnData, some: AnnData, moved: Mask) -> bool:
     """Whether centres are where one affine map puts them: spots that are turned or mirrored lie on spots again."""
-    marks = pd.Index(short_marks_of_centers(np.asarray(adata.obsm[schema.SPATIAL])))
+    centers = np.asarray(adata.obsm[schema.SPATIAL], dtype=np.float64)
     before = some.obs[mark_column(schema.SPATIAL)].to_numpy(dtype=np.float64, na_value=np.nan)[moved]
-    rows = marks.drop_duplicates(keep=False).get_indexer(pd.Index(before))
-    where = np.flatnonzero(~marks.duplicated(keep=False))[rows[rows >= 0]]
-    old = np.asarray(adata.obsm[schema.SPATIAL], dtype=np.float64)[where]
-    new = np.asarray(some.obsm[schema.SPATIAL], dtype=np.float64)[np.flatnonzero(moved)[rows >= 0]]
+    there = _only_once(pd.Series(short_marks_of_centers(centers)), before)
+    found = pd.Index(there).get_indexer(pd.Index(before))
+    old = centers[there.index[found[found >= 0]]]
+    new = np.asarray(some.obsm[schema.SPATIAL], dtype=np.float64)[moved][found >= 0]
     if len(old) < 4:  # through three any map goes
         return False
     known = np.column_stack([old, np.ones(len(old))])
