@@ -124,10 +124,11 @@ def main() -> None:
     parser.add_argument("--n-cells", type=int, default=4_000, help="of the training slide")
     parser.add_argument("--n-other", type=int, default=800, help="of the slides that are judged")
     parser.add_argument("--n-field", type=int, default=400, help="of fields with changed pixels, and of other tissue")
+    parser.add_argument("--n-augmented", type=int, default=0, help="augmented slides that the student learns from, too")
     parser.add_argument("--out", type=Path, help="folder to keep, with verdicts.csv")
     parser.add_argument("--quick", action="store_true", help="small slides, small crops, two epochs")
     options = parser.parse_args()
-    options.crop_px, options.epochs, options.n_augmented = 224, None, 0
+    options.crop_px, options.epochs = 224, None
     if options.quick:
         options.seeds, options.n_cells, options.n_other, options.n_field = [0], 800, 150, 80
         options.crop_px, options.epochs = 64, 2

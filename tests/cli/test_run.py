@@ -17,7 +17,7 @@ import stdistill as sd
 from stdistill._cli import main
 
 OPTIONS = ["--k", "3", "--encoder", "texture", "--expression-epochs", "1", "--teacher-epochs", "1"]
-OPTIONS += ["--student-epochs", "1"]
+OPTIONS += ["--student-epochs", "1", "--n-augmented", "1"]
 
 
 def finished(out: Path) -> dict[str, str]:
@@ -58,10 +58,12 @@ def complete(killed: Path, bundle: Path) -> Path:
 def test_goes_on_after_a_kill(complete: Path) -> None:
     assert {path.name for path in complete.iterdir()} == {
         ".features.lock",
+        ".features_augmented_1.lock",
         ".lock",
         "agreement.csv",
         "cells.h5ad",
         "features",
+        "features_augmented_1",
         "manifest.json",
         "niches.pdf",
         "niches.png",
@@ -73,6 +75,7 @@ def test_goes_on_after_a_kill(complete: Path) -> None:
     }
     cells = ad.read_h5ad(complete / "cells.h5ad")
     assert cells.obs["student_niche"].cat.categories.tolist() == ["0", "1", "2"]
+    assert cells.obsm["X_he_augmented_1"].shape == cells.obsm["X_he"].shape
     assert {"X_he", "X_scVI", "spatial"} <= set(cells.obsm)
     assert {"read_xenium", "split_strips", "embed_he", "nolan", "distill"} <= set(cells.uns["stdistill"])
     table = pd.read_csv(complete / "agreement.csv")

@@ -421,10 +421,24 @@ def replace_usual(model: NicheModel) -> NicheModel:
     return NicheModel(model.network, model.card, model.history)
 
 
-def test_a_student_that_held_nothing_out_is_not_calibrated() -> None:
-    cells = make(6)
-    student = sd.tl.distill(cells, teacher_key="truth", patience=None, **FAST)
+def test_a_student_holds_nothing_out_by_default() -> None:
+    """It learns from all its cells, has no calibration, and knows what is usual all the same."""
+    cells = make(6, n=3000)
+    student = sd.tl.distill(cells, teacher_key="truth", **FAST)
+    record = cells.uns["stdistill"]["distill"]
+    assert (record["n_training_cells"], record["n_validation_cells"]) == (3000, 0)
     assert student.card.calibration is None
+    same, other = make(7), make(7)
+    sd.tl.predict(same, student)
+    assert same.uns["stdistill"]["predict"]["ood_median"] == pytest.approx(1, abs=0.1)
+    other.obsm["X_he"] += np.float16(8)
+    with pytest.warns(UserWarning, match="unlike any"):
+        sd.tl.predict(other, student)
+
+
+def test_too_little_tissue_does_not_tell_what_is_usual() -> None:
+    cells = make(6)
+    student = sd.tl.distill(cells, teacher_key="truth", **FAST)
     assert student.usual is None
     assert "student_ood" not in cells.obs
 

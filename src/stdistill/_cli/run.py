@@ -13,6 +13,13 @@ from stdistill._cli.report import report_on
 @click.command()
 @with_options(SLIDE)
 @click.option("--k", type=click.IntRange(min=2), default=20, show_default=True, help="Number of niches.")
+@click.option(
+    "--n-augmented",
+    type=click.IntRange(min=0),
+    help="How often the features are computed once more as another laboratory would show the slide, so that the "
+    "student knows other stains and scanners; 0 is faster, and enough for this slide alone.  [default: 4; 0 above "
+    "200,000 cells]",
+)
 @with_options(TRAINING)
 @with_options(MACHINE)
 @click.option("--out", type=FOLDER, default="run", show_default=True, help="Folder to write or to go on with.")
@@ -23,6 +30,7 @@ def command(
     cell_types: Path | None,
     encoder: str,
     k: int,
+    n_augmented: int | None,
     expression_epochs: int | None,
     teacher_epochs: int | None,
     student_epochs: int | None,
@@ -51,11 +59,13 @@ def command(
     run = Run(
         out,
         command="run",
-        parameters={"k": k, "encoder": encoder, **training.parameters},
+        parameters={"k": k, "encoder": encoder, "n_augmented": n_augmented, **training.parameters},
         asked={**source._asdict(), **machine._asdict()},
     )
     with run:
-        agreement = map_niches(run, source, k=k, encoder=encoder, training=training, machine=machine)
+        agreement = map_niches(
+            run, source, k=k, encoder=encoder, n_augmented=n_augmented, training=training, machine=machine
+        )
     if agreement is not None:
         click.echo(f"\nAgreement with the teacher:\n{agreement.to_string(index=False, float_format='%.3f')}\n")
     click.echo(f"Wrote cells.h5ad, the models and figures to {out}.")

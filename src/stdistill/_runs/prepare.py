@@ -100,6 +100,7 @@ def prepare(
     *,
     machine: Machine,
     encoder: str = "auto",
+    n_augmented: int = 0,
     table_key: str = schema.TABLE,
 ) -> AnnData:
     """Make what niche models are fitted to, unless it is there: H&E features, neighbourhoods, expression latent."""
@@ -115,6 +116,7 @@ def prepare(
             lambda: embed_he(
                 data,
                 encoder=encoders,
+                n_augmented=n_augmented,
                 device=machine.device,
                 devices=machine.devices if store else 1,
                 store=store,

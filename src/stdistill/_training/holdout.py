@@ -1,4 +1,4 @@
-"""Blocks of tissue held out of the training cells, to stop training by."""
+"""Blocks of tissue held out of the training cells, to stop, choose or judge by."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stdistill._support.arrays import Floats, Integers
 SHARE = 0.1
 """Share of the training cells that are held out."""
 MOST = 5_000
-"""Cells are enough to stop and to calibrate by."""
+"""Cells are enough for that."""
 BLOCK_RADII = 8
 """Side of a block in radii: large, so that few cells lie at its edge."""
 MIN_BLOCK_RADII = 2
@@ -28,10 +28,10 @@ def hold_out_blocks(
     radius_um: float,
     seed: int,
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Divide training cells into some to learn from and some to stop by, which see no cell of the former's blocks.
+    """Divide training cells into some to learn from, and some held out, of which the former see none.
 
     The tissue is cut into square blocks, about a tenth of whose cells, but no more than some 5,000, in whole blocks,
-    are for stopping. Training cells with one of them in their neighbourhood are left out of both. That, and all
+    are held out. Training cells with one of them in their neighbourhood are left out of both. That, and all
     numbers, are our choice.
 
     Parameters

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
-CELLS_SEEN = 200_000
+CELLS_SEEN = 60_000
 """Cells that training sees by default, all epochs together, within `EPOCHS` (our choice)."""
 EPOCHS = (5, 50)
 SHARED_WITH_TEACHER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "progress_bar", "seed")
@@ -46,7 +46,7 @@ def distill(
     temperature: float | None = None,
     split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
-    patience: int | None = 5,
+    patience: int | None = None,
     table_key: str = schema.TABLE,
     **arguments: Unpack[NicheArguments],
 ) -> NicheModel:
@@ -84,9 +84,10 @@ def distill(
         Column of ``.obs`` that names each cell's slide, in a table of several. By default that of the neighbourhoods,
         else the regions that the table annotates, when there are several.
     patience
-        Stop after so many epochs in which the loss on held-out blocks of the training tissue did not fall, and keep the
-        best epoch. The confidence is calibrated on the same blocks. `None` trains to the end and holds nothing out; so
-        does tissue too small for blocks.
+        By default training goes to the end of its schedule and holds nothing out, which was the most accurate on every
+        slide that it was measured on. A number holds blocks of the training tissue out, stops after so many epochs in
+        which the loss there did not fall, keeps the best epoch, and calibrates the confidence on them; tissue too small
+        for blocks holds nothing out.
     table_key
         Name of the table of a SpatialData.
     **arguments
@@ -100,12 +101,12 @@ def distill(
     ``.obs["{key_added}_niche"]``
         Categorical, the niche with the largest logit, under the teacher's names; missing without a prediction.
     ``.obs["{key_added}_confidence"]``
-        float32, the largest softmax probability of the logits, calibrated: they are divided by the temperature at which
-        the student is as often right on held-out blocks as it says.
+        float32, the largest softmax probability of the logits; with `patience` they are divided by the temperature at
+        which the student is as often right on held-out blocks as it says.
     ``.obs["{key_added}_ood"]``
         float32, how unusual the cell's own features are: their Mahalanobis distance from those of the training, over
-        the median of cells that were not trained on: test cells, or held-out blocks where there are fewer than 100 of
-        these. About 1 is usual. Not written when there are fewer than 100 of both.
+        the median of cells that these were not described by: test cells, or where there are fewer than 100 of them
+        blocks of the training tissue. About 1 is usual. Not written when there are fewer than 100 of both.
     ``.obs["{key_added}_fitted"]``
         Boolean, the cells that the student, or its teacher, was fitted on.
     ``.obs["{key_added}_model"]``
@@ -117,8 +118,8 @@ def distill(
     ``.uns["stdistill"]["distill"]``
         The parameters, ``temperature``, ``radius_um``, ``n_training_cells``, ``n_validation_cells``, ``n_epochs``,
         ``occupied_niches``, ``ece_before`` and ``ece_after`` (calibration error on the test cells, of plain and of
-        calibrated confidence); fingerprints of the neighbourhoods (``graph``), the ``features``, the ``teacher``, the
-        model (``model_sha256``) and the logits (``fingerprint``).
+        calibrated confidence; the same where nothing was calibrated); fingerprints of the neighbourhoods (``graph``),
+        the ``features``, the ``teacher``, the model (``model_sha256``) and the logits (``fingerprint``).
 
     Raises
     ------
@@ -135,7 +136,7 @@ def distill(
 
     Notes
     -----
-    By default training lasts for epochs that see 200,000 cells together, at least 5 and at most 50.
+    By default training lasts for epochs that see 60,000 cells together, at least 5 and at most 50.
 
     The loss, the student's input and that only the student is trained: Hizmi et al. 2026, section 4.2 and equation 1.
     The paper states neither temperature, nor size, nor optimiser, nor when to stop: all of that is our choice.

@@ -98,8 +98,9 @@ def logistic_niches(
     Features are averaged as in :func:`stdistill.tl.kmeans_niches`, and the means brought to mean 0 and variance 1 of
     the training cells. The regression is scikit-learn's, multinomial with a ridge penalty, fitted to at most 20,000
     training cells, drawn at random. From C = 0.0001 on the penalty is weakened tenfold, up to C = 1, for as long as the
-    niches of held-out blocks of the training tissue become more probable: the blocks that a student stops by. Tissue
-    too small for blocks has C = 0.01. All of that is our choice.
+    niches of blocks of the training tissue become more probable to the regression of the other cells. The one that is
+    kept is fitted to all of them, as the student is. Tissue too small for blocks has C = 0.01. All of that is our
+    choice.
 
     Examples
     --------

@@ -142,7 +142,7 @@ def write_model(
     model = NicheModel(fitted.network, card, fitted.history)
     logits = _predict_together(model, inputs, arguments)
     if targets is not None:
-        record |= _let_judge(model, fitted, inputs, logits, targets, arguments["seed"])
+        record |= _let_judge(model, fitted, inputs, logits, targets, training, arguments["seed"])
     ood = None if model.usual is None else inputs.divide(measure_ood(model.usual, inputs))
     fitted_cells = [
         add_inherited(table, cells, naming.use_rep, teacher)
@@ -265,7 +265,13 @@ def _quality_of(tables: Sequence[AnnData], use_rep: str) -> list[dict[str, Any]]
 
 
 def _let_judge(
-    model: NicheModel, fitted: Fitted, inputs: NicheInputs, logits: Floats, targets: Targets, seed: int
+    model: NicheModel,
+    fitted: Fitted,
+    inputs: NicheInputs,
+    logits: Floats,
+    targets: Targets,
+    training: Mask,
+    seed: int,
 ) -> dict[str, float]:
     """Give a student what its confidence and its slides are judged by; return what the test cells say of it."""
     truth = targets.labels
@@ -273,9 +279,21 @@ def _let_judge(
     test = inputs.test & ~np.isnan(logits[:, 0])
     agreement = measure_agreement(logits, truth, test & targets.known, fitted.held_out)
     model.card = replace(model.card, calibration=calibration, agreement=agreement)
-    unseen = np.flatnonzero(test) if test.sum() >= FEWEST else fitted.held_out
-    model.usual = describe_features([inputs.features, *inputs.augmented], fitted.fitting, unseen, seed)
+    known, unseen = (training, test) if test.sum() >= FEWEST else _hold_out(inputs, training, seed)
+    looks = [inputs.features, *inputs.augmented]
+    model.usual = describe_features(looks, np.flatnonzero(known), np.flatnonzero(unseen), seed)
     return measure_calibration(logits, truth, test & targets.known, model.card.confidence_temperature)
+
+
+def _hold_out(inputs: NicheInputs, training: Mask, seed: int) -> tuple[Mask, Mask]:
+    """Divide training cells into some to describe features by, and some that say what is usual; the student saw both.
+
+    What is usual are distances of features in a Gaussian, which does not know what the student learned.
+    """
+    from stdistill._training.holdout import hold_out_blocks
+
+    graph = inputs.indptr, inputs.indices
+    return hold_out_blocks(inputs.centers, inputs.libraries, *graph, training, radius_um=inputs.radius_um, seed=seed)
 
 
 def _predict_together(model: NicheModel, inputs: NicheInputs, arguments: NicheArguments) -> Floats:

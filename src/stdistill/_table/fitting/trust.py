@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +17,6 @@ from stdistill._table.fitting.inputs import NicheInputs
 if TYPE_CHECKING:
     from stdistill.models.usual import UsualFeatures
 
-logger = logging.getLogger("stdistill")
-
 FEWEST = 100
 """Cells that say how sure a student may be, and what is usual (our choice)."""
 CAUTION, OUTSIDE = 2.0, 10.0
@@ -29,10 +26,7 @@ which on they were wrong for most kinds of change that were tried."""
 
 def calibrate(logits: Floats, truth: Integers, held_out: Integers) -> dict[str, Any] | None:
     """Fit how sure a student may be on held-out cells, for its card; `None` when there are too few of them."""
-    if logits.shape[1] == 1:
-        return None
-    if len(held_out) < FEWEST:
-        logger.info("No held-out tissue to calibrate on: the confidence is that of the plain logits.")
+    if logits.shape[1] == 1 or len(held_out) < FEWEST:
         return None
     known, labels = logits[held_out], truth[held_out]
     temperature = fit_temperature(known, labels)
@@ -58,8 +52,8 @@ def measure_calibration(logits: Floats, truth: Integers, test: Mask, temperature
 def measure_agreement(logits: Floats, truth: Integers, test: Mask, held_out: Integers) -> dict[str, Any] | None:
     """Measure how well a student agrees with its teacher on cells that it did not learn from, for its card.
 
-    They are test cells, or where these are too few those that the training was stopped by; `None` when both are, or are
-    all in one niche.
+    They are test cells, or where these are too few those that the training was stopped by; `None` when both are too
+    few, or all in one niche.
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 

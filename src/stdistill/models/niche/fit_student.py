@@ -104,4 +104,4 @@ def train_student(
         "n_epochs": len(history),
         "share_capped": capped,
     }
-    return Fitted(student.eval(), history, record, temperature, fitting_cells, held_out_cells)
+    return Fitted(student.eval(), history, record, temperature, held_out_cells)

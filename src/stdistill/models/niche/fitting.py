@@ -33,8 +33,6 @@ class Fitted(NamedTuple):
     """Numbers of cells and epochs."""
     temperature: float | None = None
     """τ, of a student of logits."""
-    fitting: Integers = NONE
-    """Cells that it learned from, of a student."""
     held_out: Integers = NONE
     """Training cells that it did not learn from, but stopped by."""
 

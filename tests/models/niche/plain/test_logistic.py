@@ -40,18 +40,18 @@ def learn(data: Neighborhoods, labels: np.ndarray, training: np.ndarray, k: int 
 
 
 def test_it_is_scikit_learns(data: Neighborhoods) -> None:
-    """On the means of cells that are not held out, with the penalty that it names."""
+    """On the means of all training cells, with the penalty that it names."""
     labels, training = band(data), np.arange(N) % 5 > 0
     logits, fitted = learn(data, labels, training)
-    fitting, held_out = hold_out_blocks(
+    _, held_out = hold_out_blocks(
         data.centers, SLIDE, data.indptr, data.indices, training, radius_um=data.radius_um, seed=0
     )
-    assert (fitted.n_training_cells, fitted.n_validation_cells) == (fitting.sum(), held_out.sum())
+    assert (fitted.n_training_cells, fitted.n_validation_cells) == (training.sum(), held_out.sum())
     assert held_out.any()
-    means = read_means(data, np.arange(N), find_scale(data, np.flatnonzero(fitting)))
-    scaler = StandardScaler().fit(means[fitting])
+    means = read_means(data, np.arange(N), find_scale(data, np.flatnonzero(training)))
+    scaler = StandardScaler().fit(means[training])
     theirs = LogisticRegression(C=fitted.inverse_penalty, max_iter=2000).fit(
-        scaler.transform(means[fitting]), labels[fitting]
+        scaler.transform(means[training]), labels[training]
     )
     np.testing.assert_allclose(np.exp(logits), theirs.predict_proba(scaler.transform(means)), atol=0.01)
     test = ~training

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -49,7 +48,9 @@ def logistic_logits(
     k: int,
     seed: int,
 ) -> tuple[npt.NDArray[np.float32], Regression]:
-    """Learn the niches of training cells, by the penalty that suits held-out blocks of these best, and tell all cells.
+    """Learn the niches of training cells, by the penalty that suits blocks of these best, and tell all cells.
+
+    The penalty is the one by which the other training cells tell the blocks best; then all are learned from.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ def logistic_logits(
     k
         Number of niches.
     seed
-        Of the blocks, which are those that a student stops by, and of the sample.
+        Of the blocks, and of the sample.
 
     Returns
     -------
@@ -80,7 +81,7 @@ def logistic_logits(
         seed=seed,
     )
     order = spatial_order(neighborhoods.centers, libraries)
-    rows, beside = order[fitting[order]], order[held_out[order]]
+    rows = order[training[order]]
     scale = find_scale(neighborhoods, rows)
     drawn = np.random.default_rng(seed).permutation(len(rows))[:MOST_CELLS]
     rows = rows[np.sort(drawn)]
@@ -89,31 +90,30 @@ def logistic_logits(
         raise ValueError(msg)
     scaler = StandardScaler()
     means = scaler.fit_transform(read_means(neighborhoods, rows, scale))
-    if len(beside):
-        judged = scaler.transform(read_means(neighborhoods, beside, scale))
-        model = _choose(means, labels[rows], judged, labels[beside])
-    else:
-        model = next(_fits(means, labels[rows], [USUAL_STRENGTH]))
+    strength = _choose(means, labels[rows], fitting[rows], held_out[rows])
+    model = next(_fits(means, labels[rows], [strength]))
     logits = np.full((len(training), k), np.nan, dtype=np.float32)
     for part, values in means_by_part(neighborhoods, order[cells[order]], scale):
         probabilities = np.full((len(part), k), LEAST)
         probabilities[:, model.classes_] = model.predict_proba(scaler.transform(values)).clip(LEAST)
         logits[part] = np.log(probabilities)
-    return logits, Regression(float(model.C), len(rows), len(beside))
+    return logits, Regression(strength, len(rows), int(held_out[rows].sum()))
 
 
-def _choose(means: Floats, labels: Integers, judged: Floats, truth: Integers) -> LogisticRegression:
+def _choose(means: Floats, labels: Integers, fitting: Mask, held_out: Mask) -> float:
     """Weaken the penalty for as long as the niches of cells that were held out become more probable."""
-    best: LogisticRegression | None = None
-    least_surprise = np.inf
-    for model in _fits(means, labels, STRENGTHS):
+    if not held_out.any() or len(np.unique(labels[fitting])) < 2:
+        return USUAL_STRENGTH
+    judged, truth = means[held_out], labels[held_out]
+    best, least_surprise = STRENGTHS[0], np.inf
+    for model in _fits(means[fitting], labels[fitting], STRENGTHS):
         probabilities = model.predict_proba(judged).clip(LEAST)
         seen = np.isin(truth, model.classes_)
         columns = np.searchsorted(model.classes_, truth[seen])
         surprise = -np.log(probabilities[seen, columns]).mean() if seen.any() else np.inf
-        if best is not None and surprise >= least_surprise:
-            return best
-        best, least_surprise = copy.deepcopy(model), surprise
+        if surprise >= least_surprise:
+            break
+        best, least_surprise = float(model.C), surprise
     return best
 
 
