@@ -344,3 +344,16 @@ def test_cell_types_that_were_changed_since(line: ad.AnnData) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert sd.get.abundances(line).columns.tolist() == ["B", "T cell"]
+
+
+def test_neighbourhoods_of_another_split(make_cells: Callable) -> None:
+    """Cells of the new buffer would be counted, and those of the old one would have nobody around them."""
+    cells = make_cells(400, extent=200.0, cell_type=pd.Categorical(["T", "B"] * 200))
+    sd.pp.split_strips(cells, crop_px=20, mpp=1.0)
+    sd.pp.neighborhoods(cells, radius_um=20)
+    sd.pp.split_strips(cells, crop_px=20, mpp=1.0, test_strip=2)
+    with pytest.raises(ValueError, match=r"joins cells of different groups of the split.*sd\.pp\.neighborhoods"):
+        sd.pp.abundances(cells, cell_type_key="cell_type")
+    assert "abundance" not in cells.obsm
+    sd.pp.neighborhoods(cells, radius_um=20)
+    sd.pp.abundances(cells, cell_type_key="cell_type")

@@ -97,7 +97,9 @@ def test_what_is_written(bundle: Path, tmp_path: Path) -> None:
     assert table.obsm["X_scVI"].dtype == np.float32
     assert np.isfinite(table.obsm["X_scVI"]).all()
     assert set(table.obsm) == {"spatial", "X_scVI"}
-    assert set(table.obs) - set(before.obs) == {"strips", "X_scVI_fitted", "X_scVI_model", "X_scVI_mark"}
+    assert set(table.obs) - set(before.obs) == {
+        *("strips", "strips_mark", "X_scVI_fitted", "X_scVI_model", "X_scVI_mark", "spatial_mark")
+    }
     assert (table.obs["X_scVI_fitted"] == (table.obs["strips"] == "train")).all()
     assert set(table.uns) == set(before.uns)
     assert list(table.var) == list(before.var)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from stdistill._table.graph import (
     has_graph,
     is_same_radius,
     read_graph,
+    warn_of_other_unit,
 )
 
 
@@ -138,3 +140,27 @@ def test_the_fingerprint_goes_with_the_graph(cells: ad.AnnData) -> None:
     assert graph_fingerprint(again) not in (mark, None)
     cells.uns["spatial_neighbors"]["params"]["radius"] = 50.0
     assert graph_fingerprint(cells) is None
+
+
+def test_centres_in_another_unit(cells: ad.AnnData) -> None:
+    """What reads the neighbourhoods refuses them, pictures warn; turned and mirrored they are the same."""
+    um = cells.obsm["spatial"]
+    for same in (um, um[:, ::-1] * [1, -1], um * [-1, 1]):
+        cells.obsm["spatial"] = same
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warn_of_other_unit(cells)
+            read_graph(cells)
+    cells.obsm["spatial"] = um / 0.2125
+    with pytest.warns(
+        UserWarning, match=r"further away than the graph's radius of 40\.0 µm.*Lengths in µm may be wrong"
+    ):
+        warn_of_other_unit(cells)
+    with pytest.raises(
+        ValueError, match=r"further away than the graph's radius of 40\.0 µm.*Make it again with sd\.pp"
+    ):
+        read_graph(cells)
+    del cells.uns["spatial_neighbors"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_other_unit(cells)

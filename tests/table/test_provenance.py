@@ -453,7 +453,7 @@ def test_leiden_under_the_key_of_a_student(fitted: ad.AnnData) -> None:
     """Logits and confidence of the student are not those of the clusters."""
     sd.tl.leiden(fitted, k=2, n_neighbors=8, key_added="student")
     left = [name for name in fitted.obs.columns if name.startswith("student")]
-    assert left == ["student_niche", "student_fitted", "student_model"]
+    assert left == ["student_niche", "student_mark", "student_fitted", "student_model"]
     with pytest.raises(KeyError, match="key='student' is not a prefix of logits"):
         sd.get.logits(fitted, "student")
     assert len(sd.tl.agreement(fitted, keys="student_niche")) == 2
@@ -593,3 +593,31 @@ def test_cells_that_were_dealt_out_at_random() -> None:
         cells.obs["slide"] = np.repeat(["a", "b"], 300)
         sd.pp.neighborhoods(cells, radius_um=60, library_key="slide")
         check_features_unseen(cells, "X_he", "split")
+
+
+def test_pictures_of_a_student_beside_another_teacher(fitted: ad.AnnData) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.pl.niches(fitted, show=False)
+    sd.tl.nolan(fitted, k=2, **{**FAST, "seed": 5})
+    with pytest.warns(
+        UserWarning, match=r"'student_niche' was taught by another 'teacher_niche' than the one in \.obs"
+    ):
+        sd.pl.niches(fitted, show=False)
+
+
+def test_a_verdict_by_other_neighbourhoods(fitted: ad.AnnData) -> None:
+    student = sd.tl.distill(fitted, k=2, **FAST)
+    radius = fitted.uns["spatial_neighbors"]["params"]["radius"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.verdict(fitted, student)
+    sd.pp.neighborhoods(fitted, radius_um=radius, split_key=None)
+    with pytest.warns(UserWarning, match="The neighbourhoods were made again since 'student'"):
+        sd.tl.verdict(fitted, student)
+    sd.pp.neighborhoods(fitted, radius_um=radius / 2)
+    with (
+        pytest.raises(ValueError, match="The neighbourhoods have a radius of"),
+        pytest.warns(UserWarning, match="again"),
+    ):
+        sd.tl.verdict(fitted, student)

@@ -109,6 +109,7 @@ def test_what_is_written(tissue: ad.AnnData, tmp_path: Path) -> None:
         "seen_ood",
         "seen_fitted",
         "seen_model",
+        "seen_mark",
     }
     none = (tissue.obs["split"] == "buffer").to_numpy()
     assert 0 < none.mean() < 0.3

@@ -191,7 +191,7 @@ def test_goes_on_after_a_kill(evaluated: Evaluated, tmp_path: Path, monkeypatch:
     pd.testing.assert_frame_equal(cells.obs, evaluated.cells.obs[cells.obs.columns])
     assert "student_k3_ood" in cells.obs
     assert "alone_k3_ood" in cells.obs
-    assert (len(cells.obs.columns), len(cells.uns)) == (len(make_table().obs.columns) + 6 * 7 + 2 + 3, 2 + 7)
+    assert (len(cells.obs.columns), len(cells.uns)) == (len(make_table().obs.columns) + 6 * 8 + 2 + 4, 2 + 7)
     for key in ("teacher_k3", *(f"{prefix}_k3" for prefix in METHODS.values())):
         colors = evaluated.cells.uns[f"{key}_niche_colors"].tolist()
         assert cells.uns[f"{key}_niche_colors"].tolist() == colors

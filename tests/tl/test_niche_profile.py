@@ -39,6 +39,7 @@ def one_type_apart(slide: SpatialData) -> tuple[ad.AnnData, str]:
     in_a = np.where(is_extra, True, rng.random(cells.n_obs) < 0.5)
     cells.obs["niche"] = pd.Categorical(np.where(in_a, "A", "B"))
     cells.obsm["spatial"] = rng.uniform(0, (300, 600), (cells.n_obs, 2)) + np.where(in_a, 0, 300)[:, None] * [1, 0]
+    sd.pp.neighborhoods(cells, n_neighbors=12)
     return cells, extra
 
 

@@ -90,7 +90,7 @@ def test_what_is_written(tissue: ad.AnnData, tmp_path: Path) -> None:
     before = set(tissue.obs.columns)
     sd.tl.nolan(tissue, k=4, **FAST)
     logits = [f"teacher_logit_{niche}" for niche in range(4)]
-    columns = {f"teacher_{what}" for what in ("niche", "confidence", "fitted", "model")}
+    columns = {f"teacher_{what}" for what in ("niche", "confidence", "fitted", "model", "mark")}
     assert set(tissue.obs.columns) - before == {*logits, *columns}
     none = (tissue.obs["split"] == "buffer").to_numpy()
     assert 0 < none.mean() < 0.5

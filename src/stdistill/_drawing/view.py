@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from stdistill._support.checks import check_positive
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
+from stdistill._table.graph import warn_of_other_unit
 from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.libraries import warn_of_overlap
@@ -89,6 +90,7 @@ def make_view(
     adata = get_table(data, table_key)
     _check_one_slide(adata)
     centers = get_centers(adata)
+    warn_of_other_unit(adata)
     warn_of_overlap(adata, centers, "They are drawn over one another: draw a view of one slide at a time.")
     if size_um is not None:
         check_positive(size_um, "size_um")

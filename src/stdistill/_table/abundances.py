@@ -16,6 +16,7 @@ from stdistill._support.checks import check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.labels import NICHE_SUFFIX
+from stdistill._table.marks.rows import warn_of_edits, write_rows
 from stdistill._table.provenance.results import fingerprint, fingerprint_labels, write_fitted
 from stdistill._table.records import find_record, write_record
 
@@ -71,6 +72,7 @@ def read_abundances(adata: AnnData, key: str, argument: str = "key") -> Abundanc
         msg = f".obsm[{key!r}] has {values.shape[1]} columns and {found}. {HINT}"
         raise ValueError(msg)
     check_abundances(values, types, f".obsm[{key!r}]")
+    warn_of_edits(adata, key)
     _warn_of_other_labels(adata, key, record)
     known: Mask = np.logical_not(np.isnan(values).any(axis=1))
     return Abundances(values, types, known)
@@ -146,7 +148,7 @@ def write_abundances(
     params
         Of the step.
     """
-    adata.obsm[key] = values.astype(np.float32)
+    write_rows(adata, key, values.astype(np.float32))
     of_members = f"{key}{schema.SPREAD_SUFFIX}"
     adata.obsm.pop(of_members, None)
     if spread is not None:

@@ -15,7 +15,8 @@ from stdistill._slide.scale import is_same_mpp
 from stdistill._support.arrays import Rows
 from stdistill._support.checks import READ_AGAIN, check_finite, check_key, check_list, check_sparse
 from stdistill._table import schema
-from stdistill._table.marks import check_rows
+from stdistill._table.marks.labels import warn_of_other_labels
+from stdistill._table.marks.rows import check_rows
 from stdistill._table.records import records_of
 
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
         argument="split_key",
         hint="Write one with sd.pp.split_strips, or give split_key=None.",
     )
+    warn_of_other_labels(adata, split_key, split_key)
     split: pd.Series = adata.obs[split_key].astype(object)
     meant = {str(word) for word in split.dropna().unique() if str(word).strip().lower() in GROUPS} - GROUPS
     if meant:

@@ -14,6 +14,7 @@ from stdistill._support.checks import check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, get_split
+from stdistill._table.marks.labels import warn_of_other_labels
 
 NICHE_SUFFIX = "_niche"
 WRITERS = "Niches are written by sd.tl.nolan, sd.tl.kmeans_niches, sd.tl.distill, sd.tl.predict and sd.tl.leiden."
@@ -41,11 +42,19 @@ def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRIT
         raise TypeError(msg)
     warn_of_names(column.cat.remove_unused_categories().cat.categories, f".obs[{key!r}]")
     check_one_model(adata, key.removesuffix(NICHE_SUFFIX))
+    check_written(adata, key)
     labels = Labels(column.cat.codes.to_numpy().astype(np.intp), list(map(label_name, column.cat.categories)))
     if not labels.known.any():
         msg = f".obs[{key!r}] ({argument}) is missing for all of the {adata.n_obs} cells."
         raise ValueError(msg)
     return labels
+
+
+def check_written(adata: AnnData, key: str) -> None:
+    """Warn when a column of niches, or a split, holds others than were written; one of the user's own passes."""
+    prefix = key.removesuffix(NICHE_SUFFIX)
+    if key in adata.obs and prefix not in adata.obsm:
+        warn_of_other_labels(adata, key, prefix)
 
 
 def warn_of_names(names: Iterable[object], where: str) -> None:

@@ -15,7 +15,8 @@ from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.graph import NEIGHBORS
-from stdistill._table.labels import label_name
+from stdistill._table.labels import NICHE_SUFFIX, check_written, label_name
+from stdistill._table.marks.labels import drop_marks, write_label_marks
 from stdistill._table.provenance.results import fingerprint, write_fitted
 from stdistill._table.records import drop_record
 
@@ -90,6 +91,7 @@ def write_niches(
         columns[f"{key_added}_ood"] = ood
     clear_niches(adata, key_added)
     adata.obs = pd.concat([adata.obs, pd.DataFrame(columns, index=adata.obs_names)], axis=1)
+    write_label_marks(adata, key_added, codes)
     write_fitted(adata, key_added, fitted, model)
     adata.uns[f"{key_added}_niche_colors"] = np.array(colors, dtype=object)
     return fingerprint(logits)
@@ -99,6 +101,7 @@ def clear_niches(adata: AnnData, key_added: str) -> None:
     """Take away what a niche model wrote of each cell under a prefix, and the verdict: neither is of other niches."""
     written = [f"{key_added}_{what}" for what in ("niche", "confidence", "ood", "trusted")]
     adata.obs = adata.obs.drop(columns=[*logit_columns(adata, key_added), *adata.obs.columns.intersection(written)])
+    drop_marks(adata, key_added)
     write_fitted(adata, key_added, None)
     drop_record(adata, "verdict", key_added)
 
@@ -115,6 +118,7 @@ def logit_columns(adata: AnnData, key: str) -> list[str]:
 
 def read_logits(adata: AnnData, key: str) -> npt.NDArray[np.float32]:
     """Return the logits (n, k) under a prefix, which are there."""
+    check_written(adata, f"{key}{NICHE_SUFFIX}")
     names = logit_columns(adata, key)
     expected = [f"{key}_logit_{niche}" for niche in range(len(names))]
     if names != expected:

@@ -21,6 +21,7 @@ from stdistill._support.checks import check_key, check_name, check_positive
 from stdistill._table import schema
 from stdistill._table.abundances import check_abundances, write_abundances
 from stdistill._table.checks import copy_table, find_split_key, get_centers, get_split, get_table
+from stdistill._table.fitting.edges import check_edges
 from stdistill._table.graph import NEIGHBORS, graph_radius, graph_split_key, has_graph, read_graph
 from stdistill._table.labels import CELL_TYPE_HINT, read_labels
 from stdistill._table.libraries import connected_groups, find_library_key, library_codes, warn_of_overlap
@@ -98,6 +99,8 @@ def abundances(
         (n, types) float32: numbers of cells, with the cell itself, or what the source holds. A row with NaN is not
         known: of a cell in the buffer of the split or in none of its groups, with no cell of known type around it, or
         missing in the source.
+    ``.obs["{key_added}_mark"]``
+        A number for each row, by which rows that were moved or edited are told.
     ``.uns["stdistill"]["abundances"]``
         ``types``, the names of the columns; ``source`` (``"cell_type"``, ``"cell2location"`` or ``"obsm"``) and
         ``source_key``; of counts the ``radius_um``, the ``split_key`` that kept neighbours apart, and a fingerprint of
@@ -187,6 +190,8 @@ def _find_neighborhoods(adata: AnnData, radius_um: float | None) -> _Neighborhoo
     if radius_um is None or radius_um == adata.uns.get(NEIGHBORS, {}).get("params", {}).get("radius"):
         graph, radius_um = read_graph(adata), graph_radius(adata)
         known = connected_groups(np.zeros(adata.n_obs, dtype=np.int64), split) >= 0
+        if schema.SPATIAL in adata.obsm:
+            check_edges(adata, graph, split, None, known)
         return _Neighborhoods(graph, known, radius_um, split_key)
     centers = get_centers(adata)
     library_key = find_library_key(adata, None)

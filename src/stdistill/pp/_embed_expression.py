@@ -16,9 +16,10 @@ from anndata import AnnData
 from stdistill._support.checks import check_integer, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import copy_table, get_counts, get_library_codes, get_split, get_table
-from stdistill._table.libraries import find_library_key
-from stdistill._table.marks import mark_counts, write_features
+from stdistill._table.checks import copy_table, get_centers, get_counts, get_library_codes, get_split, get_table
+from stdistill._table.libraries import find_library_key, warn_of_overlap
+from stdistill._table.marks.cells import mark_counts
+from stdistill._table.marks.rows import write_features
 from stdistill._table.provenance.results import write_fitted
 from stdistill._table.records import write_record
 
@@ -174,6 +175,12 @@ def embed_expression(
         training = _training_cells(adata, split)
         library_key = find_library_key(adata, library_key)
         libraries = _libraries(adata, library_key)
+        if library_key is None and schema.SPATIAL in adata.obsm:
+            warn_of_overlap(
+                adata,
+                get_centers(adata),
+                "Their batches are not told apart: name the slides in a column, and give it as library_key=.",
+            )
     counts = get_counts(adata, layer, "scVI needs")
     if model is None:
         _check_not_empty(counts)

@@ -21,7 +21,7 @@ from stdistill._table.he.placement import he_frames
 from stdistill._table.he.placement_checks import check_placement, warn_of_cut_crops
 from stdistill._table.he.plans import check_crop_scale, plan_slides
 from stdistill._table.he.stain import describe_stain
-from stdistill._table.marks import write_features
+from stdistill._table.marks.rows import write_features
 from stdistill._table.provenance.results import kind_of_features, write_kind
 from stdistill._table.records import augmented_keys, read_record, write_record
 

@@ -16,7 +16,8 @@ from stdistill._table.he.images import mark_images
 from stdistill._table.he.placement import he_frames
 from stdistill._table.he.plans import plan_slides
 from stdistill._table.he.stain import describe_stain
-from stdistill._table.marks import fingerprint_rows, write_features
+from stdistill._table.marks.cells import fingerprint_rows
+from stdistill._table.marks.rows import write_features
 from stdistill._table.provenance.results import kind_of_features, write_kind
 from stdistill._table.records import read_record, write_record
 from stdistill._table.tiles import STEP as TILES

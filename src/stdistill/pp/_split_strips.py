@@ -21,6 +21,7 @@ from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.libraries import find_library_key, library_codes
+from stdistill._table.marks.labels import write_label_marks
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def split_strips(
 
     ``.obs[key_added]``
         Categorical: ``"train"``, ``"test"``, ``"buffer"``; missing for cells off the H&E, which have no crop.
+    ``.obs["{key_added}_mark"]``
+        A number for each cell's group, by which groups that were edited or moved are told.
     ``.uns["stdistill"]["split_strips"]``
         The parameters, the share of cells in each group, and ``crop_um``, the side of the crops that are kept apart.
         Under another `key_added` it is ``"split_strips_<key_added>"``.
@@ -151,6 +154,7 @@ def split_strips(
     shares = {f"share_{group}": float((split == group).mean()) for group in (schema.TRAIN, schema.TEST, schema.BUFFER)}
 
     adata.obs[key_added] = pd.Categorical(split, categories=[schema.TRAIN, schema.TEST, schema.BUFFER])
+    write_label_marks(adata, key_added, adata.obs[key_added].cat.codes.to_numpy())
     write_record(
         adata,
         "split_strips",

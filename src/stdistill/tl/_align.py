@@ -21,7 +21,7 @@ from stdistill._table.fitting.alignment import (
     write_alignment,
 )
 from stdistill._table.fitting.origin import common_origin, images_of
-from stdistill._table.marks import mark_cells
+from stdistill._table.marks.cells import mark_cells
 from stdistill._training.arguments import TrainingArguments
 from stdistill.models.alignment.arguments import (
     ALIGNMENT_DEFAULTS,
@@ -92,6 +92,8 @@ def align(
         cosine of their tiles. NaN for tiles without features, or without a cell.
     ``.obsm["X_{key_added}_he_micro"]``, ``.obsm["X_{key_added}_expression_micro"]`` …
         (m, n_dims), the same of each scale.
+    ``.obs["X_{key_added}_he_mark"]``, ``.obs["X_{key_added}_expression_mark"]`` …
+        A number for each tile, by which rows that were moved or edited are told.
     ``.obs["{key_added}_fitted"]``, ``.obs["{key_added}_model"]``
         The tiles that the model was fitted on, and its fingerprint.
     ``.uns["stdistill"]["align"]``

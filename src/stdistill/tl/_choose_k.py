@@ -21,6 +21,7 @@ from stdistill._table.checks import find_split_key, get_centers, get_library_cod
 from stdistill._table.graph import NEIGHBORS, graph_key
 from stdistill._table.labels import ALL_CELLS
 from stdistill._table.libraries import find_library_key
+from stdistill._table.marks.rows import mark_column
 from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._table.provenance.results import stands_on
 from stdistill._table.records import write_record
@@ -182,7 +183,8 @@ def _inputs(adata: AnnData, use_rep: str, split_key: str | None, library_key: st
     get_centers(adata)
     check_key(use_rep, adata.obsm.keys(), "features in .obsm", argument="use_rep", hint="Run sd.pp.embed_expression.")
     graph = graph_key(adata)
-    columns = {}
+    marks = [name for key in (use_rep, schema.SPATIAL) if (name := mark_column(key)) in adata.obs]
+    columns = {name: adata.obs[name] for name in marks}
     split = get_split(adata, split_key)
     if split is not None:
         columns[schema.SPLIT] = split
@@ -193,7 +195,7 @@ def _inputs(adata: AnnData, use_rep: str, split_key: str | None, library_key: st
         obs=pd.DataFrame(columns, index=adata.obs_names),
         obsm={key: adata.obsm[key] for key in (schema.SPATIAL, use_rep)},
         obsp={graph: adata.obsp[graph]},
-        uns={NEIGHBORS: dict(adata.uns[NEIGHBORS])},
+        uns={name: dict(adata.uns[name]) for name in (NEIGHBORS, schema.RECORD) if name in adata.uns},
     )
 
 

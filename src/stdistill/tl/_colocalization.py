@@ -22,6 +22,7 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.abundances import read_abundances
 from stdistill._table.checks import get_centers, get_table
+from stdistill._table.graph import warn_of_other_unit
 from stdistill._table.libraries import find_library_key, library_codes, warn_of_overlap
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def colocalization(
         raise ValueError(msg)
     centers = get_centers(adata)
     check_room(centers)
+    warn_of_other_unit(adata)
     library_key = find_library_key(adata, library_key)
     libraries = library_codes(adata, library_key)
     if library_key is None:

@@ -20,7 +20,7 @@ from stdistill._table import schema
 from stdistill._table.abundances import abundances_fingerprint, write_abundances
 from stdistill._table.fitting.composition import CompositionInputs, Taught, number_groups
 from stdistill._table.fitting.inputs import get_tables
-from stdistill._table.marks import mark_cells
+from stdistill._table.marks.cells import mark_cells
 from stdistill._training.arguments import TrainingArguments
 from stdistill.models.composition.arguments import (
     COMPOSITION_DEFAULTS,
@@ -91,6 +91,8 @@ def cross_validate(
         (n, types) float32, what each method says of each row while its group was left out; NaN without features.
     ``.obs["cv_mlp_fitted"]``, …
         Boolean, no row: these are all tests.
+    ``.obs["cv_mlp_mark"]``, …
+        A number for each row, by which rows that were moved or edited are told.
     ``.uns["stdistill"]["cross_validate_cv_mlp"]``, …
         The parameters.
 

@@ -27,7 +27,7 @@ from stdistill._table.fitting.inputs import check_split, get_tables
 from stdistill._table.fitting.origin import Origin, common_origin
 from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.libraries import find_library_key, warn_of_overlap
-from stdistill._table.marks import mark_cells
+from stdistill._table.marks.cells import mark_cells
 from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._table.provenance.results import add_inherited
 from stdistill._table.records import find_record
@@ -118,6 +118,8 @@ def decompose(
         Boolean, the rows that the model was fitted on, those that it was stopped by among them.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the model.
+    ``.obs["{key_added}_mark"]``
+        A number for each row, by which rows that were moved or edited are told.
     ``.uns["stdistill"]["decompose"]``
         The parameters, ``types``, ``training_mean`` (of each type), ``n_training_cells``, ``n_epochs`` of each network
         or the ``penalty`` of the regression, and fingerprints of ``features``, ``graph`` and model (``model_sha256``).

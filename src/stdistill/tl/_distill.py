@@ -111,6 +111,8 @@ def distill(
         Boolean, the cells that the student, or its teacher, was fitted on.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the model: tables that are concatenated may have several.
+    ``.obs["{key_added}_mark"]``
+        A number for each cell's niche, by which niches that were edited or moved are told.
     ``.uns["{key_added}_niche_colors"]``
         The teacher's colours.
     ``.uns["stdistill"]["distill"]``

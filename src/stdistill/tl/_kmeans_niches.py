@@ -77,6 +77,8 @@ def kmeans_niches(
         Boolean, the training cells, and those that the latent was fitted on.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the clusters: tables that are concatenated may have several.
+    ``.obs["{key_added}_mark"]``
+        A number for each cell's niche, by which niches that were edited or moved are told.
     ``.uns["{key_added}_niche_colors"]``
         Their colours.
     ``.uns["stdistill"]["kmeans_niches"]``

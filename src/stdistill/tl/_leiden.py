@@ -18,7 +18,9 @@ from stdistill._support.checks import check_integer, check_key, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, check_one_mpp, copy_table, find_split_key, get_table
+from stdistill._table.fitting.origin import common_origin
 from stdistill._table.labels import NICHE_SUFFIX, read_split, split_group
+from stdistill._table.marks.labels import write_label_marks
 from stdistill._table.niches import clear_niches, default_colors
 from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._table.provenance.results import add_inherited, fingerprint, stands_on, write_fitted
@@ -93,6 +95,8 @@ def leiden(
         Boolean, the cells that were clustered to find the resolution: the training cells, without a split all.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the clusters: tables that are concatenated may have several.
+    ``.obs["{key_added}_mark"]``
+        A number for each cell's niche, by which niches that were edited or moved are told.
     ``.uns["{key_added}_niche_colors"]``
         Their colours.
     ``.uns["stdistill"]["leiden"]``
@@ -147,6 +151,7 @@ def leiden(
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
     features = _features(adata, use_rep)
+    common_origin([adata], use_rep)
     check_features_unseen(adata, use_rep, split_key)
     train_cells, test_cells = _cells(adata, features, split_key, minimum=max(k, n_neighbors) + 1)
     train, held_out = _reduced(features, train_cells, test_cells, n_pcs)
@@ -172,6 +177,7 @@ def leiden(
     fitted = add_inherited(adata, fitted, use_rep)
     clear_niches(adata, key_added)
     adata.obs[key] = pd.Categorical.from_codes(codes, categories=pd.Index(names))
+    write_label_marks(adata, key_added, codes)
     made = fingerprint(codes)
     write_fitted(adata, key_added, fitted, made)
     adata.uns[f"{key}_colors"] = np.array(default_colors(len(names)), dtype=object)

@@ -74,6 +74,8 @@ def logistic_niches(
         Boolean, the cells that it, or its teacher, was fitted on.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the regression: tables that are concatenated may have several.
+    ``.obs["{key_added}_mark"]``
+        A number for each cell's niche, by which niches that were edited or moved are told.
     ``.uns["{key_added}_niche_colors"]``
         The teacher's colours.
     ``.uns["stdistill"]["logistic_niches"]``

@@ -21,9 +21,9 @@ from stdistill._support.arrays import Float64s, Floats, Integers, Rows
 from stdistill._support.checks import check_integer
 from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_counts, get_table, is_spatialdata
-from stdistill._table.graph import graph_key, has_graph
+from stdistill._table.graph import graph_key, has_graph, read_graph
 from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, read_labels, read_split, split_group
-from stdistill._table.libraries import find_library_key, library_codes
+from stdistill._table.libraries import find_library_key, library_codes, warn_of_overlap
 from stdistill._table.niches import logit_columns, niche_names, read_logits
 from stdistill._table.profiles.markers import FEWEST_CELLS, rank_markers
 from stdistill._table.profiles.shape import measure_shapes
@@ -278,7 +278,10 @@ def _measure(
             absent["haematoxylin"] = str(error.args[0])
     else:
         absent["haematoxylin"] = "there is no column of it, and no H&E"
-    libraries = library_codes(table, find_library_key(table, library_key))
+    library_key = find_library_key(table, library_key)
+    if library_key is None:
+        warn_of_overlap(table, centers, "Density and neighbours are of all of them: name the slides, library_key=.")
+    libraries = library_codes(table, library_key)
     measures["density_per_mm2"] = cells_per_mm2(centers, libraries, rows, DENSITY_UM)
     sources["density_per_mm2"] = f"cells within {DENSITY_UM:g} µm"
     return Sampled(rows, measures, sources)
@@ -326,6 +329,7 @@ def _find_neighbors(
     if not has_graph(table):
         absent["neighbors"] = "there are no neighbourhoods: run sd.pp.neighborhoods"
         return pd.DataFrame(columns=COLUMNS["neighbors"])
+    read_graph(table)  # checks it
     import squidpy as sq
 
     pairs = sq.gr.interaction_matrix(table, niche_key, connectivity_key=graph_key(table), copy=True)

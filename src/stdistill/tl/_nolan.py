@@ -105,6 +105,8 @@ def nolan(
         Boolean, the cells that the teacher, or the latent it stands on, was fitted on.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the model: tables that are concatenated may have several.
+    ``.obs["{key_added}_mark"]``
+        A number for each cell's niche, by which niches that were edited or moved are told.
     ``.uns["{key_added}_niche_colors"]``
         Their colours.
     ``.uns["stdistill"]["nolan"]``

@@ -128,6 +128,8 @@ def predict(
         does not know its cells, unless the table does.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the model: tables that are concatenated may have several.
+    ``.obs["{key_added}_mark"]``
+        A number for each cell's niche, by which niches that were edited or moved are told.
     ``.uns["{key_added}_niche_colors"]``
         The model's colours.
     ``.uns["stdistill"]["predict"]``

@@ -28,6 +28,7 @@ from stdistill._table.fitting.aligned import (
     read_aligned,
     read_counts,
     read_features,
+    warn_of_other_tile_features,
 )
 from stdistill._table.records import write_record
 from stdistill._table.tiles import get_tiles
@@ -227,6 +228,7 @@ def _fit_baselines(tables: Sequence[AnnData], key: str, tested: Mask, seed: int)
     if not all(table.n_vars for table in tables):
         logger.info("No baselines: there are tiles without genes.")
         return {}
+    warn_of_other_tile_features(tables, key, prefix)
     features = read_features(tables, feature_keys(tables, prefix))
     known = np.isfinite(features).all(axis=1)
     training = np.flatnonzero(np.concatenate([fitted_tiles(table, [key]) for table in tables]) & known)

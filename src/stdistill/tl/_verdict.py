@@ -14,11 +14,14 @@ from stdistill._slide.tissue import NothingSeenError
 from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.checks import get_table, is_spatialdata
+from stdistill._table.fitting.like_model import check_radius
 from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.trust import OUTSIDE
-from stdistill._table.graph import read_graph
+from stdistill._table.graph import graph_radius, read_graph
 from stdistill._table.he.images import mark_images
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.labels import NICHE_SUFFIX, check_written
+from stdistill._table.provenance.checks import warn_of_other_graph
 from stdistill._table.provenance.results import result_of
 from stdistill._table.records import read_record, write_record, write_slide_step
 from stdistill.pp._quality import STEP as QUALITY
@@ -143,7 +146,9 @@ def verdict(
             write_slide_step(data, STEP, verdict=found.verdict, reasons=found.reasons)
         return found
     table = get_table(data, table_key)
+    warn_of_other_graph(table, key_added)
     _check_is_of(table, key_added, student)
+    check_written(table, f"{key_added}{NICHE_SUFFIX}")
     if is_spatialdata(data):
         warn_of_other_images(data, table, str(result_of(table, key_added)[2].get("use_rep")))
     has_niche = table.obs[f"{key_added}_niche"].notna().to_numpy()
@@ -257,5 +262,6 @@ def _of_cells(table: AnnData, card: ModelCard, cells: Mask) -> dict[str, float]:
         area: Any = table.obs["area_um2"].to_numpy()[cells]
         found["nucleus_um"] = float(np.median(2 * np.sqrt(area / np.pi)))
     if card.n_neighbors and cells.any():
+        check_radius(graph_radius(table), card.radius_um)
         found["density_ratio"] = float(np.diff(read_graph(table).indptr)[cells].mean()) / card.n_neighbors
     return found

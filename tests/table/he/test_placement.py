@@ -328,3 +328,14 @@ def test_a_table_that_says_nothing_of_its_element(make_slide: Callable) -> None:
     slide["table"] = ad.concat([table[:30], table[30:]])
     with pytest.raises(ValueError, match=r"'table' does not say of which element .*TableModel\.parse.*\['cells'\]"):
         sd.get.he_pixels(slide)
+
+
+def test_cells_of_one_outline(make_slide: Callable) -> None:
+    """As where two slides were concatenated whose cells are of elements of one name: both would lie on one H&E."""
+    slide = make_slide(pixel_centers())
+    cells = slide["table"]
+    both = ad.concat([cells, cells], index_unique="-")
+    both.uns["spatialdata_attrs"] = cells.uns["spatialdata_attrs"]
+    slide.tables["table"] = both
+    with pytest.raises(ValueError, match=r"40 of 80 cells are of an outline in 'cells' that another cell is of"):
+        he_frames(slide)

@@ -16,8 +16,9 @@ from stdistill._support.checks import check_key, check_sparse
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, check_one_mpp
+from stdistill._table.marks.rows import warn_of_edits
 from stdistill._table.provenance.results import fingerprint, fitted_cells
-from stdistill._table.records import find_record, records_of
+from stdistill._table.records import find_record, read_record, records_of
 
 Side: TypeAlias = Literal["he", "expression"]
 SIDES: tuple[Side, Side] = ("he", "expression")
@@ -54,6 +55,7 @@ def read_numbers(tiles: AnnData, name: str) -> npt.NDArray[Any]:
     if getattr(values, "ndim", 0) != 2 or not np.issubdtype(getattr(values, "dtype", object), np.floating):
         msg = f".obsm[{name!r}] is a {type(values).__name__}; expected floating point numbers (n_tiles, d)."
         raise TypeError(msg)
+    warn_of_edits(tiles, name)
     return np.asarray(values)
 
 
@@ -135,6 +137,19 @@ def aligned_features(tables: Sequence[AnnData], key: str) -> str | None:
     recorded = [find_record(table, schema.ALIGNMENT_STEPS, key)[1].get("he_rep") for table in tables]
     prefixes = [str(name) for name in recorded if name is not None] + feature_prefixes(tables)
     return next((prefix for prefix in prefixes if feature_keys(tables, prefix)), None)
+
+
+def warn_of_other_tile_features(tables: Sequence[AnnData], key: str, prefix: str) -> None:
+    """Warn when the features that an alignment is compared on are not those that it was fitted to."""
+    for table in tables:
+        record = find_record(table, schema.ALIGNMENT_STEPS, key)[1]
+        fitted_to, found = record.get("features"), read_record(table, "embed_tiles", prefix).get("fingerprint")
+        if record.get("he_rep") == prefix and None not in (fitted_to, found) and fitted_to != found:
+            warn(
+                f"The features {prefix!r} of the tiles were computed again since the alignment {key!r}, which is of "
+                "those of before: what is fitted to them is no baseline of it. Run sd.tl.align again, or sd.tl.predict."
+            )
+            return
 
 
 def feature_keys(tables: Sequence[AnnData], prefix: str) -> list[str]:

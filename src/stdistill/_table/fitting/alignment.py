@@ -14,6 +14,7 @@ from stdistill._support.checks import check_key
 from stdistill._table.checks import get_centers, get_split, get_table
 from stdistill._table.fitting.aligned import Side, aligned_key
 from stdistill._table.fitting.inputs import check_features, together, training_cells
+from stdistill._table.marks.rows import write_rows
 from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._table.provenance.results import fingerprint, write_fitted
 from stdistill._table.records import read_record, write_record
@@ -223,7 +224,7 @@ def write_alignment(
         written: list[tuple[str | None, Floats]] = [(None, joined), *embedded.items()]
         for scale, values in written:
             for table, part in zip(inputs.tiles, inputs.divide(values), strict=True):
-                table.obsm[aligned_key(key_added, side, scale)] = part
+                write_rows(table, aligned_key(key_added, side, scale), part)
     for scale, values in (cells or {}).items():
         for table, part in zip(inputs.cells, inputs.divide_cells(values), strict=True):
             table.obsm[f"{CELLS}_{scale}"] = part

@@ -9,25 +9,14 @@ from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
 from stdistill._support.arrays import Floats, Integers, Mask
-from stdistill._support.warn import warn
 from stdistill._table.checks import get_centers, get_library_codes
 from stdistill._table.graph import (
     RADIUS_TOLERANCE,
-    graph_fingerprint,
     graph_library_key,
     graph_radius,
     graph_split_key,
 )
 from stdistill._table.libraries import library_codes
-from stdistill._table.records import read_record
-
-MOST_EDGES = 1_000_000
-"""Edges that are looked at."""
-MANY_EDGES = 1_000
-SHORT = 0.7
-"""So many edges, none of which is longer than this part of the radius, are no neighbourhoods of it (our choice)."""
-MOST_LOST = 0.5
-"""More of the neighbours are not lost at the rim of a part that is cut out, nor with cells of low quality (ours)."""
 
 
 def check_edges(
@@ -48,8 +37,6 @@ def check_edges(
     eligible
         (n,), cells that are in a group of the split.
     """
-    _check_lengths(graph, get_centers(table), graph_radius(table))
-    _warn_of_lost_neighbors(table, graph, eligible)
     if split is not None:
         _check_apart(graph, pd.factorize(split)[0], "groups of the split")
     if library_key is not None:
@@ -68,43 +55,6 @@ def check_edges(
                 f"sd.pp.neighborhoods({'split_key=None' if split is None else f'split_key={split.name!r}'})."
             )
             raise ValueError(msg)
-
-
-def _check_lengths(graph: csr_matrix, centers: Floats, radius: float) -> None:
-    """Raise when cells are joined over more than the radius, or all over much less; some edges are looked at."""
-    if not graph.nnz:
-        return
-    edges = np.unique(np.linspace(0, graph.nnz - 1, MOST_EDGES).astype(np.int64))
-    rows = np.searchsorted(graph.indptr, edges, side="right") - 1
-    lengths = np.linalg.norm(centers[rows] - centers[graph.indices[edges]], axis=1)
-    too_long = float((lengths > radius * (1 + RADIUS_TOLERANCE)).mean())
-    if too_long:
-        msg = (
-            f"{too_long:.1%} of the neighbours lie further away than the graph's radius of {radius:.1f} µm: it is of "
-            "other cells, of cells in another order, or of centres that have changed since. Make it again with "
-            "sd.pp.neighborhoods."
-        )
-        raise ValueError(msg)
-    longest = float(lengths.max())
-    if len(lengths) >= MANY_EDGES and longest < SHORT * radius:
-        msg = (
-            f"No neighbour lies further away than {longest:.3g} µm, and the graph's radius is {radius:.1f}: the "
-            "centres have changed since, for example their unit, or edges were taken away. Make it again with "
-            "sd.pp.neighborhoods."
-        )
-        raise ValueError(msg)
-
-
-def _warn_of_lost_neighbors(table: AnnData, graph: csr_matrix, eligible: Mask) -> None:
-    """Warn when most neighbours went with cells that were taken away since, such as a random sample leaves them."""
-    before = read_record(table, "neighborhoods").get("mean_neighbors", 0.0)
-    now = graph.nnz / max(1, int(eligible.sum()))
-    if graph_fingerprint(table) is not None and now < (1 - MOST_LOST) * before:
-        warn(
-            f"Cells have {now:.1f} neighbours on average; they had {before:.1f} when sd.pp.neighborhoods was run. "
-            "Cells were taken away since, as by sc.pp.subsample or where one cell type is kept: what is left of a "
-            "neighbourhood is not what was there. Fit and predict on all cells, and take cells away afterwards."
-        )
 
 
 def _check_apart(graph: csr_matrix, codes: Integers, what: str) -> None:

@@ -13,7 +13,7 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.he.images import mark_images
 from stdistill._table.loadings import describe_loadings, find_loadings
-from stdistill._table.marks import fingerprint_rows
+from stdistill._table.marks.cells import fingerprint_rows
 from stdistill._table.provenance.results import kind_of_features
 from stdistill._table.records import read_record
 from stdistill.encoders._encoder import BY_WINDOWS, DENSE, UNKNOWN_REVISION

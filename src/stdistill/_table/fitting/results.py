@@ -27,7 +27,7 @@ from stdistill._table.fitting.trust import (
     measure_ood,
 )
 from stdistill._table.libraries import find_library_key
-from stdistill._table.marks import mark_cells
+from stdistill._table.marks.cells import mark_cells
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance.results import add_inherited, stands_on
 from stdistill._table.records import read_record, write_record

@@ -11,7 +11,7 @@ from stdistill._support.arrays import Floats, Mask
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.origin import images_of
-from stdistill._table.marks import mark_cells
+from stdistill._table.marks.cells import mark_cells
 from stdistill._table.provenance.results import fitted_here, fitted_unrecorded
 
 if TYPE_CHECKING:

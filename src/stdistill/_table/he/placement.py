@@ -18,6 +18,7 @@ from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.he.centroids import element_centroids
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.records import read_record
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -131,6 +132,7 @@ def he_frames(
         element = _get_element(data, region)
         native_to_px = map_to_pixels(element, image, coordinate_system, names=(region, key))
         instances = table.obs[instance_key].to_numpy()[cells]
+        _check_once(instances, region)
         um_to_native = _um_to_native(element, instances, centers[cells], region)
         element_to_px = _the_only_map(native_to_px, um_to_native, centers[cells], names=(region, key))
         matrix = element_to_px @ um_to_native
@@ -185,14 +187,30 @@ def image_shape(image: Any) -> tuple[int, int]:
     return int(level.sizes["y"]), int(level.sizes["x"])
 
 
+def _check_once(instances: npt.NDArray[Any], region: str) -> None:
+    """Raise when several cells are of one outline, as where slides of one name were concatenated."""
+    n_twice = len(instances) - len(pd.unique(instances))
+    if n_twice:
+        twice = pd.Index(instances)[pd.Index(instances).duplicated()][0]
+        msg = (
+            f"{n_twice} of {len(instances)} cells are of an outline in {region!r} that another cell is of, such as "
+            f"{twice!r}: tables were concatenated whose cells are of elements of one name, and would lie on the H&E of "
+            "one of them. Pass the SpatialData of each slide, or "
+            "put them together with spatialdata.concatenate, which tells their elements apart."
+        )
+        raise ValueError(msg)
+
+
 def _check_against_record(frame: HEFrame, table: AnnData) -> None:
     """Compare with what was recorded when this image was read: centres that are not in µm show here."""
-    record = read_slide_record(table)
-    if record is None or record.mpp is None or (record.image_key, record.shape) != (frame.image_key, frame.shape):
-        return
-    if abs(frame.mpp / record.mpp - 1) > MAX_MPP_DISAGREEMENT:
+    record, mpp = read_slide_record(table), None
+    if read_record(table, "tiles") and frame.element_to_px is not None:
+        mpp = 1 / affine_scale(frame.element_to_px)  # squares of tiles are in µm
+    elif record is not None and (record.image_key, record.shape) == (frame.image_key, frame.shape):
+        mpp = record.mpp
+    if mpp is not None and abs(frame.mpp / mpp - 1) > MAX_MPP_DISAGREEMENT:
         msg = (
-            f"{frame.image_key!r} was read at {record.mpp:.4f} µm per pixel; by the centres in "
+            f"{frame.image_key!r} was read at {mpp:.4f} µm per pixel; by the centres in "
             f'.obsm["{schema.SPATIAL}"] it now has {frame.mpp:.4f}. Are the centres still in µm?'
         )
         raise ValueError(msg)

@@ -6,6 +6,7 @@ What has neither a record nor a column of the cells that it was fitted on, such 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import find_split_key, get_centers, get_split
-from stdistill._table.graph import decimals_apart, is_same_radius
+from stdistill._table.graph import decimals_apart, graph_fingerprint, is_same_radius
 from stdistill._table.labels import NICHE_SUFFIX
 from stdistill._table.libraries import find_library_key
 from stdistill._table.provenance.results import fitted_cells, result_of, saw_all_cells, stands_on, teacher_of
@@ -155,20 +156,48 @@ def _warn_of_lost_cells(adata: AnnData, key: str) -> None:
     )
 
 
-def _check_taught_by(adata: AnnData, column: str, reference_key: str) -> None:
-    """Raise when a student is to be compared with a teacher of the name of its own that it was not taught by.
+def warn_of_other_graph(adata: AnnData, key: str) -> None:
+    """Warn when cells were connected again since the result under a key, with which the graph is looked at."""
+    made_of, found = result_of(adata, key)[2].get("graph"), graph_fingerprint(adata)
+    if None not in (made_of, found) and made_of != found:
+        warn(
+            f"The neighbourhoods were made again since {key!r}, which is of those of before: their split or their "
+            "radius is another. What is said of neighbours is of those that are there. Run sd.tl.predict again."
+        )
 
-    Labels that were set by hand may have been put right since: they are warned of. Of a part of the cells it cannot be
-    told.
+
+def warn_of_other_teacher(adata: AnnData, columns: Iterable[str]) -> None:
+    """Warn when niches stand side by side of which some are taught by others than those there, of the same name."""
+    for column, reference_key in permutations(columns, 2):
+        if _is_taught_by_another(adata, column, reference_key):
+            warn(
+                f"{column!r} was taught by another {reference_key!r} than the one in .obs: niches of one name and "
+                "colour are not the same. Run sd.tl.distill again."
+            )
+
+
+def _is_taught_by_another(adata: AnnData, column: str, reference_key: str) -> bool:
+    """Whether the labels that taught a student under the name of a column are not those there.
+
+    Of labels that were set by hand it cannot be told of a part of the cells.
     """
     _, _, student = result_of(adata, column)
     prefix, step, _ = result_of(adata, reference_key)
     teacher_key, taught_by = str(student.get("teacher_key")), student.get("teacher")
     if teacher_key.removesuffix(NICHE_SUFFIX) != prefix or (step is None and student.get("n_cells") != adata.n_obs):
-        return
+        return False
     found = teacher_of(adata, teacher_key)
-    if taught_by is None or found is None or found == taught_by:
+    return None not in (taught_by, found) and found != taught_by
+
+
+def _check_taught_by(adata: AnnData, column: str, reference_key: str) -> None:
+    """Raise when a student is to be compared with a teacher of the name of its own that it was not taught by.
+
+    Labels that were set by hand may have been put right since: they are warned of.
+    """
+    if not _is_taught_by_another(adata, column, reference_key):
         return
+    _, step, _ = result_of(adata, reference_key)
     if step is None:
         warn(
             f"{column!r} was taught by other labels than those in .obs[{reference_key!r}]: they, or the centres of the "

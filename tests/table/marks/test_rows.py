@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,60 +8,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import csr_matrix
 
 import stdistill as sd
-from stdistill._table.marks import check_rows, fingerprint_rows, mark_cells, mark_counts, write_features
+from stdistill._table.marks.cells import fingerprint_rows
+from stdistill._table.marks.rows import check_rows, warn_of_edits, write_features, write_rows
 
 RNG = np.random.default_rng(0)
 CENTERS = RNG.uniform(0, 5000, (3000, 2))
 FEATURES = RNG.normal(size=(3000, 7)).astype(np.float16)
-
-
-def test_a_cell_has_its_mark_in_any_table() -> None:
-    marks = mark_cells(FEATURES, CENTERS)
-    assert len(np.unique(marks)) == 3000
-    order = RNG.permutation(3000)[:500]
-    np.testing.assert_array_equal(mark_cells(FEATURES[order], CENTERS[order]), marks[order])
-    np.testing.assert_array_equal(mark_cells(FEATURES.astype(np.float64), CENTERS.astype(np.float32)), marks)
-    np.testing.assert_array_equal(mark_cells(np.asfortranarray(FEATURES), np.asfortranarray(CENTERS)), marks)
-
-
-def test_features_and_places_both_count() -> None:
-    marks = mark_cells(FEATURES, CENTERS)
-    assert not (mark_cells(FEATURES, CENTERS + 0.01) == marks).any()
-    other = FEATURES.copy()
-    other[:, 3] = np.nextafter(other[:, 3], np.float16(np.inf))
-    assert not (mark_cells(other, CENTERS) == marks).any()
-    swapped = FEATURES[:, ::-1]
-    assert not (mark_cells(swapped, CENTERS) == marks).any()
-    same = np.ones_like(FEATURES)
-    assert len(np.unique(mark_cells(same, CENTERS))) == 3000
-
-
-def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = mark_cells(FEATURES, CENTERS)
-    monkeypatch.setattr("stdistill._table.marks.CHUNK", 40)
-    np.testing.assert_array_equal(mark_cells(FEATURES, CENTERS), whole)
-
-
-def test_counts() -> None:
-    counts = RNG.poisson(0.5, (3000, 40)).astype(np.float32)
-    marks = mark_counts(counts, CENTERS)
-    np.testing.assert_array_equal(mark_counts(csr_matrix(counts), CENTERS), marks)
-    np.testing.assert_array_equal(mark_counts(counts.astype(np.int32), CENTERS), marks)
-    assert len(np.unique(marks)) == 3000
-    assert not (mark_counts(counts[:, ::-1], CENTERS) == marks)[counts[:, 0] != counts[:, -1]].any()
-    np.testing.assert_array_equal(mark_counts(counts, None), mark_counts(csr_matrix(counts), None))
-
-
-def test_features_are_told_apart_in_any_order() -> None:
-    whole = fingerprint_rows(FEATURES)
-    assert fingerprint_rows(FEATURES[RNG.permutation(3000)].astype(np.float64)) == whole
-    column = FEATURES.copy()
-    column[:, 2] = RNG.permutation(column[:, 2])
-    assert len({whole, fingerprint_rows(column), fingerprint_rows(FEATURES[1:]), fingerprint_rows(-FEATURES)}) == 4
-
 
 MOVED = r"Rows of \.obs and of \.obsm\['X_he'\] do not belong together any more"
 
@@ -109,7 +64,7 @@ def test_rows_that_were_moved_by_themselves(move: Callable[[ad.AnnData], None], 
 
 def test_every_function_that_reads_a_table_says_it() -> None:
     cells = make()
-    sort_obs(cells)
+    sort_features(cells)
     for read in (sd.pp.neighborhoods, sd.tl.choose_k, lambda moved: sd.pl.niches(moved, show=False)):
         with pytest.raises(ValueError, match=MOVED):
             read(cells)
@@ -139,5 +94,45 @@ def test_a_few_rows_that_were_moved() -> None:
     order = np.r_[RNG.permutation(50), 50:1000]
     cells.obsm["X_he"] = cells.obsm["X_he"][order]
     n_moved = (order != np.arange(1000)).sum()
-    with pytest.raises(ValueError, match=rf"{n_moved} of 1000 rows that were looked at have not the features"):
+    with pytest.raises(ValueError, match=rf"{n_moved} of 1000 rows that were looked at have not the values"):
         check_rows(cells)
+
+
+def test_centres_that_were_moved_by_themselves() -> None:
+    """Those that were turned, mirrored or given another unit are the same cells', also where all lie on one grid."""
+    spots = make(400)
+    del spots.obsm["X_he"]
+    spots.obsm["spatial"] = np.stack(np.divmod(np.arange(400), 20), axis=1) * 100.0
+    del spots.obs["spatial_mark"]
+    write_rows(spots, "X_he", FEATURES[:400])
+    for cells in (make(), spots):
+        centers = cells.obsm["spatial"]
+        turned = centers[:, ::-1] * [1, -1] + [0, centers[:, 0].max()]
+        for same in (turned, centers * [-1, 1] + [centers[:, 0].max(), 0], centers / 0.2125, centers.astype("float32")):
+            cells.obsm["spatial"] = same
+            check_rows(cells)
+        cells.obsm["spatial"] = centers[RNG.permutation(len(centers))]
+        with pytest.raises(
+            ValueError, match=r"\.obsm\['spatial'\] do not belong together.*set the centres by the names"
+        ):
+            check_rows(cells)
+
+
+def test_marks_of_places_stay() -> None:
+    """They are of the first time, so that what was written then is known again after centres got another unit."""
+    cells = make()
+    before = cells.obs["spatial_mark"].copy()
+    cells.obsm["spatial"] = cells.obsm["spatial"] * 1000
+    write_features(cells, "X_he", FEATURES)
+    pd.testing.assert_series_equal(cells.obs["spatial_mark"], before)
+
+
+def test_values_that_were_edited() -> None:
+    cells = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_edits(cells, "X_he")
+        warn_of_edits(cells[::7].copy(), "X_he")
+    cells.obsm["X_he"][3] *= 2
+    with pytest.warns(UserWarning, match=r"\.obsm\['X_he'\] was changed in 1 of 3000 rows since it was written"):
+        warn_of_edits(cells, "X_he")

@@ -1,0 +1,1 @@
+"""What must agree with what: functions, damages, exemptions, and how a run is judged."""
