@@ -68,8 +68,8 @@ def paint(slide: SpatialData, *, chunks: int = 100) -> np.ndarray:
     rows, columns = np.mgrid[: old.sizes["y"], : old.sizes["x"]]
     noise = np.random.default_rng(0).integers(-60, 60, (3, *rows.shape))
     pixels = (120 + 40 * np.sin([rows / 30, columns / 20, (rows + columns) / 50]) + noise / 2).astype(np.uint8)
-    pixels[:, :6] = pixels[:, -6:] = 250
-    pixels[..., :6] = pixels[..., -6:] = 250
+    pixels[:, :16] = pixels[:, -16:] = 250
+    pixels[..., :16] = pixels[..., -16:] = 250
     transformation = get_transformation(old)
     del slide.images["he"]
     slide.images["he"] = Image2DModel.parse(
