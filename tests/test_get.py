@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spatialdata
+import xarray as xr
 
 import stdistill as sd
 from stdistill._table.niches import write_niches
@@ -92,7 +93,8 @@ def test_crops_of_an_image_that_was_replaced(bundle: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         before = sd.get.he_crops(slide, cells=names)
-    slide.images["he"] = slide.images["he"].map_over_datasets(lambda level: 255 - level if level else level)
+    with xr.set_options(keep_attrs=True):
+        slide.images["he"] = slide.images["he"].map_over_datasets(lambda level: 255 - level if level else level)
     with pytest.warns(UserWarning, match=r"'he' is not the image that \.obsm\['X_he'\] was computed from"):
         after = sd.get.he_crops(slide, cells=names)
     np.testing.assert_array_equal(after, 255 - before)

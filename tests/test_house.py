@@ -17,7 +17,7 @@ LISTS = ("pp", "tl", "pl")
 
 def test_the_contracts_are_kept() -> None:
     """Those of pyproject.toml: no arrow up, no circle, pictures without tools, tensors without tables."""
-    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--no-logo"]
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     checked = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert checked.returncode == 0, checked.stdout
 

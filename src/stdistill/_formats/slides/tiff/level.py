@@ -114,7 +114,9 @@ def _decode(plane: Plane, numbers: list[int]) -> Iterator[Segment]:
             yield number, None
     keyframe = page.keyframe
     handle = page.parent.filehandle
-    for data, number in handle.read_segments(offsets, lengths, wanted, lock=handle.lock):
+    # Without their numbers: before 2026.1.14 tifffile takes that of a single segment for its place in the lists.
+    for data, place in handle.read_segments(offsets, lengths, lock=handle.lock):
+        number = wanted[place]
         try:
             samples, *_ = keyframe.decode(data, number, jpegtables=page.jpegtables, jpegheader=keyframe.jpegheader)
         except NOT_AS_EXPECTED as error:
