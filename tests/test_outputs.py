@@ -29,7 +29,7 @@ def slide(bundle: Path, narrow: dict[str, int]) -> SpatialData:
     sd.pp.tissue_share(slide)
     sd.pp.embed_expression(slide, max_epochs=1)
     sd.tl.nolan(slide, k=4, max_epochs=2)
-    model = sd.tl.distill(slide, k=4, max_epochs=1)
+    model = sd.tl.distill(slide, k=4, max_epochs=1, patience=1)
     sd.tl.predict(slide, model)
     sd.tl.verdict(slide, model)
     sd.tl.kmeans_niches(slide, k=3)

@@ -227,7 +227,7 @@ def cells() -> ad.AnnData:
 
 @pytest.fixture(scope="module")
 def fitted(cells: ad.AnnData, narrow: dict[str, int]) -> sd.models.NicheModel:
-    return sd.tl.distill(cells, teacher_key="region", max_epochs=3, progress_bar=False)
+    return sd.tl.distill(cells, teacher_key="region", max_epochs=3, patience=5, progress_bar=False)
 
 
 @pytest.fixture

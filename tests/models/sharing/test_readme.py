@@ -148,6 +148,14 @@ class Balance(HTMLParser):
             self.cells.append(data)
 
 
+def test_a_student_that_was_not_calibrated(complete: sd.models.NicheModel) -> None:
+    """As it is by default: how sure it may be is what the test cells say."""
+    complete.card = replace(complete.card, calibration=None)
+    text = page_of(complete).text
+    assert "calibrated on" not in text
+    assert f"off by {complete.card.training['ece_after']:.1%} on average on test cells" in text
+
+
 def test_ten_lines(complete: sd.models.NicheModel) -> None:
     lines = repr(complete).splitlines()
     assert lines[0] == "NicheModel: a student of 2 tissue niches from H&E"

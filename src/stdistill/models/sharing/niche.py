@@ -41,7 +41,8 @@ def describe(card: ModelCard, usual: UsualFeatures | None) -> Description:
         "encoder": card.encoder or card.expression_model_sha256,
     }
     if is_student:
-        looked_for |= {"held-out agreement": card.agreement, "calibration": card.calibration, "OOD reference": usual}
+        confidence = card.calibration or card.training.get("ece_after")
+        looked_for |= {"held-out agreement": card.agreement, "calibration": confidence, "OOD reference": usual}
     what = "tissue niches from H&E" if is_student and card.expression_model_sha256 is None else "tissue niches"
     reads = "the H&E of a cell and its neighbours" if is_student else "what a cell and its neighbours express"
     return Description(
@@ -84,13 +85,12 @@ def _agreement(card: ModelCard) -> list[str]:
 
 
 def _confidence(card: ModelCard) -> list[str]:
-    found = card.calibration
-    if found is None:
-        return []
-    own, test = found["ece_after"], card.training.get("ece_after")
+    found, test = card.calibration, card.training.get("ece_after")
     return known(
-        f"calibrated on {found['n_cells']:,} held-out cells, there off by {own:.1%} on average",
-        None if test is None else f"by {test:.1%} on test cells",
+        None
+        if found is None
+        else f"calibrated on {found['n_cells']:,} held-out cells, there off by {found['ece_after']:.1%} on average",
+        None if test is None else f"off by {test:.1%} on average on test cells",
     )
 
 
