@@ -10,7 +10,7 @@ measured: accuracy as a share of that on the student's own test strip of at leas
 "partly", below "not"; what has no niches of the training (another tissue, no tissue) is "not".
 
 A verdict is `right` when it is that, and `safe` when it is no better than that: a careful verdict costs work, a
-careless one results. `--quick` takes a few slides of a small tissue.
+careless one results. `of the section` is accuracy as a share of that on the section as it is: what the change took. `--quick` takes a few slides of a small tissue.
 """
 
 from __future__ import annotations
@@ -146,6 +146,8 @@ def main() -> None:
                     rows.append({"seed": seed, **judge(tissue, name, make, strip)})
                     print({key: value for key, value in rows[-1].items() if key != "seed"}, flush=True)
         table = pd.DataFrame(rows)
+        whole = table[table["slide"] == SAME].set_index("seed")["of the strip"]
+        table.insert(3, "of the section", table["of the strip"] / table["seed"].map(whole))
         table.to_csv(folder / "verdicts.csv", index=False)
     print(f"\n{table.drop(columns='reasons').round(2).to_string(index=False)}")
     print(f"\nright: {table['right'].sum()} of {len(table)}; safe: {table['safe'].sum()} of {len(table)}")
