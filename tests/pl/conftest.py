@@ -11,10 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.testing.compare import compare_images
+from packaging.version import Version
 
 BASELINES = Path(__file__).parent / "baselines"
 TOLERANCE = 6
 """Root mean square of the difference, of 255: room for another rendering of letters."""
+LETTERS_SINCE = Version("3.11")
+"""Before it matplotlib draws letters of other sizes, with an older FreeType: its pictures cannot be compared."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +38,8 @@ def check_image(tmp_path: Path) -> Callable[[str], None]:
         if not baseline.exists():
             shutil.copy(drawn, baseline)
             pytest.fail(f"{baseline} was not there and was drawn: look at it, and run again")
+        if Version(mpl.__version__) < LETTERS_SINCE:
+            return
         difference = compare_images(str(baseline), str(drawn), tol=TOLERANCE)
         assert difference is None, difference
 

@@ -35,7 +35,7 @@ def elsewhere() -> Iterator[None]:
 
 
 def state() -> tuple[Any, ...]:
-    device = torch.get_default_device()
+    device = torch.empty(0).device
     return torch.get_default_dtype(), device, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
 
 

@@ -15,7 +15,8 @@ def own_torch_state() -> Iterator[None]:
     ``torch.set_default_dtype``, ``torch.set_default_device`` and ``torch.inference_mode`` hold for whoever comes after.
     """
     dtype = torch.get_default_dtype()
-    elsewhere = torch.get_default_device().type != "cpu"
+    # By a tensor: in torch 2.5 get_default_device fails once set_default_device(None) was called.
+    elsewhere = torch.empty(0).device.type != "cpu"
     torch.set_default_dtype(torch.float32)
     try:
         # A mode of a device is asked at every operation, so that there is one only where it is needed.
