@@ -10,7 +10,8 @@ measured: accuracy as a share of that on the student's own test strip of at leas
 "partly", below "not"; what has no niches of the training (another tissue, no tissue) is "not".
 
 A verdict is `right` when it is that, and `safe` when it is no better than that: a careful verdict costs work, a
-careless one results. `of the section` is accuracy as a share of that on the section as it is: what the change took. `--quick` takes a few slides of a small tissue.
+careless one results. `of the section` is accuracy as a share of that on the section as it is: what the change took.
+`--quick` takes a few slides of a small tissue.
 """
 
 from __future__ import annotations
