@@ -94,6 +94,18 @@ def test_other_parameters(complete: Path, bundle: Path) -> None:
     assert "command: 'run', now 'evaluate'" in result.output
 
 
+def test_a_folder_from_before_there_were_augmented_slides(complete: Path, bundle: Path, tmp_path: Path) -> None:
+    """It goes on with the features that it has, where none are asked for."""
+    older = Path(shutil.copytree(complete, tmp_path / "older"))
+    manifest = json.loads((older / "manifest.json").read_text())
+    assert manifest["parameters"].pop("n_augmented") == 1
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    steps = manifest["steps"]
+    result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS[:-2], "--out", str(older)])
+    assert result.exit_code == 0, result.output
+    assert json.loads((older / "manifest.json").read_text())["steps"][: len(steps)] == steps
+
+
 def test_another_slide_leaves_all_as_it_is(complete: Path, tmp_path: Path) -> None:
     """Also the features, which are computed in the folder and would replace those that are there."""
     other = sd.datasets.simulate_xenium(tmp_path / "other" / "outs", n_cells=1_000, seed=5)

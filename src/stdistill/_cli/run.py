@@ -56,10 +56,11 @@ def command(
     source = Source(bundle, he_image, he_alignment, cell_types)
     training = Training(expression_epochs, teacher_epochs, student_epochs, seed, size, batch_size, precision)
     machine = Machine(device, devices)
+    chosen = {} if n_augmented is None else {"n_augmented": n_augmented}  # folders from before it was there go on
     run = Run(
         out,
         command="run",
-        parameters={"k": k, "encoder": encoder, "n_augmented": n_augmented, **training.parameters},
+        parameters={"k": k, "encoder": encoder, **chosen, **training.parameters},
         asked={**source._asdict(), **machine._asdict()},
     )
     with run:

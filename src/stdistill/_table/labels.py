@@ -42,7 +42,7 @@ def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRIT
         raise TypeError(msg)
     warn_of_names(column.cat.remove_unused_categories().cat.categories, f".obs[{key!r}]")
     check_one_model(adata, key.removesuffix(NICHE_SUFFIX))
-    check_written(adata, key)
+    warn_of_edited_labels(adata, key)
     labels = Labels(column.cat.codes.to_numpy().astype(np.intp), list(map(label_name, column.cat.categories)))
     if not labels.known.any():
         msg = f".obs[{key!r}] ({argument}) is missing for all of the {adata.n_obs} cells."
@@ -50,7 +50,7 @@ def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRIT
     return labels
 
 
-def check_written(adata: AnnData, key: str) -> None:
+def warn_of_edited_labels(adata: AnnData, key: str) -> None:
     """Warn when a column of niches, or a split, holds others than were written; one of the user's own passes."""
     prefix = key.removesuffix(NICHE_SUFFIX)
     if key in adata.obs and prefix not in adata.obsm:

@@ -15,7 +15,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_name
 from stdistill._table import schema
 from stdistill._table.graph import NEIGHBORS
-from stdistill._table.labels import NICHE_SUFFIX, check_written, label_name
+from stdistill._table.labels import NICHE_SUFFIX, label_name, warn_of_edited_labels
 from stdistill._table.marks.labels import drop_marks, write_label_marks
 from stdistill._table.provenance.results import fingerprint, write_fitted
 from stdistill._table.records import drop_record
@@ -118,7 +118,7 @@ def logit_columns(adata: AnnData, key: str) -> list[str]:
 
 def read_logits(adata: AnnData, key: str) -> npt.NDArray[np.float32]:
     """Return the logits (n, k) under a prefix, which are there."""
-    check_written(adata, f"{key}{NICHE_SUFFIX}")
+    warn_of_edited_labels(adata, f"{key}{NICHE_SUFFIX}")
     names = logit_columns(adata, key)
     expected = [f"{key}_logit_{niche}" for niche in range(len(names))]
     if names != expected:

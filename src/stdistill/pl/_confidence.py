@@ -17,7 +17,7 @@ from stdistill._drawing.view import TITLE_IN, Bounds, draw_cells, draw_view, mak
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.labels import NICHE_SUFFIX, check_written
+from stdistill._table.labels import NICHE_SUFFIX, warn_of_edited_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,7 +130,7 @@ def _find_keys(adata: AnnData, keys: str | Sequence[str] | None) -> list[str]:
 
 
 def _read(adata: AnnData, key: str) -> npt.NDArray[np.float64]:
-    check_written(adata, f"{key.removesuffix(SUFFIX)}{NICHE_SUFFIX}")
+    warn_of_edited_labels(adata, f"{key.removesuffix(SUFFIX)}{NICHE_SUFFIX}")
     column = adata.obs[key]
     if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
         msg = f".obs[{key!r}] holds {column.dtype}; expected numbers between 0 and 1. {HINT}"

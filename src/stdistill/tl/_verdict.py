@@ -20,7 +20,7 @@ from stdistill._table.fitting.trust import OUTSIDE
 from stdistill._table.graph import graph_radius, read_graph
 from stdistill._table.he.images import mark_images
 from stdistill._table.he.slide_record import read_slide_record
-from stdistill._table.labels import NICHE_SUFFIX, check_written
+from stdistill._table.labels import NICHE_SUFFIX, warn_of_edited_labels
 from stdistill._table.provenance.checks import warn_of_other_graph
 from stdistill._table.provenance.results import result_of
 from stdistill._table.records import read_record, write_record, write_slide_step
@@ -148,7 +148,7 @@ def verdict(
     table = get_table(data, table_key)
     warn_of_other_graph(table, key_added)
     _check_is_of(table, key_added, student)
-    check_written(table, f"{key_added}{NICHE_SUFFIX}")
+    warn_of_edited_labels(table, f"{key_added}{NICHE_SUFFIX}")
     if is_spatialdata(data):
         warn_of_other_images(data, table, str(result_of(table, key_added)[2].get("use_rep")))
     has_niche = table.obs[f"{key_added}_niche"].notna().to_numpy()

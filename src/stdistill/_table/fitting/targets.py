@@ -12,7 +12,7 @@ from anndata import AnnData
 
 from stdistill._support.arrays import Integers
 from stdistill._table.checks import check_one_model
-from stdistill._table.labels import NICHE_SUFFIX, check_written, label_name, warn_of_names
+from stdistill._table.labels import NICHE_SUFFIX, label_name, warn_of_edited_labels, warn_of_names
 from stdistill._table.niches import colors_of, logit_columns, logit_prefixes, niche_names, read_logits
 
 
@@ -46,7 +46,7 @@ def read_targets(tables: Sequence[AnnData], teacher_key: str, k: int) -> Targets
     """Read logits under the prefix `teacher_key`, which must be `k` of them, or else the labels of that column."""
     for table in tables:
         check_one_model(table, teacher_key.removesuffix(NICHE_SUFFIX))
-        check_written(table, teacher_key)
+        warn_of_edited_labels(table, teacher_key)
     if all(logit_columns(table, teacher_key) for table in tables):
         return _soft(tables, teacher_key, k)
     return _hard(tables, teacher_key)
