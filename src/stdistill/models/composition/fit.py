@@ -20,15 +20,15 @@ from stdistill.models.composition.arguments import FittingArguments, network_arg
 from stdistill.models.composition.folds import Fold, Tissue, hold_out
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.regression import LossWeights, Regression
-from stdistill.models.composition.ridge import fit_ridge
+from stdistill.models.composition.ridge import Ridge, fit_ridge
 from stdistill.models.composition.rows import FeatureRows
 from stdistill.models.features import digest_rows, feature_statistics, standardize
 
-ROWS_SEEN = 1_000_000
+ROWS_SEEN = 100_000
 """Rows that training sees by default, all epochs together, within `EPOCHS`, unless it stops before (our choice)."""
-EPOCHS = (5, 200)
-ONE_LAYER = {"width": 1, "depth": 1, "dropout": 0.0, "output": "linear"}
-"""The network that a linear regression is."""
+EPOCHS = (5, 50)
+NO_LAYERS: dict[str, Any] = {"width": 1, "depth": 0, "dropout": 0.0, "output": "linear"}
+"""The network that a ridge regression is."""
 
 
 class FittedComposition(NamedTuple):
@@ -70,12 +70,16 @@ def fit_composition(
         raise ValueError(msg)
     folds = hold_out(training, groupings, tissue, n=arguments["n_members"], seed=arguments["seed"])
     scale = _find_scale(rows, targets, cells)
+    ridge, ridges = _fit_ridges(rows, targets, cells, folds, scale)
     if arguments["method"] == "ridge":
-        return _fit_ridge(rows, targets, cells, folds, scale)
+        network = _new_network(scale, NO_LAYERS, ridge, seed=0)
+        history = pd.DataFrame(index=pd.Index([], name="epoch"))
+        record = {"n_training_cells": len(cells), "penalty": ridge.penalty}
+        return FittedComposition([network], history, NO_LAYERS, record)
     if arguments["max_epochs"] is None:
         n_epochs = int(np.clip(round(ROWS_SEEN / len(cells)), *EPOCHS))
         arguments = {**arguments, "max_epochs": n_epochs}
-    return _fit_members(rows, targets, cells, folds, scale, arguments)
+    return _fit_members(rows, targets, cells, folds, ridges, scale, arguments)
 
 
 def _fit_members(
@@ -83,21 +87,22 @@ def _fit_members(
     targets: Floats,
     cells: Integers,
     folds: Sequence[Fold],
+    ridges: Sequence[Ridge],
     scale: _Scale,
     arguments: FittingArguments,
 ) -> FittedComposition:
-    """Train networks, by each of the folds in turn."""
+    """Train networks, by each of the folds in turn, on what the regression of its rows leaves over."""
     size, patience = network_arguments(arguments), arguments["patience"]
     weights = LossWeights(arguments["mae_weight"], arguments["pearson_weight"], arguments["pearson_axis"])
     # Only a checkpoint has to know its features from others.
     seen = None if arguments["checkpoint_dir"] is None else digest_rows(rows, cells)
     members, histories = [], []
     for number in range(arguments["n_members"]):
-        fold = folds[number % len(folds)]
+        fold, ridge = folds[number % len(folds)], ridges[number % len(folds)]
         own: FittingArguments = {**arguments, "seed": arguments["seed"] + number}
         if arguments["checkpoint_dir"] is not None:
             own["checkpoint_dir"] = Path(arguments["checkpoint_dir"]) / f"member_{number}"
-        network = _new_network(scale, size, own["seed"])
+        network = _new_network(scale, size, ridge, own["seed"])
         objective = Regression(
             network,
             rows,
@@ -110,6 +115,7 @@ def _fit_members(
                 own,
                 *weights,
                 patience,
+                ridge.penalty,  # which the other folds have a part in
                 n_training_cells=len(cells),
                 data=digest(targets[cells]),
                 features=seen,
@@ -124,24 +130,19 @@ def _fit_members(
     return FittedComposition(members, history, size, {"n_training_cells": len(cells), "n_epochs": n_epochs})
 
 
-def _fit_ridge(
+def _fit_ridges(
     rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale
-) -> FittedComposition:
-    """Fit a ridge regression, whose penalty predicts the held-out rows of the folds best."""
-    network = _new_network(scale, ONE_LAYER, seed=0)
+) -> tuple[Ridge, list[Ridge]]:
+    """Fit ridge regressions: of all rows, and of those of each fold, which leave the held-out rows unseen."""
+    network = CompositionNetwork(len(scale.mean), len(scale.target_mean), **NO_LAYERS)
+    network.set_scale(*scale)
 
     def read(some: Integers) -> tuple[Any, Any]:
         features = standardize(torch.from_numpy(rows[some]), network.mean, network.std)
         scaled = network.scale_targets(torch.from_numpy(targets[some]))
         return features.double().numpy(), scaled.double().numpy()
 
-    ridge = fit_ridge(read, cells, folds)
-    layer: Any = network.layers[0]
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(ridge.weights.T))
-        layer.bias.copy_(torch.from_numpy(ridge.intercept))
-    history = pd.DataFrame(index=pd.Index([], name="epoch"))
-    return FittedComposition([network], history, ONE_LAYER, {"n_training_cells": len(cells), "penalty": ridge.penalty})
+    return fit_ridge(read, cells, folds)
 
 
 class _Scale(NamedTuple):
@@ -163,9 +164,11 @@ def _find_scale(rows: FeatureRows, targets: Floats, cells: Integers) -> _Scale:
     return _Scale(mean, std, torch.from_numpy(taught.mean(axis=0)), torch.from_numpy(spread))
 
 
-def _new_network(scale: _Scale, size: dict[str, Any], seed: int) -> CompositionNetwork:
-    """Build a network with random weights and the scale of the training rows."""
+def _new_network(scale: _Scale, size: dict[str, Any], ridge: Ridge, seed: int) -> CompositionNetwork:
+    """Build a network with random weights, the scale of the training rows, and a regression where it can have one."""
     with seeded(seed):
         network = CompositionNetwork(len(scale.mean), len(scale.target_mean), **size)
     network.set_scale(*scale)
+    if network.output == "linear":
+        network.set_ridge(torch.from_numpy(ridge.weights), torch.from_numpy(ridge.intercept))
     return network
