@@ -33,18 +33,17 @@ def test_predictions_return_to_the_scale_of_the_targets() -> None:
     assert network.scale_targets(torch.tensor([[2.0, 1.0, 5.0]])).tolist() == [[2.0, -1.0, 0.0]]
 
 
-def test_layers_add_to_the_regression() -> None:
-    """Of features 1, 0, 2, 1 above the mean: 0.5 + 1 · 2 + 2 · 10 + 1 · 3, and −1; training leaves it as it is."""
+def test_layers_and_a_regression_are_averaged() -> None:
+    """The regression says 0.5 + 1 · 2 + 2 · 10 + 1 · 3, and −1, of features that are 1, 0, 2 and 1 above the mean."""
     features = torch.tensor([[1.0, 1.0, 4.0, 4.0]])
     slope = torch.tensor([[2.0, 0.0, 0.0], [9.0, 0.0, 0.0], [10.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
-    alone, network = make(depth=0), make()
-    added = network(features)
-    for one in (alone, network):
-        one.set_ridge(slope, torch.tensor([0.5, -1.0, 0.0]))
-    assert alone(features).tolist() == [[25.5, -1.0, 0.0]]
-    torch.testing.assert_close(network(features), alone(features) + added)
-    assert added.abs().min() > 0
-    assert not list(alone.parameters())
+    regression, network = make(depth=0), make()
+    layers = network(features)
+    regression.set_ridge(slope, torch.tensor([0.5, -1.0, 0.0]))
+    network.average_with(slope, torch.tensor([0.5, -1.0, 0.0]))
+    assert regression(features).tolist() == [[25.5, -1.0, 0.0]]
+    torch.testing.assert_close(network(features), (regression(features) + layers) / 2)
+    assert layers.abs().min() > 0
 
 
 def test_shares_sum_to_one() -> None:

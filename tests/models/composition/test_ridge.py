@@ -29,32 +29,27 @@ def test_is_that_of_scikit_learn(n: int, d: int, monkeypatch: pytest.MonkeyPatch
     features, targets = make(n, d)
     groups = np.arange(n) % 3
     folds = [(np.flatnonzero(groups != g), np.flatnonzero(groups == g)) for g in range(3)]
-    found, of_folds = fit_ridge(reader(features, targets), np.arange(n), folds)
+    found = fit_ridge(reader(features, targets), np.arange(n), folds)
     scorer = "neg_mean_squared_error"
     chosen = RidgeCV(PENALTIES, scoring=scorer, cv=LeaveOneGroupOut().split(features, targets, groups))
     assert found.penalty == pytest.approx(chosen.fit(features, targets).alpha_)
     expected = Ridge(found.penalty).fit(features, targets)
     np.testing.assert_allclose(found.weights, expected.coef_.T, rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(found.intercept, expected.intercept_, rtol=1e-8)
-    for (fitting, _), one in zip(folds, of_folds, strict=True):
-        expected = Ridge(found.penalty).fit(features[fitting], targets[fitting])
-        np.testing.assert_allclose(one.weights, expected.coef_.T, rtol=1e-8, atol=1e-9)
-        assert one.penalty == found.penalty
 
 
 def test_some_of_the_rows() -> None:
     features, targets = make(100, 5)
     rows = np.arange(0, 100, 2)
-    found, [of_fold] = fit_ridge(reader(features, targets), rows, [(rows[:30], rows[40:])])
-    for part, one in ((rows, found), (rows[:30], of_fold)):
-        expected = Ridge(found.penalty).fit(features[part], targets[part])
-        np.testing.assert_allclose(one.weights, expected.coef_.T, rtol=1e-8)
+    found = fit_ridge(reader(features, targets), rows, [(rows[:30], rows[30:])])
+    expected = Ridge(found.penalty).fit(features[rows], targets[rows])
+    np.testing.assert_allclose(found.weights, expected.coef_.T, rtol=1e-8)
 
 
 def test_noise_is_not_learned() -> None:
     rng = np.random.default_rng(0)
     features, targets = rng.normal(size=(60, 40)), rng.normal(size=(60, 2))
-    found, _ = fit_ridge(reader(features, targets), np.arange(60), [(np.arange(30), np.arange(30, 60))])
+    found = fit_ridge(reader(features, targets), np.arange(60), [(np.arange(30), np.arange(30, 60))])
     assert found.penalty == PENALTIES[-1]
     np.testing.assert_allclose(found.intercept, targets.mean(axis=0), atol=1e-3)
 
@@ -62,7 +57,7 @@ def test_noise_is_not_learned() -> None:
 def test_constant_features_and_targets() -> None:
     features, targets = make(50, 4)
     features[:, 1], targets[:, 2] = 0, 7
-    found, _ = fit_ridge(reader(features, targets), np.arange(50), [(np.arange(25), np.arange(25, 50))])
+    found = fit_ridge(reader(features, targets), np.arange(50), [(np.arange(25), np.arange(25, 50))])
     np.testing.assert_allclose(found.weights[1], 0)
     np.testing.assert_allclose(found.weights[:, 2], 0, atol=1e-12)
     assert found.intercept[2] == pytest.approx(7)

@@ -26,7 +26,7 @@ from stdistill.models.features import digest_rows, feature_statistics, standardi
 
 ROWS_SEEN = 100_000
 """Rows that training sees by default, all epochs together, within `EPOCHS`, unless it stops before (our choice)."""
-EPOCHS = (5, 50)
+EPOCHS = (5, 200)
 NO_LAYERS: dict[str, Any] = {"width": 1, "depth": 0, "dropout": 0.0, "output": "linear"}
 """The network that a ridge regression is."""
 
@@ -70,16 +70,21 @@ def fit_composition(
         raise ValueError(msg)
     folds = hold_out(training, groupings, tissue, n=arguments["n_members"], seed=arguments["seed"])
     scale = _find_scale(rows, targets, cells)
-    ridge, ridges = _fit_ridges(rows, targets, cells, folds, scale)
     if arguments["method"] == "ridge":
-        network = _new_network(scale, NO_LAYERS, ridge, seed=0)
-        history = pd.DataFrame(index=pd.Index([], name="epoch"))
+        ridge = _fit_ridge(rows, targets, cells, folds, scale)
+        network = _new_network(scale, NO_LAYERS, seed=0)
+        network.set_ridge(torch.from_numpy(ridge.weights), torch.from_numpy(ridge.intercept))
         record = {"n_training_cells": len(cells), "penalty": ridge.penalty}
-        return FittedComposition([network], history, NO_LAYERS, record)
+        return FittedComposition([network], pd.DataFrame(index=pd.Index([], name="epoch")), NO_LAYERS, record)
     if arguments["max_epochs"] is None:
         n_epochs = int(np.clip(round(ROWS_SEEN / len(cells)), *EPOCHS))
         arguments = {**arguments, "max_epochs": n_epochs}
-    return _fit_members(rows, targets, cells, folds, ridges, scale, arguments)
+    fitted = _fit_members(rows, targets, cells, folds, scale, arguments)
+    if arguments["output"] == "linear":
+        ridge = _fit_ridge(rows, targets, cells, folds, scale)
+        for network in fitted.members:
+            network.average_with(torch.from_numpy(ridge.weights), torch.from_numpy(ridge.intercept))
+    return fitted
 
 
 def _fit_members(
@@ -87,22 +92,21 @@ def _fit_members(
     targets: Floats,
     cells: Integers,
     folds: Sequence[Fold],
-    ridges: Sequence[Ridge],
     scale: _Scale,
     arguments: FittingArguments,
 ) -> FittedComposition:
-    """Train networks, by each of the folds in turn, on what the regression of its rows leaves over."""
+    """Train networks, by each of the folds in turn."""
     size, patience = network_arguments(arguments), arguments["patience"]
     weights = LossWeights(arguments["mae_weight"], arguments["pearson_weight"], arguments["pearson_axis"])
     # Only a checkpoint has to know its features from others.
     seen = None if arguments["checkpoint_dir"] is None else digest_rows(rows, cells)
     members, histories = [], []
     for number in range(arguments["n_members"]):
-        fold, ridge = folds[number % len(folds)], ridges[number % len(folds)]
+        fold = folds[number % len(folds)]
         own: FittingArguments = {**arguments, "seed": arguments["seed"] + number}
         if arguments["checkpoint_dir"] is not None:
             own["checkpoint_dir"] = Path(arguments["checkpoint_dir"]) / f"member_{number}"
-        network = _new_network(scale, size, ridge, own["seed"])
+        network = _new_network(scale, size, own["seed"])
         objective = Regression(
             network,
             rows,
@@ -115,7 +119,6 @@ def _fit_members(
                 own,
                 *weights,
                 patience,
-                ridge.penalty,  # which the other folds have a part in
                 n_training_cells=len(cells),
                 data=digest(targets[cells]),
                 features=seen,
@@ -130,12 +133,9 @@ def _fit_members(
     return FittedComposition(members, history, size, {"n_training_cells": len(cells), "n_epochs": n_epochs})
 
 
-def _fit_ridges(
-    rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale
-) -> tuple[Ridge, list[Ridge]]:
-    """Fit ridge regressions: of all rows, and of those of each fold, which leave the held-out rows unseen."""
-    network = CompositionNetwork(len(scale.mean), len(scale.target_mean), **NO_LAYERS)
-    network.set_scale(*scale)
+def _fit_ridge(rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale) -> Ridge:
+    """Fit a ridge regression on the scale of the training; its penalty predicts the held-out rows of the folds best."""
+    network = _new_network(scale, NO_LAYERS, seed=0)
 
     def read(some: Integers) -> tuple[Any, Any]:
         features = standardize(torch.from_numpy(rows[some]), network.mean, network.std)
@@ -164,11 +164,9 @@ def _find_scale(rows: FeatureRows, targets: Floats, cells: Integers) -> _Scale:
     return _Scale(mean, std, torch.from_numpy(taught.mean(axis=0)), torch.from_numpy(spread))
 
 
-def _new_network(scale: _Scale, size: dict[str, Any], ridge: Ridge, seed: int) -> CompositionNetwork:
-    """Build a network with random weights, the scale of the training rows, and a regression where it can have one."""
+def _new_network(scale: _Scale, size: dict[str, Any], seed: int) -> CompositionNetwork:
+    """Build a network with random weights and the scale of the training rows."""
     with seeded(seed):
         network = CompositionNetwork(len(scale.mean), len(scale.target_mean), **size)
     network.set_scale(*scale)
-    if network.output == "linear":
-        network.set_ridge(torch.from_numpy(ridge.weights), torch.from_numpy(ridge.intercept))
     return network

@@ -1,4 +1,4 @@
-"""The network that tells abundances from features: a ridge regression, and what layers of one width add to it."""
+"""The network that tells abundances from features: layers of one width, and a ridge regression beside them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ class CompositionNetwork(nn.Module):
     """Map features to abundances.
 
     What it learns, and returns, are abundances on the scale of each type in the training; `abundances` takes them back.
-    The layers are those of Sun, Zhu and Qiu 2025, section 2.2. They learn what the regression, which training leaves as
-    it is, does not say.
+    The layers are those of Sun, Zhu and Qiu 2025, section 2.2. While they learn there is no regression.
 
     Parameters
     ----------
@@ -62,9 +61,16 @@ class CompositionNetwork(nn.Module):
         self.target_std.copy_(target_std)
 
     def set_ridge(self, slope: Tensor, intercept: Tensor) -> None:
-        """Take over a regression (n_features, n_types), (n_types,) of features and targets on that scale."""
+        """Take over a regression (n_features, n_types), (n_types,) of targets on features, both on that scale."""
         self.slope.copy_(slope)
         self.intercept.copy_(intercept)
+
+    def average_with(self, slope: Tensor, intercept: Tensor) -> None:
+        """Return from now on the mean of what the layers and a regression say."""
+        self.set_ridge(slope / 2, intercept / 2)
+        with torch.no_grad():
+            for part in self.layers[-1].parameters():
+                part.div_(2)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return what is predicted of features (n, n_features) on the scale of the training, (n, n_types)."""

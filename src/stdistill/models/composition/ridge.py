@@ -32,8 +32,8 @@ class Ridge(NamedTuple):
     penalty: float
 
 
-def fit_ridge(read: Read, rows: Integers, folds: Sequence[tuple[Integers, Integers]]) -> tuple[Ridge, list[Ridge]]:
-    """Find the penalty that predicts held-out rows best, and fit all rows, and those of each fold, with it.
+def fit_ridge(read: Read, rows: Integers, folds: Sequence[tuple[Integers, Integers]]) -> Ridge:
+    """Fit the penalty that predicts held-out rows best, then all rows with it.
 
     Parameters
     ----------
@@ -46,17 +46,15 @@ def fit_ridge(read: Read, rows: Integers, folds: Sequence[tuple[Integers, Intege
     """
     n_features = read(rows[:1])[0].shape[1]
     errors = np.zeros(len(PENALTIES))
-    fits: list[list[Ridge]] = []
     parts = [_factor(read, held_out) for _, held_out in folds]
     is_divided = len(folds) > 1 and all(len(one) + len(other) == len(rows) for one, other in folds)
     is_divided &= sum(len(held_out) for _, held_out in folds) == len(rows)
     for number, (fitting, held_out) in enumerate(folds):
         others = parts[:number] + parts[number + 1 :]  # which are all other rows where the folds divide these
-        fits.append(list(_solve(_merge(others) if is_divided else _factor(read, fitting), n_features, PENALTIES)))
-        errors += [_squared_error(ridge, parts[number]) / len(held_out) for ridge in fits[-1]]
-    best = int(errors.argmin())
-    whole = next(_solve(_merge(parts) if is_divided else _factor(read, rows), n_features, PENALTIES[[best]]))
-    return whole, [fit[best] for fit in fits]
+        fits = _solve(_merge(others) if is_divided else _factor(read, fitting), n_features, PENALTIES)
+        errors += [_squared_error(ridge, parts[number]) / len(held_out) for ridge in fits]
+    best = PENALTIES[[int(errors.argmin())]]
+    return next(_solve(_merge(parts) if is_divided else _factor(read, rows), n_features, best))
 
 
 def _factor(read: Read, rows: Integers) -> Float64s:
