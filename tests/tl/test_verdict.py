@@ -268,3 +268,14 @@ def test_a_saved_student_knows_its_slides(paired: NicheModel, tmp_path: Path) ->
     paired.save(tmp_path / "student")
     again = sd.models.load(tmp_path / "student")
     assert (again.card.quality, again.card.n_neighbors) == (paired.card.quality, paired.card.n_neighbors)
+
+
+def test_a_student_of_before_knows_only_single_cells(student: NicheModel) -> None:
+    """Its description is of cells and not of neighbourhoods: it loads, and nothing is compared with it."""
+    weights = {name.replace("usual_means.", "usual."): weight for name, weight in student.weights.items()}
+    former = NicheModel.restore(student.card, weights, student.history)
+    cells = table()
+    found = sd.tl.verdict(cells, former)
+    assert found.verdict == "partly"
+    assert any("cannot tell what H&E is unlike its training" in reason for reason in found.reasons)
+    assert "student_ood" not in cells.obs
