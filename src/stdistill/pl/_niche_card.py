@@ -142,7 +142,7 @@ def niche_card(
             "again."
         )
     if explanation is not None:
-        _check_model(table, key, explanation)
+        _warn_of_other_model(table, key, explanation)
     shown: dict[str, pd.DataFrame] = {}
     if of_it is not None:
         parts = ("cell_types", "markers", "morphology", "neighbors")
@@ -187,7 +187,7 @@ def _find_key(table: AnnData, niche_key: str | None, profile: NicheProfile | Non
     return found
 
 
-def _check_model(table: AnnData, key: str, explanation: Explanation) -> None:
+def _warn_of_other_model(table: AnnData, key: str, explanation: Explanation) -> None:
     """Warn when the explained niches are not those of a column: of another model, whose niches are others."""
     column = f"{key.removesuffix(NICHE_SUFFIX)}{schema.MODEL_SUFFIX}"
     models = set(table.obs[column].dropna()) if column in table.obs else set()
