@@ -18,6 +18,7 @@ from huggingface_hub import constants
 from spatialdata import SpatialData
 
 REPOSITORY = Path(__file__).parents[1]
+STAINED = np.array([150, 80, 140], dtype=np.uint8)[:, None, None]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -101,7 +102,7 @@ def make_slide(make_cells: Callable[..., ad.AnnData]) -> Callable[..., SpatialDa
         matrix = np.eye(3) if he_to_global is None else np.asarray(he_to_global, dtype=float)
         large = max(shape) > 1000  # only its shape is asked for
         pixels = (
-            da.zeros((3, *shape), dtype=np.uint8, chunks=(3, 4096, 4096))
+            da.broadcast_to(STAINED, (3, *shape), chunks=(3, 4096, 4096))
             if large
             else np.random.default_rng(seed).integers(0, 255, (3, *shape), dtype=np.uint8)
         )

@@ -17,10 +17,10 @@ def test_alignment(run: Run) -> None:
 
 
 def test_alignment_neighbors(run: Run) -> None:
-    found = run("alignment_neighbors.py", "--quick", "--scatter", "--seeds", "0")
+    found = run("alignment_neighbors.py", "--quick", "--seeds", "0")
     assert "are beside one of" in found
     table = found.split("\n\n")[-1]
-    assert all(name in table for name in ("full", "all", "none", "no graph"))
+    assert all(name in table for name in ("stochastic", "all", "none added", "within 20 µm", "no edge"))
 
 
 def test_alignment_size(run: Run) -> None:

@@ -64,9 +64,10 @@ def lines_of(output: str) -> dict[str, str]:
 
 
 def test_broken_slides_stop_no_other(student: Path, slides: Path, tmp_path: Path) -> None:
-    out = tmp_path / "cohort"
+    out = tmp_path / "cohort [1]"
     result = run(student, slides, "--method", "tree", "--out", out, "--stage", tmp_path / "local")
     assert result.exit_code == 1, result.output
+    assert f"stdistill report '{out}'\n" in result.output  # as a shell takes it
     said = lines_of(result.output)
     assert list(said) == ["a", "b", "truncated", "unscaled", "white"]
     assert said["a"].startswith("done in ")

@@ -29,7 +29,7 @@ def test_usable() -> None:
         ("trusted_share", 0.9, "usable", ""),
         ("trusted_share", 0.89, "partly", "89% of the cells can be trusted"),
         ("trusted_share", 0.49, "not", "49% of the cells"),
-        ("ood_median", 1.42, "partly", "1.4 times as far"),
+        ("ood_median", 1.6, "partly", "1.6 times as far"),
         ("ood_median", 20.0, "partly", "20.0 times as far"),
         ("ood_is_unknown", 1.0, "partly", "cannot tell"),
         ("stain_distance", 12.0, "partly", "12 degrees"),

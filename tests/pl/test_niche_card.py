@@ -107,6 +107,19 @@ def test_deciding_neighbours_are_ringed(he_slide: SpatialData, profile: NichePro
     assert "sooner than 80% of random orders do" in texts(plt.gcf())
 
 
+def test_an_explanation_of_another_model(he_slide: SpatialData) -> None:
+    """The student was fitted again since, and its niche 1 is another; or it is of the teacher."""
+    cells = he_slide["table"]
+    cells.obs["student_model"] = pd.Categorical(["new"]).repeat(cells.n_obs)
+    names = cells.obs_names[(cells.obs["student_niche"] == "1") & sd.get.he_pixels(he_slide)["on_image"]][:1].tolist()
+    explanation = explain(cells, names)
+    with pytest.warns(UserWarning, match=r"of another model than the niches in .obs\['student_niche'\].*sd.tl.explain"):
+        sd.pl.niche_card(he_slide, "1", explanation=replace(explanation, model="old"), show=False)
+    for known in ("new", None):
+        sd.pl.niche_card(he_slide, "1", explanation=replace(explanation, model=known), show=False)
+    del cells.obs["student_model"]
+
+
 def test_explained_cells_of_another_niche(he_slide: SpatialData, profile: NicheProfile) -> None:
     cells = he_slide["table"]
     others = cells.obs_names[cells.obs["student_niche"] == "0"][:1].tolist()

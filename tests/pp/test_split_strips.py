@@ -237,6 +237,15 @@ def test_an_empty_strip_is_called_empty(sections: spatialdata.SpatialData) -> No
         sd.pp.split_strips(lines, mpp=0.3)
 
 
+def test_a_stray_cell_that_moves_the_strips(make_cells: Callable) -> None:
+    """A hundred cells within 100 µm, and one at 390: strips are 97.5 high, and the second, for testing, has two."""
+    y = np.r_[np.arange(100.0), 390]
+    cells = make_cells(np.c_[np.zeros(101), y])
+    with pytest.warns(UserWarning, match=r"4 strips hold 98, 2, 0, 1 cells: .* if stray cells lie far from the tissue"):
+        sd.pp.split_strips(cells, crop_px=1, mpp=1.0)
+    sd.pp.split_strips(cells[:100].copy(), crop_px=1, mpp=1.0)  # without a word
+
+
 def test_sections_of_one_image(sections: spatialdata.SpatialData) -> None:
     sd.pp.split_strips(sections, crop_px=10, library_key="section")
     cells = sections["table"]

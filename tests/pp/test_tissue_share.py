@@ -54,6 +54,16 @@ def test_by_hand_whatever_the_light(half: Callable, glass: int) -> None:
     assert slide["table"].n_obs == 5
 
 
+def test_what_was_filled_in_is_no_tissue(half: Callable) -> None:
+    """Black in the place of glass, as beside an image that was turned."""
+    slide = half(0)
+    pixels = np.zeros((200, 200, 3), dtype=np.uint8)
+    pixels[:, :100] = PINK
+    with_image(slide, pixels)
+    sd.pp.tissue_share(slide, crop_px=40)
+    np.testing.assert_allclose(slide["table"].obs["he_tissue_share"], [1, 0.75, 0.5, 0, np.nan])
+
+
 def test_an_absolute_threshold_does_not_carry(half: Callable) -> None:
     bright, dim = half(250), half(210)
     for slide in (bright, dim):

@@ -6,7 +6,7 @@ import numpy.typing as npt
 import pytest
 
 from stdistill._slide import plan as plan_module
-from stdistill._slide.glass import background_shares, glass_of_image, is_background
+from stdistill._slide.glass import background_shares, glass_of_image, is_background, stained
 from stdistill._slide.plan import Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import SlideLevel
 
@@ -16,8 +16,24 @@ GLASS = np.array(WHITE, dtype=np.uint8)
 
 def test_the_limit_is_an_optical_density_in_every_colour() -> None:
     """250, 240, 230 times exp(-.15) are 215.2, 206.6, 197.96."""
-    pixels = np.array([[216, 207, 198], [215, 207, 198], [216, 206, 198], [216, 207, 197], [255] * 3, [0] * 3])
-    assert is_background(pixels.astype(np.uint8), WHITE).tolist() == [True, False, False, False, True, False]
+    pixels = np.array([[216, 207, 198], [215, 207, 198], [216, 206, 198], [216, 207, 197], [255] * 3])
+    assert is_background(pixels.astype(np.uint8), WHITE).tolist() == [True, False, False, False, True]
+
+
+@pytest.mark.parametrize("rgb_threshold", [None, 220])
+def test_black_was_never_scanned(rgb_threshold: float | None) -> None:
+    """As in the corners of an image that was turned, up to 8 of 255; ink and nuclei are brighter in some colour."""
+    pixels = np.array([[0, 0, 0], [8, 8, 8], [0, 0, 9], [25, 25, 28], [60, 20, 90]], dtype=np.uint8)
+    assert is_background(pixels, WHITE, rgb_threshold).tolist() == [True, True, False, False, False]
+
+
+def test_black_is_not_stained() -> None:
+    overview = np.full((3, 20, 20), 240, dtype=np.uint8)
+    overview[:, :10] = np.array([150, 80, 140])[:, None, None]
+    overview[:, :, :5] = 0
+    expected = np.zeros((20, 20), dtype=bool)
+    expected[:10, 5:] = True
+    np.testing.assert_array_equal(stained(overview), expected)
 
 
 def test_a_threshold_of_brightness() -> None:

@@ -117,6 +117,16 @@ def test_black_borders_are_no_tissue(disk: Any, paint: Callable, tissue: Callabl
     assert not found.tissue[:, 345:].any()  # nor what it would darken beside it
 
 
+def test_small_corners_that_were_filled_are_no_tissue(disk: Any, paint: Callable, tissue: Callable) -> None:
+    """Of an image that was turned a little: 16 pixels of 8 µm, 8,200 µm², less than a piece of ink has."""
+    pixels = paint(*tissue(disk))
+    corner = np.add.outer(np.arange(SIDE), np.arange(SIDE)) < 16
+    pixels[corner] = 0
+    found = mapped(pixels)
+    assert found.ink[corner].all()
+    assert not found.tissue[:20, :20].any()
+
+
 def test_most_of_it_is_black(disk: Any, paint: Callable, tissue: Callable) -> None:
     pixels = np.zeros((3 * SIDE, 3 * SIDE, 3), np.uint8)
     pixels[500:900, 500:900] = paint(*tissue(disk))

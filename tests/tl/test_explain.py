@@ -94,7 +94,9 @@ def test_what_is_explained_is_what_is_predicted(trained: tuple[ad.AnnData, Niche
     card = replace(student.card, calibration={"temperature": 1.7})
     student = NicheModel(student.network, card, student.history)
     sd.tl.predict(cells, student)
-    found = sd.tl.explain(cells, student, cells=cells.obs_names[::60]).cells
+    explanation = sd.tl.explain(cells, student, cells=cells.obs_names[::60])
+    assert explanation.model == cells.obs["student_model"].iloc[0]
+    found = explanation.cells
     written = cells.obs.loc[found.index]
     assert (found["niche"].astype(str) == written["student_niche"].astype(str)).all()
     confidence = written["student_confidence"].astype(float)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -49,6 +50,6 @@ def report_on(out: Path) -> None:
     try:
         page = write_report(out)
     except ERRORS as error:
-        click.echo(f"No report was written ({error}). To try again: stdistill report {out}", err=True)
+        click.echo(f"No report was written ({error}). To try again: stdistill report {shlex.quote(str(out))}", err=True)
         return
     click.echo(f"Open {page} in a browser.")

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._measures.principal_components import CHUNK, mean_and_covariance, principal_axes
-from stdistill._support.arrays import Integers
 
 N_COMPONENTS = 128
 FARTHEST = 10.0
@@ -17,8 +16,6 @@ LEAST_SPREAD = 1e-3
 """Features of a smaller part of the median standard deviation count as constant (our choice)."""
 SMALLEST = 1e-3
 """No direction varies less than this, when each feature varies by 1: distances along such ones would be noise."""
-ROWS = 100_000
-"""Enough rows to estimate it from."""
 
 
 class FeatureGaussian(NamedTuple):
@@ -38,13 +35,9 @@ class FeatureGaussian(NamedTuple):
     """(1,), mean variance along any other direction."""
 
     @classmethod
-    def fit(
-        cls, features: npt.NDArray[Any], rows: Integers, *, n_components: int = N_COMPONENTS, seed: int = 0
-    ) -> Self:
-        """Describe some rows of (n, d) features, read chunk by chunk."""
-        if len(rows) > ROWS:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, ROWS, replace=False))
-        mean, covariance = mean_and_covariance(features, rows)
+    def fit(cls, features: npt.NDArray[Any], *, n_components: int = N_COMPONENTS) -> Self:
+        """Describe (n, d) features, read chunk by chunk."""
+        mean, covariance = mean_and_covariance(features, np.arange(len(features)))
         std = np.sqrt(np.maximum(np.diag(covariance), 0))
         varies = std > LEAST_SPREAD * np.median(std[std > 0]) if std.any() else np.zeros(len(std), dtype=bool)
         std[~varies] = np.inf  # what never varied cannot say how much is unusual
@@ -59,12 +52,12 @@ class FeatureGaussian(NamedTuple):
             np.array([max(rest, SMALLEST)], dtype=np.float32),
         )
 
-    def squared_distances(self, features: npt.NDArray[Any], rows: Integers) -> npt.NDArray[np.float32]:
-        """Squared Mahalanobis distances (len(rows),) of some rows of (n, d) features from the mean."""
-        found = np.empty(len(rows), dtype=np.float32)
+    def squared_distances(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Squared Mahalanobis distances (n,) of (n, d) features from the mean."""
+        found = np.empty(len(features), dtype=np.float32)
         axes = self.axes.astype(np.float32)
-        for start in range(0, len(rows), CHUNK):
-            chunk = features[rows[start : start + CHUNK]].astype(np.float32)
+        for start in range(0, len(features), CHUNK):
+            chunk = features[start : start + CHUNK].astype(np.float32)
             chunk = np.clip((chunk - self.mean) / self.std, -FARTHEST, FARTHEST)
             along = (chunk @ axes) ** 2
             around = np.maximum((chunk**2).sum(axis=1) - along.sum(axis=1), 0)

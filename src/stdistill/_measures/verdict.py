@@ -39,7 +39,7 @@ LIMITS: Mapping[str, Limit] = {
     "fold_share": Limit(None, None, "{:.0%} of the cells lie in folds"),
     "pen_share": Limit(None, None, "{:.0%} of the cells lie under pen or at black borders"),
     "ood_median": Limit(
-        (0, 2**0.5),
+        (0, 1.5),
         None,
         "H&E features are {:.1f} times as far from those that the model learned from as usual (median)",
     ),

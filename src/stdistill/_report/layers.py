@@ -27,7 +27,7 @@ METHODS = {
     "he_kmeans": "Histology-k-means",
     "he_leiden": "Histology-Leiden",
 }
-UNLIKE = (1.0, OUTSIDE**0.5)
+UNLIKE = (1.0, OUTSIDE)
 """How unlike the training a cell may be, from usual to not to be trusted (`stdistill.tl.verdict`)."""
 SCALES = {
     "confidence": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +19,9 @@ MIN_GLASS_SHARE = 0.01
 """A slide that shows less glass than this does not tell its colour; white is taken."""
 OVERVIEW_PX = 4096
 """Glass is looked for on a level no larger than this."""
+DARKEST = 8
+"""Grey level (of 255) below which all counts as equally dark. What is so in every colour was never scanned: a program
+filled it in, as beside an image that was turned; no stain absorbs so much of all light."""
 GLASS_DARKNESS = 40
 """Glass is never darker than this (of 255), also where Otsu's threshold parts dark from bright tissue."""
 MAX_DENSITY = 0.15
@@ -113,17 +118,24 @@ def share_on_tissue(overview: npt.NDArray[np.uint8], places: FloatArray) -> floa
     return float(tissue[y, x].mean())
 
 
+def is_black(pixels: npt.NDArray[Any], axis: int = -1) -> Mask:
+    """Tell which pixels were filled in where nothing was scanned, of colours along an axis."""
+    red, green, blue = np.moveaxis(pixels, axis, 0)  # not along them, which is slow
+    mask: Mask = np.maximum(np.maximum(red, green), blue) <= DARKEST
+    return mask
+
+
 def stained(overview: npt.NDArray[np.uint8]) -> Mask:
     """Tell the stained pixels of an overview (3, height, width), by Otsu's threshold on the darkest colour."""
     from skimage.filters import threshold_otsu
 
     darkness = 255 - overview.min(axis=0)
-    mask: Mask = darkness > min(threshold_otsu(darkness), GLASS_DARKNESS)
+    mask: Mask = (darkness > min(threshold_otsu(darkness), GLASS_DARKNESS)) & ~is_black(overview, axis=0)
     return mask
 
 
 def is_background(pixels: Pixels, white: Color, rgb_threshold: float | None = None) -> Mask:
-    """Tell which pixels (…, 3) are background.
+    """Tell which pixels (…, 3) are background: glass, or black that was filled in.
 
     Parameters
     ----------
@@ -135,10 +147,10 @@ def is_background(pixels: Pixels, white: Color, rgb_threshold: float | None = No
         Mean of the colours above which a pixel is background, instead of comparing it with the white point.
     """
     if rgb_threshold is not None:
-        return np.asarray(pixels.sum(axis=-1, dtype=np.uint16) > 3 * rgb_threshold)
+        return np.asarray(pixels.sum(axis=-1, dtype=np.uint16) > 3 * rgb_threshold) | is_black(pixels)
     # Whole numbers above the limit are those above its floor, which is compared without a copy of the pixels.
     limits = np.floor(np.asarray(white) * np.exp(-MAX_DENSITY)).astype(np.uint8)
-    return np.asarray((pixels > limits).all(axis=-1))
+    return np.asarray((pixels > limits).all(axis=-1)) | is_black(pixels)
 
 
 def background_shares(slide: Slide, white: Color, rgb_threshold: float | None = None) -> Float64s:

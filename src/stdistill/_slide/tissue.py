@@ -8,12 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._slide.affine import Float64Array
-from stdistill._slide.glass import Color, glass_of_image
+from stdistill._slide.glass import DARKEST, Color, glass_of_image, is_black
 from stdistill._slide.overview import Overview
 from stdistill._support.arrays import Mask
 
-DARKEST = 8
-"""Grey level (of 255) below which all counts as equally dark."""
 SMOOTH_UM = 8.0
 """Standard deviation over which absorption is smoothed."""
 LIMITS = (0.07, 0.2)
@@ -59,7 +57,7 @@ def map_tissue(overview: Overview) -> TissueMap:
 
     glass = glass_of_image(np.moveaxis(overview.pixels, -1, 0).astype(np.uint8))
     density = optical_density(overview.pixels, glass)
-    ink = without_small(is_ink(density), MIN_INK_UM2 / overview.mpp**2)
+    ink = without_small(is_ink(density), MIN_INK_UM2 / overview.mpp**2) | is_black(overview.pixels)
     ink = binary_dilation(ink, np.ones((3, 3)), iterations=2)  # pixels at its edge show glass, too
     weight = (~ink).astype(np.float32)  # ink must not darken the glass beside it
     sigma = SMOOTH_UM / overview.mpp

@@ -279,13 +279,17 @@ def find_kind(folder: Path) -> str | None:
 
 def _read(folder: Path, name: str, kind: str) -> bytes:
     if not folder.is_dir():
+        if folder.is_file():
+            msg = f"{folder} is a file, and no saved model: give the folder that it lies in, {folder.parent}."
+            raise FileNotFoundError(msg)
         msg = (
             f"There is no folder {folder}; expected a saved model ({CARD}, {WEIGHTS} and {HISTORY}), or its name on "
             "the hub, 'hf:owner/name'."
         )
         raise FileNotFoundError(msg)
     if not (folder / name).is_file():
-        msg = f"{folder} holds no {kind} model: there is no {name}."
+        inside = " or ".join(sorted(str(card.parent) for card in folder.glob(f"*/{CARD}")))
+        msg = f"{folder} holds no {kind} model: there is no {name}." + (f" Did you mean {inside}?" if inside else "")
         raise FileNotFoundError(msg)
     return (folder / name).read_bytes()
 

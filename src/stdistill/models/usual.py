@@ -1,4 +1,4 @@
-"""What features were usual in a training, and how unusual others are."""
+"""What neighbourhoods were usual in a training, and how unusual others are."""
 
 from __future__ import annotations
 
@@ -10,36 +10,41 @@ import torch
 from torch import Tensor
 
 from stdistill._measures.feature_gaussian import FeatureGaussian
-from stdistill._support.arrays import Integers
 
-PREFIX = "usual."
+PREFIX = "usual_means."
 """Of its tensors among the weights of a model."""
+FORMER_PREFIX = "usual."
+"""Of what described the features of single cells, in models of before: nothing is compared with it."""
 PERCENTS = (50.0, 90.0, 99.0, 99.9)
 
 
 class UsualFeatures(NamedTuple):
-    """A Gaussian of the features that a student learned from, and how far those lay from it that it had not seen."""
+    """A Gaussian of what a student learned from, and how far that lay from it which it had not seen.
+
+    Of neighbourhoods, which are what a student sees, by the mean of their features: what stain, scanner, scale, focus
+    or another tissue do to all cells stands out from what cells differ by.
+    """
 
     gaussian: FeatureGaussian
     quantiles: npt.NDArray[np.float32]
-    """(4,) squared distances of held-out cells: the median, and the 90, 99 and 99.9 % points."""
+    """(4,) squared distances of what was held out: the median, and the 90, 99 and 99.9 % points."""
 
     @classmethod
-    def fit(cls, features: npt.NDArray[Any], fitted: Integers, held_out: Integers, *, seed: int) -> Self:
-        """Describe (n, d) features by some rows, and what is usual by others, which were not learned from."""
-        gaussian = FeatureGaussian.fit(features, fitted, seed=seed)
-        distances = gaussian.squared_distances(features, held_out)
+    def fit(cls, means: npt.NDArray[Any], held_out: npt.NDArray[Any]) -> Self:
+        """Describe means (n, d), and what is usual by others (m, d), which were not learned from."""
+        gaussian = FeatureGaussian.fit(means)
+        distances = gaussian.squared_distances(held_out)
         return cls(gaussian, np.percentile(distances, PERCENTS).astype(np.float32))
 
-    def ratios(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """How unusual each row of (n, d) features is: its distance over the median of the held-out cells, or NaN."""
-        distances = self.gaussian.squared_distances(features, np.arange(len(features)))
+    def ratios(self, means: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """How unusual each of (n, d) means is: its distance over the median of those held out, or NaN."""
+        distances = self.gaussian.squared_distances(means)
         ratios: npt.NDArray[np.float32] = np.sqrt(distances / self.quantiles[0])
         return ratios
 
     @property
     def rare(self) -> float:
-        """The ratio that one held-out cell of a hundred is above."""
+        """The ratio that one of a hundred held out is above."""
         return float(np.sqrt(self.quantiles[2] / self.quantiles[0]))
 
     def tensors(self) -> dict[str, Tensor]:

@@ -109,6 +109,11 @@ def niche_card(
     ValueError
         When there are no niches to draw, the table annotates several slides, or no explained cell is in the niche.
 
+    Warns
+    -----
+    UserWarning
+        When the profile is of the niches as they were before, or the explanation of another model than the niches.
+
     Notes
     -----
     Our choice. What each number means, and how it can mislead, is on the page *Niche profiles* of the documentation.
@@ -136,6 +141,8 @@ def niche_card(
             "niches were written again since, or the table is a part of what was described. Run sd.tl.niche_profile "
             "again."
         )
+    if explanation is not None:
+        _warn_of_other_model(table, key, explanation)
     shown: dict[str, pd.DataFrame] = {}
     if of_it is not None:
         parts = ("cell_types", "markers", "morphology", "neighbors")
@@ -178,6 +185,18 @@ def _find_key(table: AnnData, niche_key: str | None, profile: NicheProfile | Non
         msg = f"There is neither {usual[0]!r} nor {usual[1]!r} in .obs: name a column of niches with niche_key=."
         raise KeyError(msg)
     return found
+
+
+def _warn_of_other_model(table: AnnData, key: str, explanation: Explanation) -> None:
+    """Warn when the explained niches are not those of a column: of another model, whose niches are others."""
+    column = f"{key.removesuffix(NICHE_SUFFIX)}{schema.MODEL_SUFFIX}"
+    models = set(table.obs[column].dropna()) if column in table.obs else set()
+    if explanation.model is not None and models and explanation.model not in models:
+        warn(
+            f"The explanation is of another model than the niches in .obs[{key!r}]: of one that was fitted before, or "
+            "goes by another key. The rings tell what decides its niches, not these. Run sd.tl.explain again with the "
+            "model of these."
+        )
 
 
 def _choose_cells(

@@ -81,8 +81,9 @@ def find_tissue(
     of Li and Lee (1993, Pattern Recognition 26) between 0.07 (7 % absorbed: less is glass, so that a blank slide has no
     tissue) and 0.2 (18 %: more is tissue, so that an image without glass is all tissue). Pieces and holes of less than
     10,000 µm² (of small images: 1 %) are left out and filled. Pen is what no mixture of haematoxylin and eosin can be
-    by their vectors (Ruifrok and Johnston 2001, Anal Quant Cytol Histol 23), in pieces of at least 20,000 µm². Limits
-    are our choice. Ink across tissue is found only where its colour outweighs the tissue's.
+    by their vectors (Ruifrok and Johnston 2001, Anal Quant Cytol Histol 23), in pieces of at least 20,000 µm²;
+    black, 8 of 255 at most, was filled in where nothing was scanned, and counts in any size. Limits are our choice. Ink
+    across tissue is found only where its colour outweighs the tissue's.
 
     Examples
     --------

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from stdistill._slide.plan import CROP_PX, crop_origins
 from stdistill._support.checks import check_integer, check_name, check_positive
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_table, is_spatialdata
 from stdistill._table.he.images import is_rgb
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 logger = logging.getLogger("stdistill")
+
+SPARSE = 0.1
+"""A strip that holds less of its even share is hardly on the tissue; one at the tip of a disc holds half of it."""
+REMEDY = (
+    "If several sections lie on the slide, name them in a column and give it as library_key=, which cuts each into "
+    "strips; if stray cells lie far from the tissue, take them out of the table."
+)
 
 
 class _Section(NamedTuple):
@@ -114,6 +122,12 @@ def split_strips(
     ValueError
         When no cell lies in the test strip, or it is too low for the crops, so that no training or no test cell is
         left; or coordinate systems disagree on where the cells lie on the H&E, or it is not aligned.
+
+    Warns
+    -----
+    UserWarning
+        When a strip holds less than a tenth of its even share of the cells, as where one of them lies far from the
+        tissue, or several sections are cut as one.
 
     Notes
     -----
@@ -248,8 +262,7 @@ def _split_section(section: _Section, n_strips: int, test_strip: int) -> npt.NDA
     if not (split == schema.TEST).any():
         msg = (
             f"No test cell is left: strip {test_strip} of {n_strips}{section.name} holds no cell, between rows "
-            f"{first:.0f} and {last:.0f}. If several sections lie on the slide, name them in a column and give it as "
-            "library_key=, which cuts each into strips; else choose another test_strip or n_strips."
+            f"{first:.0f} and {last:.0f}. {REMEDY} Else choose another test_strip or n_strips."
         )
         raise ValueError(msg)
     for border in (first, last):
@@ -270,7 +283,8 @@ def _keep_apart(sections: Sequence[_Section], split: npt.NDArray[np.object_]) ->
 
 
 def _check_left(section: _Section, split: npt.NDArray[np.object_], n_strips: int) -> None:
-    height = np.ptp(section.px[:, 1]) / n_strips
+    y = section.px[:, 1]
+    height = np.ptp(y) / n_strips
     for group in (schema.TRAIN, schema.TEST):
         if not (split == group).any():
             msg = (
@@ -279,3 +293,9 @@ def _check_left(section: _Section, split: npt.NDArray[np.object_], n_strips: int
                 "are cut into strips as well, name them in a column and give it as library_key=."
             )
             raise ValueError(msg)
+    n_cells = np.histogram(y, n_strips)[0]
+    if n_cells.min() < SPARSE * len(y) / n_strips:
+        warn(
+            f"The {n_strips} strips{section.name} hold {', '.join(map(str, n_cells))} cells: they are of equal height, "
+            f"from the first cell to the last, and hardly any cell lies in some. {REMEDY}"
+        )

@@ -51,7 +51,8 @@ def tissue_share(
     rgb_threshold
         Brightness (mean of red, green and blue, of 255) above which a pixel is background. `None`: a pixel is
         background when each of its colours has an optical density below 0.15 (natural logarithm) against the slide's
-        white point, that is, more than 0.86 of its brightness.
+        white point, that is, more than 0.86 of its brightness. Black (8 at most) is background in any case: nothing was
+        scanned there.
     use_rep
         The `key_added` of :func:`stdistill.pp.embed_he`, whose crops are looked at.
     crop_px, mpp

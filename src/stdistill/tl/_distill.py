@@ -104,9 +104,10 @@ def distill(
         float32, the largest softmax probability of the logits; with `patience` they are divided by the temperature at
         which the student is as often right on held-out blocks as it says.
     ``.obs["{key_added}_ood"]``
-        float32, how unusual the cell's own features are: their Mahalanobis distance from those of the training, over
-        the median of cells that these were not described by: test cells, or where there are fewer than 100 of them
-        blocks of the training tissue. About 1 is usual. Not written when there are fewer than 100 of both.
+        float32, how unusual the cell's neighbourhood is: the Mahalanobis distance of the mean of its features from
+        those of the training, over the median of cells that these were not described by: test cells, or where there
+        are fewer than 100 of them blocks of the training tissue. About 1 is usual. Not written when there are fewer
+        than 100 of both.
     ``.obs["{key_added}_fitted"]``
         Boolean, the cells that the student, or its teacher, was fitted on.
     ``.obs["{key_added}_model"]``

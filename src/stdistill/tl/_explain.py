@@ -94,7 +94,7 @@ def explain(
     ``deletion``
         The curves: ``cell``, the share of the cells that is ``removed``, ``probability`` of the niche, and ``random``.
 
-    and says how they were made: ``method``, ``radius_um``, ``label_key``.
+    and says how they were made: ``method``, ``radius_um``, ``label_key``, ``model``.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def explain(
     )
     names = _Names(table.obs_names, loaded.card.niches, inputs.centers, labels)
     neighbors, found, deletion = _tidy(list(explained), rows, names)
-    return Explanation(neighbors, found, deletion, method, loaded.radius_um, label_key)
+    return Explanation(neighbors, found, deletion, method, loaded.radius_um, label_key, loaded.sha256[:16])
 
 
 class _Names(NamedTuple):

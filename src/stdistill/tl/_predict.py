@@ -120,8 +120,8 @@ def predict(
         float32, the largest softmax probability of the logits, divided by the temperature that a student was calibrated
         with. It says how sure the student is of tissue like that of its training, and nothing of other tissue.
     ``.obs["{key_added}_ood"]``
-        float32, how unusual the cell's own features are for a student: their distance from those of its training, over
-        the median of cells it had not seen there. About 1 is usual; see `Notes`.
+        float32, how unusual the cell's neighbourhood is for a student: the distance of the mean of its features from
+        those of its training, over the median of cells it had not seen there. About 1 is usual; see `Notes`.
     ``.obs["{key_added}_fitted"]``
         Boolean, the cells that the model was fitted on: it knows its cells again. All count, with a warning, where
         these are other cells on an H&E that it was trained on. Not written of a model of an earlier version, which
@@ -150,8 +150,8 @@ def predict(
     Warns
     -----
     UserWarning
-        When half of the cells are more unusual than a slide may be (median above √2; above √10 it says so more
-        strongly: our choice, by what became of a student on slides of another stain, focus and tissue). When the model
+        When half of the cells are more unusual than a slide may be (median above 1.5; above 8 it says so more strongly:
+        our choice, by what became of students on slides of another stain, focus and tissue). When the model
         was trained on the same H&E, with other cells. When the features are of another H&E than the one that is there.
         When cells have less than half, or more than twice, as many neighbours as those of the training. When a
         teacher, or an alignment, reads features of cells that it was not fitted on, and nothing tells whether

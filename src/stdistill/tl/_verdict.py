@@ -76,9 +76,9 @@ def verdict(
     ``measures`` is a table of what was found, and of the limits. Written to the table:
 
     ``.obs["{key_added}_trusted"]``
-        Boolean, the cells whose niche may be believed: their features are at most √10 times as far from those of the
-        training as usual (``.obs["{key_added}_ood"]``); they are in focus; and neither folds nor pen take half of their
-        surroundings.
+        Boolean, the cells whose niche may be believed: their neighbourhoods are at most 8 times as far from those of
+        the training as usual (``.obs["{key_added}_ood"]``); they are in focus; and neither folds nor pen take half of
+        their surroundings.
     ``.uns["stdistill"]["verdict"]``
         ``verdict``, ``reasons``, the measures, and the names of the ``niches_unseen``, which no cell got. Of a slide
         on which nothing is seen, and which has no table therefore, ``.attrs["stdistill"]["verdict"]``.
@@ -103,7 +103,7 @@ def verdict(
     Notes
     -----
     A slide is usable when 90 % of its cells can be trusted and nothing else is amiss, and is not when fewer than half
-    can. Beside that are judged: the median of ``{key_added}_ood`` (√2), the angle between the slide's stain and
+    can. Beside that are judged: the median of ``{key_added}_ood`` (1.5), the angle between the slide's stain and
     that of the training (10 degrees), the median diameter of nuclei that were found (5 to 10 µm; 4 to 14), how dense
     cells lie (a third to three times that of the training), and whether µm per pixel had to be estimated. Rule and
     limits are our choice: those of ``{key_added}_ood`` by what became of students on simulated slides, the others
@@ -209,9 +209,7 @@ def _causes(table: AnnData, key_added: str, card: ModelCard) -> dict[str, Mask]:
     """Tell which cells are not to be trusted, by why."""
     causes: dict[str, Mask] = {}
     if f"{key_added}_ood" in table.obs:
-        causes["unlike_share"] = (
-            ~(table.obs[f"{key_added}_ood"] <= OUTSIDE**0.5)
-        ).to_numpy()  # nor is one without features
+        causes["unlike_share"] = (~(table.obs[f"{key_added}_ood"] <= OUTSIDE)).to_numpy()  # nor is one without features
     limit = _focus_limit(table, card)
     if limit is not None and "he_focus" in table.obs:
         causes["unfocused_share"] = (table.obs["he_focus"] < limit).to_numpy()

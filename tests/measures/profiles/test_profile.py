@@ -26,6 +26,7 @@ def test_one_niche(profile: NicheProfile) -> None:
     assert one.absent == profile.absent
     assert profile["2"].markers.index.tolist() == [0]
     assert len(profile.markers) == 2
+    assert [profile[niche].summary["n_cells"].item() for niche in profile] == [80, 20]
     with pytest.raises(KeyError, match="niche='9' is not a niche of 'niche'; there is: '2', '7'"):
         profile["9"]
 

@@ -5,7 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
-from stdistill._table.fitting.trust import calibrate, describe_features, measure_calibration, summarise_ood
+from stdistill._table.fitting.inputs import NicheInputs
+from stdistill._table.fitting.trust import calibrate, describe_features, measure_calibration, measure_ood, summarise_ood
+from stdistill.models.niche.batches import Neighborhoods
 
 
 def sure(n: int, share_right: float, logit: float) -> tuple[np.ndarray, np.ndarray]:
@@ -35,10 +37,58 @@ def test_too_few_cells_calibrate_nothing(held_out: np.ndarray) -> None:
     assert measure_calibration(*sure(10, 0.8, 3.0), np.zeros(10, dtype=bool), 1.0) == {}
 
 
+def alone(features: np.ndarray, *looks: np.ndarray) -> Neighborhoods:
+    """Cells without neighbours: the mean of a neighbourhood is the cell itself."""
+    nobody = np.zeros(len(features) + 1, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    return Neighborhoods(features, *nobody, np.zeros((len(features), 2)), 30.0, augmented=looks)
+
+
+def test_neighbourhoods_are_described_by_their_means() -> None:
+    """Each cell beside one: means vary by a half of what cells do, and a shift of all counts by √2 as much."""
+    rng = np.random.default_rng(0)
+    n, split = 4000, (np.arange(3000), np.arange(3000, 4000))
+    features = rng.normal(size=(n, 4)).astype(np.float32)
+    beside = np.arange(n + 1), np.arange(n, dtype=np.int32) ^ 1
+    pairs = Neighborhoods(features, *beside, np.zeros((n, 2)), 30.0)
+    single, paired = (describe_features(each, *split, seed=0) for each in (alone(features), pairs))
+    assert single is not None
+    assert paired is not None
+    np.testing.assert_allclose(paired.gaussian.std, single.gaussian.std / 2**0.5, rtol=0.05)
+    stranger = np.full((1, 4), 5, dtype=np.float32)
+    assert paired.ratios(stranger) / single.ratios(stranger) == pytest.approx(2**0.5, rel=0.05)
+
+
+def test_a_neighbourhood_is_as_unusual_as_its_mean() -> None:
+    """Cell 0 has the neighbours 1 and 2, of which 2 has no features; cell 3 is not asked for."""
+    rng = np.random.default_rng(0)
+    usual = describe_features(
+        alone(rng.normal(size=(400, 2)).astype(np.float32)), np.arange(300), np.arange(300, 400), seed=0
+    )
+    assert usual is not None
+    features = np.array([[0, 0], [4, 2], [np.nan, 1], [1, 1]], dtype=np.float32)
+    indptr, indices = np.array([0, 2, 3, 4, 4]), np.array([1, 2, 0, 0], dtype=np.int32)
+    inputs = NicheInputs(
+        tables=[],
+        features=features,
+        augmented=[],
+        indptr=indptr,
+        indices=indices,
+        centers=np.array([[0.0, 0], [5, 0], [0, 5], [50, 50]]),
+        libraries=np.zeros(4, dtype=np.int64),
+        radius_um=10.0,
+        eligible=np.array([True, True, True, False]),
+        test=np.zeros(4, dtype=bool),
+        training=np.zeros(4, dtype=bool),
+    )
+    found = measure_ood(usual, inputs)
+    np.testing.assert_allclose(found[:2], usual.ratios(np.array([[2, 1], [2, 1]], dtype=np.float32)), rtol=1e-5)
+    assert np.isnan(found[2:]).all()
+
+
 def test_slides_are_judged_by_the_median() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(2000, 10)).astype(np.float32)
-    usual = describe_features([features], np.arange(1500), np.arange(1500, 2000), seed=0)
+    usual = describe_features(alone(features), np.arange(1500), np.arange(1500, 2000), seed=0)
     assert usual is not None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -46,9 +96,9 @@ def test_slides_are_judged_by_the_median() -> None:
     assert fine["ood_median"] == pytest.approx(1, abs=0.03)
     assert fine["ood_share_rare"] == pytest.approx(0.01, abs=0.01)
     with pytest.warns(UserWarning, match="rather unlike those"):
-        summarise_ood(usual.ratios(features * 2), usual)
+        summarise_ood(usual.ratios(features * 3), usual)
     with pytest.warns(UserWarning, match="unlike any"):
-        assert summarise_ood(usual.ratios(features + 5), usual)["ood_share_rare"] == 1
+        assert summarise_ood(usual.ratios(features + 12), usual)["ood_share_rare"] == 1
     assert summarise_ood(np.full(3, np.nan, dtype=np.float32), usual) == {}
 
 
@@ -59,7 +109,7 @@ def test_looks_that_were_learned_from() -> None:
     split = np.arange(1500), np.arange(1500, 2000)
     shift = np.array([6] + [0] * 9, dtype=np.float32)
     plain, shifted, wider = (
-        describe_features([features, *looks], *split, seed=0) for looks in ([], [features + shift], [3 * features])
+        describe_features(alone(features, *looks), *split, seed=0) for looks in ([], [features + shift], [3 * features])
     )
     assert plain is not None
     assert shifted is not None
@@ -73,8 +123,8 @@ def test_looks_that_were_learned_from() -> None:
 
 def test_too_few_cells_describe_nothing() -> None:
     features = np.zeros((300, 2), dtype=np.float32)
-    assert describe_features([features], np.arange(200), np.arange(200, 299), seed=0) is None
-    assert describe_features([features], np.arange(99), np.arange(100, 300), seed=0) is None
+    assert describe_features(alone(features), np.arange(200), np.arange(200, 299), seed=0) is None
+    assert describe_features(alone(features), np.arange(99), np.arange(100, 300), seed=0) is None
 
 
 def test_one_niche_is_always_right() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -93,7 +94,7 @@ def map_cohort(ctx: click.Context, paths: Sequence[Path], out: Path, asked: Aske
     counts = statuses["status"].value_counts()
     click.echo(f"\n{counts.get('done', 0)} done, {counts.get('failed', 0)} failed. status.csv in {out} has all slides.")
     if counts.get("done", 0):
-        click.echo(f"To look at them in a browser: stdistill report {out}")
+        click.echo(f"To look at them in a browser: stdistill report {shlex.quote(str(out))}")
     if counts.get("failed", 0):
         again = "" if spread.retry_failed else " Try them again with --retry-failed."
         click.echo(f"What was said of those that failed is in {out}/status/SLIDE_ID.log.{again}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 
 import pandas as pd
@@ -26,7 +26,7 @@ COLUMNS = {
 class NicheProfile:
     """What :func:`stdistill.tl.niche_profile` returns; each frame has the column ``niche``, in the niches' order.
 
-    ``profile["7"]`` is the same of one niche. Printed, it is text.
+    ``profile["7"]`` is the same of one niche; a loop goes through their names. Printed, it is text.
     """
 
     niche_key: str
@@ -69,6 +69,9 @@ class NicheProfile:
         frames = {each.name: getattr(self, each.name) for each in fields(self) if each.name in COLUMNS}
         rows = {name: frame[frame["niche"] == str(niche)].reset_index(drop=True) for name, frame in frames.items()}
         return replace(self, **rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.summary["niche"])
 
     def __repr__(self) -> str:
         frames = {name: getattr(self, name) for name in COLUMNS}

@@ -280,8 +280,8 @@ def _let_judge(
     agreement = measure_agreement(logits, truth, test & targets.known, fitted.held_out)
     model.card = replace(model.card, calibration=calibration, agreement=agreement)
     known, unseen = (training, test) if test.sum() >= FEWEST else _hold_out(inputs, training, seed)
-    looks = [inputs.features, *inputs.augmented]
-    model.usual = describe_features(looks, np.flatnonzero(known), np.flatnonzero(unseen), seed)
+    neighborhoods = inputs.neighborhoods(max_tokens=None, with_augmented=True)
+    model.usual = describe_features(neighborhoods, np.flatnonzero(known), np.flatnonzero(unseen), seed)
     return measure_calibration(logits, truth, test & targets.known, model.card.confidence_temperature)
 
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from stdistill._measures.calibration import calibration_error, fit_temperature
-from stdistill._measures.feature_gaussian import ROWS
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.warn import warn
 from stdistill._table.fitting.inputs import NicheInputs
 
 if TYPE_CHECKING:
+    from stdistill.models.niche.batches import Neighborhoods
     from stdistill.models.usual import UsualFeatures
 
 FEWEST = 100
 """Cells that say how sure a student may be, and what is usual (our choice)."""
-CAUTION, OUTSIDE = 2.0, 10.0
-"""Median of a slide, as squared distance over that of held-out tissue, from which on its niches are doubtful, and from
-which on they were wrong for most kinds of change that were tried."""
+ROWS = 50_000
+"""Neighbourhoods are enough to describe them by: of 1,536 features 300 MB (our choice)."""
+CAUTION, OUTSIDE = 1.5, 8.0
+"""How many times as far as held-out neighbourhoods those of a slide lie (median) from which on its niches are doubtful,
+and from which on they were wrong for most kinds of change that were tried."""
 
 
 def calibrate(logits: Floats, truth: Integers, held_out: Integers) -> dict[str, Any] | None:
@@ -66,39 +67,44 @@ def measure_agreement(logits: Floats, truth: Integers, test: Mask, held_out: Int
 
 
 def describe_features(
-    looks: Sequence[npt.NDArray[Any]], fitting: Integers, unseen: Integers, seed: int
+    neighborhoods: Neighborhoods, fitting: Integers, unseen: Integers, seed: int
 ) -> UsualFeatures | None:
-    """Describe the features that a student learned from, by what it had not seen; `None` when that is too little.
+    """Describe the neighbourhoods that a student learned from, by such as it had not seen; `None` of too few.
 
-    `looks` are the features of the slide as it is, and of the augmented ones. What stain or scanner does to all cells
-    alike is less unusual to a student that has seen such. What they do to each is not counted in: as wide as that,
-    another tissue would be usual, too (docs/concepts/transfer).
+    Looks at the slide as others would show it are averaged, too. What stain or scanner does to all cells alike is less
+    unusual to a student that has seen such. What they do to each is not counted in: as wide as that, another tissue
+    would be usual, too (docs/concepts/transfer).
     """
+    from stdistill.models.niche.plain.means import read_means
     from stdistill.models.usual import UsualFeatures
 
     if min(len(fitting), len(unseen)) < FEWEST:
         return None
-    known = _moved(looks, fitting, np.random.default_rng(seed))
-    both = np.concatenate([known, looks[0][unseen]])
-    return UsualFeatures.fit(both, *np.split(np.arange(len(both)), [len(known)]), seed=seed)
+    rng, n_looks = np.random.default_rng(seed), len(neighborhoods.looks)
+    fitting, unseen = (_draw(cells, most, rng) for cells, most in ((fitting, ROWS // n_looks), (unseen, ROWS)))
+    own = read_means(neighborhoods, fitting, None)
+    shifts = [
+        read_means(neighborhoods, fitting, None, look).mean(axis=0) - own.mean(axis=0) for look in range(1, n_looks)
+    ]
+    moved = np.concatenate([own, *(own + shift for shift in shifts)])
+    return UsualFeatures.fit(moved, read_means(neighborhoods, unseen, None))
 
 
-def _moved(looks: Sequence[npt.NDArray[Any]], rows: Integers, rng: np.random.Generator) -> npt.NDArray[Any]:
-    """Return the slide's own features of some rows, moved to the mean of each look.
-
-    They are no more than a Gaussian is fitted to.
-    """
-    own, most = looks[0], ROWS // len(looks)
-    if len(rows) > most:
-        rows = np.sort(rng.choice(rows, most, replace=False))
-    means = [features[rows].mean(axis=0, dtype=np.float32) for features in looks]
-    return np.concatenate([(own[rows] + (mean - means[0])).astype(own.dtype) for mean in means])
+def _draw(cells: Integers, most: int, rng: np.random.Generator) -> Integers:
+    """Draw some cells, in their order, where there are more than are needed."""
+    return cells if len(cells) <= most else np.sort(rng.choice(cells, most, replace=False))
 
 
 def measure_ood(usual: UsualFeatures, inputs: NicheInputs) -> npt.NDArray[np.float32]:
-    """How unusual each cell is (n,); NaN for cells that get no prediction."""
-    ratios = usual.ratios(inputs.features)
-    ratios[~inputs.eligible] = np.nan
+    """How unusual the neighbourhood of each cell is (n,); NaN for cells that get no prediction."""
+    from stdistill._training.sampling import spatial_order
+    from stdistill.models.niche.plain.means import means_by_part
+
+    neighborhoods = inputs.neighborhoods(max_tokens=None)
+    order = spatial_order(inputs.centers, inputs.libraries)
+    ratios = np.full(len(order), np.nan, dtype=np.float32)
+    for cells, means in means_by_part(neighborhoods, order[(inputs.eligible & neighborhoods.known)[order]], None):
+        ratios[cells] = usual.ratios(means)
     return ratios
 
 
@@ -108,11 +114,11 @@ def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures) -> dict
     if not len(known):
         return {}
     median, rare = float(np.median(known)), float((known > usual.rare).mean())
-    if median**2 > CAUTION:
-        how = "unlike any" if median**2 > OUTSIDE else "rather unlike those"
+    if median > CAUTION:
+        how = "unlike any" if median > OUTSIDE else "rather unlike those"
         warn(
-            f"The H&E features of this slide are {how} that the student learned from: half of the cells are more than "
-            f"{median:.1f} times as far from them as usual. Another stain, scanner, scale, focus or tissue does that, "
-            "and niches may then be wrong where the confidence is high: look at them beside the H&E before use."
+            f"The H&E features of this slide are {how} that the student learned from: half of the neighbourhoods are "
+            f"more than {median:.1f} times as far from them as usual. Another stain, scanner, scale, focus or tissue "
+            "does that, and niches may then be wrong where the confidence is high: look at them beside the H&E."
         )
     return {"ood_median": median, "ood_share_rare": rare}

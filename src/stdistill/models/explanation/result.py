@@ -29,3 +29,5 @@ class Explanation:
     """How far the model reads."""
     label_key: str | None = None
     """The column of ``label``."""
+    model: str | None = None
+    """Fingerprint of the model, as in the ``"<key>_model"`` of its results."""

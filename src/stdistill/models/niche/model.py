@@ -26,7 +26,7 @@ from stdistill.models.saved import SavedModel, build_with
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.sharing.description import Description
 from stdistill.models.sharing.niche import commonest, describe
-from stdistill.models.usual import PREFIX, UsualFeatures
+from stdistill.models.usual import FORMER_PREFIX, PREFIX, UsualFeatures
 
 PREDICTION_BATCH_CPU = 512
 PREDICTION_BATCH_GPU = 2048
@@ -114,7 +114,7 @@ class NicheModel(SavedModel):
     @classmethod
     def restore(cls, card: ModelCard, weights: dict[str, Tensor], history: pd.DataFrame) -> Self:
         """Build the network that the card describes, with these weights."""
-        own = {name: part for name, part in weights.items() if not name.startswith((PREFIX, SEEN))}
+        own = {name: part for name, part in weights.items() if not name.startswith((PREFIX, FORMER_PREFIX, SEEN))}
         network = build_with(card.build_network, own, depth=card.network["depth"])
         return cls(network, card, history, UsualFeatures.from_tensors(weights), recall(weights))
 

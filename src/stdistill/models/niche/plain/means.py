@@ -1,4 +1,4 @@
-"""Mean features of neighbourhoods, in the scale of the training."""
+"""Mean features of neighbourhoods."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ def find_scale(neighborhoods: Neighborhoods, cells: Integers) -> Scale:
 
 
 @own_torch_state()
-def read_means(neighborhoods: Neighborhoods, cells: Integers, scale: Scale) -> npt.NDArray[np.float32]:
-    """Average the standardised features of each cell and its neighbours: (len(cells), n_features)."""
-    return np.concatenate([means for _, means in means_by_part(neighborhoods, cells, scale)])
+def read_means(
+    neighborhoods: Neighborhoods, cells: Integers, scale: Scale | None, look: int = 0
+) -> npt.NDArray[np.float32]:
+    """Average the features of each cell and its neighbours, standardised or as they are: (len(cells), n_features)."""
+    return np.concatenate([means for _, means in means_by_part(neighborhoods, cells, scale, look)])
 
 
 def means_by_part(
-    neighborhoods: Neighborhoods, cells: Integers, scale: Scale
+    neighborhoods: Neighborhoods, cells: Integers, scale: Scale | None, look: int = 0
 ) -> Iterator[tuple[Integers, npt.NDArray[np.float32]]]:
     """Give the cells part by part with their means, so that those of a million cells need not be held.
 
@@ -51,9 +53,10 @@ def means_by_part(
     """
     for start in range(0, len(cells), CELLS_AT_ONCE):
         part = cells[start : start + CELLS_AT_ONCE]
-        batch = neighborhoods.batch(neighborhoods.tokens(part)).to("cpu")
+        batch = neighborhoods.batch(neighborhoods.tokens(part), look).to("cpu")
         with torch.no_grad():
-            yield part, neighborhood_means(batch, standardize(batch.features, *scale)).numpy()
+            features = batch.features.float() if scale is None else standardize(batch.features, *scale)
+            yield part, neighborhood_means(batch, features).numpy()
 
 
 def neighborhood_means(batch: TokenBatch, features: Tensor) -> Tensor:
