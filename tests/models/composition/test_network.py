@@ -42,7 +42,7 @@ def test_layers_and_a_regression_are_averaged() -> None:
     regression.set_ridge(slope, torch.tensor([0.5, -1.0, 0.0]))
     network.average_with(slope, torch.tensor([0.5, -1.0, 0.0]))
     assert regression(features).tolist() == [[25.5, -1.0, 0.0]]
-    torch.testing.assert_close(network(features), (regression(features) + layers) / 2)
+    torch.testing.assert_close(network(features), (regression(features) + 2 * layers) / 3)
     assert layers.abs().min() > 0
 
 

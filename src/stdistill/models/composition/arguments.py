@@ -22,7 +22,7 @@ class CompositionArguments(TypedDict, total=False):
     method
         ``"ridge"``: a linear regression, whose penalty is chosen on held-out groups; of what follows it has
         `use_neighbors` alone, and `n_members` as the number of such choices. ``"mlp"``: networks of Sun, Zhu and Qiu
-        2025, and the mean of what they and that regression say.
+        2025, averaged with that regression.
     use_neighbors
         Also read the mean features of each row and its neighbours (:func:`stdistill.pp.neighborhoods`).
     width, depth, dropout

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from stdistill.models.composition.arguments import Output
 from stdistill.models.features import standardize, usable_spread
 
+RIDGE_SHARE = 1 / 3
+"""Of a regression that layers are averaged with (our choice)."""
+
 
 class CompositionNetwork(nn.Module):
     """Map features to abundances.
@@ -66,11 +69,11 @@ class CompositionNetwork(nn.Module):
         self.intercept.copy_(intercept)
 
     def average_with(self, slope: Tensor, intercept: Tensor) -> None:
-        """Return from now on the mean of what the layers and a regression say."""
-        self.set_ridge(slope / 2, intercept / 2)
+        """Return from now on the mean of what the layers and a regression say, in which this has `RIDGE_SHARE`."""
+        self.set_ridge(slope * RIDGE_SHARE, intercept * RIDGE_SHARE)
         with torch.no_grad():
             for part in self.layers[-1].parameters():
-                part.div_(2)
+                part.mul_(1 - RIDGE_SHARE)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return what is predicted of features (n, n_features) on the scale of the training, (n, n_types)."""
