@@ -79,8 +79,9 @@ def decompose(
     """Learn to tell from H&E features how much of each cell type is in a place.
 
     A place is a row of the table: a spot, or a cell with its neighbourhood. The abundances to learn are written by
-    :func:`stdistill.pp.abundances`. A few networks, each stopped by another group that it does not learn from, are
-    averaged. Always look at ``method="ridge"`` beside them, and at :func:`stdistill.tl.cross_validate`.
+    :func:`stdistill.pp.abundances`. A few networks, each stopped by another group that it does not learn from, and
+    a ridge regression are averaged. Always look at ``method="ridge"`` alone beside them, and at
+    :func:`stdistill.tl.cross_validate`.
 
     Parameters
     ----------
@@ -138,8 +139,8 @@ def decompose(
     -----
     Features, network and loss: Sun, Zhu and Qiu 2025, sections 2.1 and 2.2. The paper states neither the width, nor the
     weights and the axis of the loss, nor the optimiser, nor when to stop: all of that is our choice, as are the scale
-    of the targets, that groups are held out, averaging, and the neighbourhood. Training lasts for epochs that see
-    1,000,000 rows together, at least 5 and at most 200, unless it stops before.
+    of the targets, that groups are held out, averaging, the regression, and the neighbourhood. Training lasts for
+    epochs that see 100,000 rows together, at least 5 and at most 200, unless it stops before.
 
     Examples
     --------

@@ -98,6 +98,25 @@ def test_networks_learn() -> None:
     np.testing.assert_allclose(found[:, 2], 4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("output", ["linear", "softmax"])
+def test_networks_and_ridge_are_averaged(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the scale of the training; shares are of the networks alone."""
+    features, targets = places()
+    targets /= targets.sum(axis=1, keepdims=True)
+    alone: list[torch.Tensor] = []
+    given = torch.from_numpy(features)
+
+    def watch(objective: Regression, *, patience: int) -> pd.DataFrame:
+        alone.append(objective.network(given))  # type: ignore[operator]
+        return pd.DataFrame({"training_loss": [1.0]}).rename_axis("epoch")
+
+    monkeypatch.setattr(module, "fit", watch)
+    [ridge] = fit(features, targets, method="ridge").members
+    for member, layers in zip(fit(features, targets, output=output).members, alone, strict=True):
+        expected = (2 * layers + ridge(given)) / 3 if output == "linear" else layers
+        torch.testing.assert_close(member(given), expected)
+
+
 def test_each_member_has_a_seed_and_a_fold_of_its_own() -> None:
     """As many folds as groups: the third member has that of the first again, and other weights."""
     features, targets = places()

@@ -26,13 +26,24 @@ def test_depth_counts_linear_layers(depth: int, n_linear: int, inner: list[int])
 
 
 def test_predictions_return_to_the_scale_of_the_targets() -> None:
-    network = make(depth=1)
-    with torch.no_grad():
-        network.layers[0].weight.zero_()  # type: ignore[union-attr,operator]
-        network.layers[0].bias.copy_(torch.tensor([2.0, -9.0, 0.0]))  # type: ignore[union-attr,operator]
+    network = make(depth=0)
+    network.set_ridge(torch.zeros(4, 3), torch.tensor([2.0, -9.0, 0.0]))
     abundances = network.abundances(torch.zeros(1, 4))
     assert abundances.tolist() == [[2.0, 0.0, 5.0]]  # 1 + 2 · 0.5; 2 − 9 is no abundance; 5 is constant
     assert network.scale_targets(torch.tensor([[2.0, 1.0, 5.0]])).tolist() == [[2.0, -1.0, 0.0]]
+
+
+def test_layers_and_a_regression_are_averaged() -> None:
+    """The regression says 0.5 + 1 · 2 + 2 · 10 + 1 · 3, and −1, of features that are 1, 0, 2 and 1 above the mean."""
+    features = torch.tensor([[1.0, 1.0, 4.0, 4.0]])
+    slope = torch.tensor([[2.0, 0.0, 0.0], [9.0, 0.0, 0.0], [10.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
+    regression, network = make(depth=0), make()
+    layers = network(features)
+    regression.set_ridge(slope, torch.tensor([0.5, -1.0, 0.0]))
+    network.average_with(slope, torch.tensor([0.5, -1.0, 0.0]))
+    assert regression(features).tolist() == [[25.5, -1.0, 0.0]]
+    torch.testing.assert_close(network(features), (regression(features) + 2 * layers) / 3)
+    assert layers.abs().min() > 0
 
 
 def test_shares_sum_to_one() -> None:

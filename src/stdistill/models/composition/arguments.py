@@ -20,14 +20,16 @@ class CompositionArguments(TypedDict, total=False):
     Parameters
     ----------
     method
-        ``"mlp"``: networks of Sun, Zhu and Qiu 2025. ``"ridge"``: a linear regression, whose penalty is chosen on
-        held-out groups; of what follows it has `use_neighbors` alone, and `n_members` as the number of such choices.
+        ``"ridge"``: a linear regression, whose penalty is chosen on held-out groups; of what follows it has
+        `use_neighbors` alone, and `n_members` as the number of such choices. ``"mlp"``: networks of Sun, Zhu and Qiu
+        2025, averaged with that regression.
     use_neighbors
         Also read the mean features of each row and its neighbours (:func:`stdistill.pp.neighborhoods`).
     width, depth, dropout
         `depth` linear layers in all, the inner ones of this width, and the share of their outputs set to 0 in training.
     output
-        ``"linear"``: abundances of any size, 0 or more. ``"softmax"``: shares; the rows of the target sum to 1.
+        ``"linear"``: abundances of any size, 0 or more. ``"softmax"``: shares, of networks without the regression; the
+        rows of the target sum to 1.
     mae_weight, pearson_weight
         λ₁ and λ₂ of the loss MSE + λ₁ · MAE − λ₂ · r, of abundances on the scale of each type in the training.
     pearson_axis

@@ -71,7 +71,7 @@ class CompositionCard(Card):
     Examples
     --------
     >>> import stdistill as sd
-    >>> network = {"width": 1, "depth": 1, "dropout": 0.0, "output": "linear"}
+    >>> network = {"width": 1, "depth": 0, "dropout": 0.0, "output": "linear"}
     >>> card = sd.models.CompositionCard("ridge", ["B cell"], [], None, network, 1, "abundance", [2.5])
     >>> card.types
     ['B cell']

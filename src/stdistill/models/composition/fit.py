@@ -20,15 +20,15 @@ from stdistill.models.composition.arguments import FittingArguments, network_arg
 from stdistill.models.composition.folds import Fold, Tissue, hold_out
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.regression import LossWeights, Regression
-from stdistill.models.composition.ridge import fit_ridge
+from stdistill.models.composition.ridge import Ridge, fit_ridge
 from stdistill.models.composition.rows import FeatureRows
 from stdistill.models.features import digest_rows, feature_statistics, standardize
 
-ROWS_SEEN = 1_000_000
+ROWS_SEEN = 100_000
 """Rows that training sees by default, all epochs together, within `EPOCHS`, unless it stops before (our choice)."""
 EPOCHS = (5, 200)
-ONE_LAYER = {"width": 1, "depth": 1, "dropout": 0.0, "output": "linear"}
-"""The network that a linear regression is."""
+NO_LAYERS: dict[str, Any] = {"width": 1, "depth": 0, "dropout": 0.0, "output": "linear"}
+"""The network that a ridge regression is."""
 
 
 class FittedComposition(NamedTuple):
@@ -71,11 +71,20 @@ def fit_composition(
     folds = hold_out(training, groupings, tissue, n=arguments["n_members"], seed=arguments["seed"])
     scale = _find_scale(rows, targets, cells)
     if arguments["method"] == "ridge":
-        return _fit_ridge(rows, targets, cells, folds, scale)
+        ridge = _fit_ridge(rows, targets, cells, folds, scale)
+        network = _new_network(scale, NO_LAYERS, seed=0)
+        network.set_ridge(torch.from_numpy(ridge.weights), torch.from_numpy(ridge.intercept))
+        record = {"n_training_cells": len(cells), "penalty": ridge.penalty}
+        return FittedComposition([network], pd.DataFrame(index=pd.Index([], name="epoch")), NO_LAYERS, record)
     if arguments["max_epochs"] is None:
         n_epochs = int(np.clip(round(ROWS_SEEN / len(cells)), *EPOCHS))
         arguments = {**arguments, "max_epochs": n_epochs}
-    return _fit_members(rows, targets, cells, folds, scale, arguments)
+    fitted = _fit_members(rows, targets, cells, folds, scale, arguments)
+    if arguments["output"] == "linear":
+        ridge = _fit_ridge(rows, targets, cells, folds, scale)
+        for network in fitted.members:
+            network.average_with(torch.from_numpy(ridge.weights), torch.from_numpy(ridge.intercept))
+    return fitted
 
 
 def _fit_members(
@@ -124,24 +133,16 @@ def _fit_members(
     return FittedComposition(members, history, size, {"n_training_cells": len(cells), "n_epochs": n_epochs})
 
 
-def _fit_ridge(
-    rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale
-) -> FittedComposition:
-    """Fit a ridge regression, whose penalty predicts the held-out rows of the folds best."""
-    network = _new_network(scale, ONE_LAYER, seed=0)
+def _fit_ridge(rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale) -> Ridge:
+    """Fit a ridge regression on the scale of the training; its penalty predicts the held-out rows of the folds best."""
+    network = _new_network(scale, NO_LAYERS, seed=0)
 
     def read(some: Integers) -> tuple[Any, Any]:
         features = standardize(torch.from_numpy(rows[some]), network.mean, network.std)
         scaled = network.scale_targets(torch.from_numpy(targets[some]))
         return features.double().numpy(), scaled.double().numpy()
 
-    ridge = fit_ridge(read, cells, folds)
-    layer: Any = network.layers[0]
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(ridge.weights.T))
-        layer.bias.copy_(torch.from_numpy(ridge.intercept))
-    history = pd.DataFrame(index=pd.Index([], name="epoch"))
-    return FittedComposition([network], history, ONE_LAYER, {"n_training_cells": len(cells), "penalty": ridge.penalty})
+    return fit_ridge(read, cells, folds)
 
 
 class _Scale(NamedTuple):
