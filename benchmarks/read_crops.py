@@ -87,7 +87,7 @@ def write_slide(path: Path, side: int, image: Pixels, *, n_levels: int = N_LEVEL
                 rows, columns = (np.arange(at, at + TILE) for at in (top, left))
                 yield pixels[np.ix_(rows % pixels.shape[0], columns % pixels.shape[1])]
 
-    options = {"tile": (TILE, TILE), "photometric": "ycbcr", "compression": "jpeg", "compressionargs": {"level": 90}}
+    options = {"tile": (TILE, TILE), "photometric": "rgb", "compression": "jpeg", "compressionargs": {"level": 90}}
     metadata = {"axes": "YXS", "PhysicalSizeX": 0.274, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 0.274}
     with tifffile.TiffWriter(path, bigtiff=True, ome=True) as tiff:
         for level in range(n_levels):

@@ -73,6 +73,7 @@ def test_goes_on_after_a_kill(complete: Path) -> None:
         "teacher",
         "training.png",
     }
+    assert {"niches.png", "training.png", "agreement.csv"} < set(finished(complete))
     cells = ad.read_h5ad(complete / "cells.h5ad")
     assert cells.obs["student_niche"].cat.categories.tolist() == ["0", "1", "2"]
     assert cells.obsm["X_he_augmented_1"].shape == cells.obsm["X_he"].shape

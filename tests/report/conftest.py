@@ -31,7 +31,7 @@ def write_run(folder: Path, bundle: Path) -> ad.AnnData:
     first = sorted(set(names))[0]
     cells.obs["student_niche"] = pd.Categorical(names.replace(first, ODD))
     cells.obs["student_confidence"] = np.linspace(0, 1, cells.n_obs, dtype=np.float32)
-    cells.obs["student_ood"] = np.linspace(0.5, 5, cells.n_obs, dtype=np.float32)
+    cells.obs["student_ood"] = np.linspace(0.5, 10, cells.n_obs, dtype=np.float32)
     cells.obs.loc[cells.obs_names[:20], ["student_niche", "student_confidence"]] = np.nan
     reasons = ["<i>86% of the cells</i> can be trusted"]
     write_record(cells, "verdict", verdict="partly", reasons=reasons, niches_unseen=[])

@@ -303,7 +303,7 @@ def test_layers(finished: Path) -> None:
     assert sum(niches.sizes) == 780
     assert (niches.codes == 0).sum() == 20
     assert confidence.codes[-1] == 255
-    assert ood.codes[-1] == 255  # 5 is beyond what is to be trusted
+    assert ood.codes[-1] == 255  # 10 is beyond what is to be trusted
     assert ood.codes[0] == 1
     facts = describe_run(slide)
     assert facts["Command"] == "stdistill predict"

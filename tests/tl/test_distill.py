@@ -19,6 +19,7 @@ import stdistill as sd
 from stdistill._table.niches import write_niches
 from stdistill._table.records import write_record
 from stdistill.models.niche.distillation import Distillation
+from stdistill.tl._distill import _default_epochs
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 4, "learning_rate": 5e-3}
 FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}
@@ -122,6 +123,14 @@ def test_what_is_written(tissue: ad.AnnData, tmp_path: Path) -> None:
     tissue.write_h5ad(tmp_path / "cells.h5ad")
     back = ad.read_h5ad(tmp_path / "cells.h5ad").uns["stdistill"]["distill_seen"]
     assert set(back) == set(record)
+
+
+@pytest.mark.parametrize(
+    ("n", "epochs"), [(100, 50), (7_500, 8), (20_000, 5), (60_000, 5), (75_000, 4), (299_000, 1), (1_010_961, 1)]
+)
+def test_default_epochs(n: int, epochs: int) -> None:
+    """60,000 cells are seen, or five epochs of up to 60,000; of more cells 300,000, or one epoch."""
+    assert _default_epochs(n) == epochs
 
 
 def test_test_cells_have_no_say(tissue: ad.AnnData) -> None:

@@ -401,9 +401,9 @@ def test_a_saved_student_judges_as_before(judged: tuple[ad.AnnData, NicheModel],
 
 
 def test_how_unusual_a_slide_is(judged: tuple[ad.AnnData, NicheModel]) -> None:
-    """Cells of the same tissue are usual, those of another stain are not, however sure the student is."""
+    """Cells of the same tissue, as dense, are usual; those of another stain are not, however sure the student is."""
     student = judged[1]
-    same, other = make(5), make(5)
+    same, other = make(5, n=3000), make(5, n=3000)
     sd.tl.predict(same, student)
     assert same.uns["stdistill"]["predict"]["ood_median"] == pytest.approx(1, abs=0.1)
     assert same.uns["stdistill"]["predict"]["ood_share_rare"] < 0.03
@@ -429,7 +429,7 @@ def test_a_student_holds_nothing_out_by_default() -> None:
     record = cells.uns["stdistill"]["distill"]
     assert (record["n_training_cells"], record["n_validation_cells"]) == (3000, 0)
     assert student.card.calibration is None
-    same, other = make(7), make(7)
+    same, other = make(7, n=3000), make(7, n=3000)
     sd.tl.predict(same, student)
     assert same.uns["stdistill"]["predict"]["ood_median"] == pytest.approx(1, abs=0.1)
     other.obsm["X_he"] += np.float16(8)

@@ -69,7 +69,7 @@ def test_some_cells_are_not_to_be_trusted(student: NicheModel, tmp_path: Path) -
     assert not trusted[strange].any()
     assert trusted[cells.obsm["spatial"][:, 0] >= 170 + radius].all()
     assert found.reasons[0] == f"{trusted.mean():.0%} of the cells can be trusted"
-    assert "unlike those that the model learned from" in found.reasons[1]
+    assert any("cells are unlike those that the model learned from" in reason for reason in found.reasons)
     cells.write_h5ad(tmp_path / "cells.h5ad")
     cells.write_zarr(tmp_path / "cells.zarr")
     for back in (ad.read_h5ad(tmp_path / "cells.h5ad"), ad.read_zarr(tmp_path / "cells.zarr")):

@@ -13,7 +13,7 @@ N_NICHES = 8
 """Niches of the simulated tissue, and of the models."""
 EXPRESSION_EPOCHS = 20
 """Enough for a small slide; scVI's own rule would take longer than all the rest."""
-STUDENT_EPOCHS = 8
+STUDENT_EPOCHS = 7
 """Fewer than the default, so that the example ends within minutes on two cores."""
 
 

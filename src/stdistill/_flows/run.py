@@ -42,14 +42,18 @@ def map_niches(
     fit(student, tl.distill, teacher_key=teacher, max_epochs=training.student_epochs)
     if (folder := run.folder) is not None:
         titles = {"teacher_niche": "Teacher", "student_niche": "Student"}
-        draw_methods(slide, titles, folder / "niches", table_key=schema.TABLE)
-        _draw_training(folder)
+        run.step("niches.png", lambda: draw_methods(slide, titles, folder / "niches", table_key=schema.TABLE))
+        run.step("training.png", lambda: _draw_training(folder))
         run.step("cells.h5ad", lambda: _write(cells, folder / "cells.h5ad"))
     try:
-        agreement = tl.agreement(cells, keys="student_niche")
+        return run.step("agreement.csv", lambda: _measure(cells, folder))
     except ValueError as error:
         warn(f"How well the student follows its teacher cannot be measured. {error}")
         return None
+
+
+def _measure(cells: AnnData, folder: Path | None) -> pd.DataFrame:
+    agreement = tl.agreement(cells, keys="student_niche")
     if folder is not None:
         with replacing(folder / "agreement.csv") as new:
             agreement.to_csv(new, index=False)

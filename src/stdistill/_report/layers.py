@@ -40,7 +40,7 @@ SCALES = {
         "Unlike training",
         UNLIKE,
         "YlOrRd",
-        "How far the H&E of a cell is from that of the training: 1 is usual, from "
+        "How far the H&E around a cell is from that of the training: 1 is usual, from "
         f"{UNLIKE[1]:.1f} on it is not to be trusted",
     ),
 }

@@ -28,11 +28,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
-CELLS_SEEN = 60_000
-"""Cells that training sees by default, all epochs together, within `EPOCHS` (our choice)."""
+CELLS_SEEN, MOST_SEEN = 60_000, 300_000
+"""Cells that training sees by default, all epochs together, within `EPOCHS`; and that the fewest of these may see (our
+choice)."""
 EPOCHS = (5, 50)
 SHARED_WITH_TEACHER = ("accelerator", "devices", "num_nodes", "strategy", "precision", "progress_bar", "seed")
 """Arguments that a teacher takes over when one is fitted on the way."""
+
+
+def _default_epochs(n_training_cells: int) -> int:
+    fewest, most = EPOCHS
+    fewest = max(1, min(fewest, MOST_SEEN // n_training_cells))
+    return default_epochs(n_training_cells, CELLS_SEEN, (fewest, most))
 
 
 @takes(NetworkArguments, TrainingArguments, defaults=STUDENT_DEFAULTS)
@@ -137,7 +144,8 @@ def distill(
 
     Notes
     -----
-    By default training lasts for epochs that see 60,000 cells together, at least 5 and at most 50.
+    By default training lasts for epochs that see 60,000 cells together, at most 50; at least 5, or of many cells as few
+    as see 300,000, and one in any case.
 
     The loss, the student's input and that only the student is trained: Hizmi et al. 2026, section 4.2 and equation 1.
     The paper states neither temperature, nor size, nor optimiser, nor when to stop: all of that is our choice.
@@ -196,7 +204,7 @@ def distill(
         )
         raise ValueError(msg)
     if arguments["max_epochs"] is None:
-        arguments["max_epochs"] = default_epochs(n_training, CELLS_SEEN, EPOCHS)
+        arguments["max_epochs"] = _default_epochs(n_training)
     fitted = train_student(
         neighborhoods,
         inputs.libraries,

@@ -25,7 +25,8 @@ class AlignmentArguments(TypedDict, total=False):
         Which edges are added between places: ``"stochastic"``, weighed by what the cells at both ends are and drawn in
         training; ``"all"``; or ``"none"``, so that only near cells of one micro place are connected.
     radius_um
-        Cells of one micro place within this distance are connected.
+        Cells of one micro place within this distance are connected: that at which they act on each other, if it is
+        known (docs/concepts/alignment).
     max_pairs
         Pairs of cells of a tile and scale that may get an edge: of denser tiles the nearest.
     edge_temperature
