@@ -19,6 +19,11 @@ WORDS: Mapping[str, str] = {
 """What each says to people."""
 
 
+CAUTION, OUTSIDE = 1.5, 8.0
+"""How many times as far from the training as usual the neighbourhoods of a slide lie (median) from which on its niches
+are doubtful, and from which on they were wrong for most kinds of change that were tried (docs/concepts/verdict)."""
+
+
 class Limit(NamedTuple):
     """From where on a slide is usable in part or not at all; `None` where that alone does not make it so."""
 
@@ -39,7 +44,7 @@ LIMITS: Mapping[str, Limit] = {
     "fold_share": Limit(None, None, "{:.0%} of the cells lie in folds"),
     "pen_share": Limit(None, None, "{:.0%} of the cells lie under pen or at black borders"),
     "ood_median": Limit(
-        (0, 1.5),
+        (0, CAUTION),
         None,
         "H&E features are {:.1f} times as far from those that the model learned from as usual (median)",
     ),

@@ -11,9 +11,9 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill._drawing.colors import category_colors
+from stdistill._measures.verdict import OUTSIDE
 from stdistill._report.pyramid import Pixels, mean_code, most_common
 from stdistill._table import schema
-from stdistill._table.fitting.trust import OUTSIDE
 from stdistill._table.labels import NICHE_SUFFIX
 
 MAX_CODE = 255

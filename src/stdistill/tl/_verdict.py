@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stdistill._measures.verdict import Verdict, judge, nothing_seen
+from stdistill._measures.verdict import OUTSIDE, Verdict, judge, nothing_seen
 from stdistill._slide.stain import stain_angle
 from stdistill._slide.tissue import NothingSeenError
 from stdistill._support.checks import check_name
@@ -16,7 +16,6 @@ from stdistill._table import schema
 from stdistill._table.checks import get_table, is_spatialdata
 from stdistill._table.fitting.like_model import check_radius
 from stdistill._table.fitting.origin import warn_of_other_images
-from stdistill._table.fitting.trust import OUTSIDE
 from stdistill._table.graph import graph_radius, read_graph
 from stdistill._table.he.images import mark_images
 from stdistill._table.he.slide_record import read_slide_record

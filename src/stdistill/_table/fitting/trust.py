@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._measures.calibration import calibration_error, fit_temperature
+from stdistill._measures.verdict import CAUTION, OUTSIDE
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.warn import warn
 from stdistill._table.fitting.inputs import NicheInputs
@@ -20,9 +21,6 @@ FEWEST = 100
 """Cells that say how sure a student may be, and what is usual (our choice)."""
 ROWS = 50_000
 """Neighbourhoods are enough to describe them by: of 1,536 features 300 MB (our choice)."""
-CAUTION, OUTSIDE = 1.5, 8.0
-"""How many times as far as held-out neighbourhoods those of a slide lie (median) from which on its niches are doubtful,
-and from which on they were wrong for most kinds of change that were tried."""
 
 
 def calibrate(logits: Floats, truth: Integers, held_out: Integers) -> dict[str, Any] | None:
