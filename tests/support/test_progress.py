@@ -48,3 +48,13 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     shown = capsys.readouterr().err
     assert "Training:" in shown
     assert "4/10" in shown
+
+
+def test_what_ends_before_its_bar_appears_shows_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True)
+    work = Progress(10, "Niches", "cells", delay=60)
+    work.advance(10)
+    work.close()
+    assert capsys.readouterr().err == ""

@@ -25,15 +25,17 @@ class Progress:
         Name of a unit, plural.
     done
         What was done before.
+    delay
+        Seconds before a bar appears: what is done by then needs none.
     """
 
-    def __init__(self, total: int, what: str, unit: str, *, done: int = 0) -> None:
+    def __init__(self, total: int, what: str, unit: str, *, done: int = 0, delay: float = 0) -> None:
         self.total, self.what, self.unit, self.done = total, what, unit, done
         self.note = ""
         self._start, self._first = time.monotonic(), done
         self._line = self._start
         is_shown = sys.stderr.isatty() or _in_notebook()
-        self._bar: Any = tqdm(total=total, initial=done, desc=what, unit=f" {unit}") if is_shown else None
+        self._bar: Any = tqdm(total=total, initial=done, desc=what, unit=f" {unit}", delay=delay) if is_shown else None
 
     def advance(self, by: int = 1, **values: float) -> None:
         """Count units as done; `values` are shown beside."""

@@ -74,6 +74,18 @@ def test_predict_in_pieces(model: NicheModel, make_neighborhoods: Callable) -> N
     assert whole.dtype == np.float32
 
 
+def test_a_long_prediction_says_how_far_it_is(
+    model: NicheModel, make_neighborhoods: Callable, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("stdistill._support.progress.LINE_EVERY_S", 0.0)
+    predict(model, make_neighborhoods(), cells=np.arange(50), batch_size=25)
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("Niches: 25 of 50 cells (50%)")
+    assert said[1].startswith("Niches: 50 of 50 cells (100%)")
+    predict(model, make_neighborhoods(), cells=np.arange(50), batch_size=25, progress_bar=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_predict_without_features(model: NicheModel, make_neighborhoods: Callable) -> None:
     features = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float16)
     features[20:50] = np.nan

@@ -298,6 +298,7 @@ def _hold_out(inputs: NicheInputs, training: Mask, seed: int) -> tuple[Mask, Mas
 
 def _predict_together(model: NicheModel, inputs: NicheInputs, arguments: NicheArguments) -> Floats:
     """Predict where the model was trained; of several processes each predicts a part, and gets all of it."""
+    from stdistill._support.ranks import is_first_process
     from stdistill._training.devices import from_all_ranks, n_devices, share_of_rank
 
     cells = np.flatnonzero(inputs.eligible)
@@ -310,6 +311,7 @@ def _predict_together(model: NicheModel, inputs: NicheInputs, arguments: NicheAr
         inputs.centers,
         cells=mine,
         device=arguments["accelerator"],
+        progress_bar=arguments["progress_bar"] and is_first_process(),
     )
     if together:
         for rows, part in from_all_ranks((mine, logits[mine])):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.cpus import ordered_map
+from stdistill._support.progress import Progress
 from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
 from stdistill._training.sampling import spatial_order
@@ -33,6 +34,8 @@ PREDICTION_BATCH_GPU = 2048
 """Cells at once: neighbouring ones, whose neighbourhoods share most cells. Smaller batches leave a GPU idle."""
 BATCHES_AHEAD = 2
 """Batches that are made, one after the other, while others are computed with."""
+BAR_AFTER_S = 3.0
+"""A shorter prediction shows no bar."""
 
 
 class NicheModel(SavedModel):
@@ -175,6 +178,7 @@ class NicheModel(SavedModel):
         cells: Integers | None = None,
         batch_size: int | None = None,
         device: torch.device | str = "auto",
+        progress_bar: bool = True,
     ) -> npt.NDArray[np.float32]:
         """Niche logits of cells, batch by batch.
 
@@ -193,6 +197,9 @@ class NicheModel(SavedModel):
         device
             Where to compute, ``"cpu"``, ``"cuda"`` or ``"mps"``; by default the fastest there is. A GPU of NVIDIA's
             multiplies numbers of 32 bits with 10 bits behind the point (TF32).
+        progress_bar
+            Show progress on the standard error, where it takes more than a few seconds: a bar in a terminal or a
+            notebook, a line a minute elsewhere.
 
         Returns
         -------
@@ -233,17 +240,24 @@ class NicheModel(SavedModel):
             return batch.pin_memory() if place.type == "cuda" else batch
 
         parts = np.array_split(chosen, math.ceil(len(chosen) / at_once))
+        progress = Progress(len(chosen), "Niches", "cells", delay=BAR_AFTER_S) if progress_bar else None
         found = []
         try:
             self.network.eval().to(place)
             with own_torch_state(), tensor_cores(), torch.inference_mode(), FreeThreads() as threads:
-                for batch in ordered_map(make, parts, n_threads=1, n_ahead=BATCHES_AHEAD):
+                for part, batch in zip(
+                    parts, ordered_map(make, parts, n_threads=1, n_ahead=BATCHES_AHEAD), strict=True
+                ):
                     threads.adjust()
                     found.append(self.network(batch.to(place, non_blocking=True)).float())
+                    if progress is not None:
+                        progress.advance(len(part))
                 logits[chosen] = torch.cat(found).cpu().numpy()  # once: a GPU would wait for each copy
         except torch.OutOfMemoryError as error:
             msg = f"The device is out of memory with batch_size={at_once}: try a smaller one. ({error})"
             raise MemoryError(msg) from error
         finally:
             self.network.to(home)
+            if progress is not None:
+                progress.close()
         return logits
