@@ -105,6 +105,16 @@ def test_transfer(run: Run, tmp_path: Path) -> None:
     assert table.loc["other stain, normalised", "cells"] == table.loc["other stain", "cells"]
 
 
+def test_leave_one_slide_out(run: Run, tmp_path: Path) -> None:
+    run("leave_one_slide_out.py", "--quick", "--out", str(tmp_path))
+    table = pd.read_csv(tmp_path / "leave_one_slide_out.csv").set_index(["features", "slides", "left out"]).sort_index()
+    assert len(table) == 3 * 2 * 3
+    assert table[["student", "regression"]].min().min() > 0.05  # of 8 niches
+    for training in ("one", "others"):  # looks are for the student alone
+        assert table.loc["plain", training]["regression"].equals(table.loc["looks", training]["regression"])
+    assert not table.loc["plain"]["student"].equals(table.loc["looks"]["student"])
+
+
 def test_niche_profile(run: Run) -> None:
     lines = run("niche_profile.py", "--quick").splitlines()
     seconds = {line[:25].strip(): float(line[25:33]) for line in lines[1:5]}
