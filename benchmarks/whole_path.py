@@ -97,13 +97,13 @@ def to_table(runs: Runs) -> str:
         table.loc["all"] = [table["seconds"].sum(), table["cpu_seconds"].sum(), table["peak_gb"].max()]
     (before, last), ratio = (tables[n] for n in (*sizes[:1], *sizes)[-2:]), int(sizes[-1]) / int(sizes[-2:][0])
     growth = last / before / ratio
-    header = ["stage", *(name for n in sizes for name in (f"{int(n):,} cells, s", "µs a cell", "GB"))]
+    header = ["stage", *(name for n in sizes for name in (f"{int(n):,} cells, s", "CPU, s", "GB"))]
     lines = [[*header, "growth", "of CPU"], ["---"] * (len(header) + 2)]
     for stage in last.index:
         line = [stage]
         for n, table in tables.items():
-            seconds, _, peak_gb = table.loc[stage] if stage in table.index else [float("nan")] * 3
-            line += [f"{seconds:.1f}", f"{seconds / int(n) * 1e6:.0f}", f"{peak_gb:.2f}"]
+            seconds, cpu_seconds, peak_gb = table.loc[stage] if stage in table.index else [float("nan")] * 3
+            line += [f"{seconds:.1f}", f"{cpu_seconds:.1f}", f"{peak_gb:.2f}"]
         lines.append([*line, *(f"{growth.loc[stage, name]:.2f}" for name in ("seconds", "cpu_seconds"))])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
