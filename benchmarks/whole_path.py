@@ -101,7 +101,7 @@ def to_table(runs: Runs) -> str:
     lines = [[*header, "growth", "of CPU"], ["---"] * (len(header) + 2)]
     for stage in last.index:
         line = [stage]
-        for n, table in tables.items():
+        for table in tables.values():
             seconds, cpu_seconds, peak_gb = table.loc[stage] if stage in table.index else [float("nan")] * 3
             line += [f"{seconds:.1f}", f"{cpu_seconds:.1f}", f"{peak_gb:.2f}"]
         lines.append([*line, *(f"{growth.loc[stage, name]:.2f}" for name in ("seconds", "cpu_seconds"))])

@@ -66,6 +66,6 @@ def test_growth_is_per_cell(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in whole_path.to_table(runs).splitlines()]
     table = pd.DataFrame(lines[2:], columns=lines[0]).set_index("stage")
-    assert table.loc["table"].tolist() == ["1.0", "1000", "1.00", "3.0", "1500", "1.50", "1.50", "1.50"]
-    assert table.loc["all"].tolist() == ["1.0", "1000", "1.00", "4.0", "2000", "4.00", "2.00", "2.00"]
+    assert table.loc["table"].tolist() == ["1.0", "2.0", "1.00", "3.0", "6.0", "1.50", "1.50", "1.50"]
+    assert table.loc["all"].tolist() == ["1.0", "2.0", "1.00", "4.0", "8.0", "4.00", "2.00", "2.00"]
     assert table.loc["report"].tolist()[-3:] == ["4.00", "nan", "nan"]
