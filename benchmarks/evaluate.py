@@ -59,9 +59,8 @@ def main() -> None:
     """Simulate, evaluate, and print the tables and the checks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n-cells", type=int, default=20_000)
-    parser.add_argument(
-        "--seed", type=int, default=0, help="which tissue is simulated, and the seed of all that is fitted"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="which tissue is simulated")
+    parser.add_argument("--fit-seed", type=int, help="of all that is fitted, by default that of the tissue")
     parser.add_argument("--k", type=int, nargs="+", default=[10])
     parser.add_argument("--expression-epochs", type=int, default=40)
     parser.add_argument("--model-epochs", type=int, help="of teachers and students, instead of the defaults")
@@ -73,6 +72,7 @@ def main() -> None:
 
 def run(out: Path, options: argparse.Namespace) -> None:
     """Run all of it in a folder."""
+    seed = options.seed if options.fit_seed is None else options.fit_seed
     bundle = out / "outs"
     if not bundle.exists():
         sd.datasets.simulate_xenium(bundle, n_cells=options.n_cells, seed=options.seed)
@@ -85,10 +85,10 @@ def run(out: Path, options: argparse.Namespace) -> None:
         expression_epochs=options.expression_epochs,
         teacher_epochs=options.model_epochs,
         student_epochs=options.model_epochs,
-        seed=options.seed,
-        out=out / "evaluation",
+        seed=seed,
+        out=out / f"evaluation_{seed}",
     )
-    print(f"{options.n_cells} cells, seed {options.seed}\n\n{result}\n")
+    print(f"{options.n_cells} cells, seed {options.seed}, fitted with {seed}\n\n{result}\n")
     print(result.composition_jsd.to_string(index=False))
     print(result.steps[["step", "seconds"]].to_string(index=False))
     share = plain_share(result.steps)
