@@ -79,9 +79,9 @@ def decompose(
     """Learn to tell from H&E features how much of each cell type is in a place.
 
     A place is a row of the table: a spot, or a cell with its neighbourhood. The abundances to learn are written by
-    :func:`stdistill.pp.abundances`. A few networks, each stopped by another group that it does not learn from, and
-    a ridge regression are averaged. Always look at ``method="ridge"`` alone beside them, and at
-    :func:`stdistill.tl.cross_validate`.
+    :func:`stdistill.pp.abundances`. A few networks, each trained on all rows for as long as was best for another group
+    when that was held out, and a ridge regression are averaged. Always look at ``method="ridge"`` alone beside them,
+    and at :func:`stdistill.tl.cross_validate`.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def decompose(
     ``.obsm["{key_added}_std"]``
         (n, types) float32, their standard deviation, where there are several.
     ``.obs["{key_added}_fitted"]``
-        Boolean, the rows that the model was fitted on, those that it was stopped by among them.
+        Boolean, the rows that the model was fitted on, those that say for how long among them.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the model.
     ``.obs["{key_added}_mark"]``
@@ -139,8 +139,9 @@ def decompose(
     -----
     Features, network and loss: Sun, Zhu and Qiu 2025, sections 2.1 and 2.2. The paper states neither the width, nor the
     weights and the axis of the loss, nor the optimiser, nor when to stop: all of that is our choice, as are the scale
-    of the targets, that groups are held out, averaging, the regression, and the neighbourhood. Training lasts for
-    epochs that see 100,000 rows together, at least 5 and at most 200, unless it stops before.
+    of the targets, that groups are held out, that all rows are learned from in the end, averaging, the regression, and
+    the neighbourhood. Training lasts for epochs that see 100,000 rows together, at least 5 and at most 200, unless it
+    stops before.
 
     Examples
     --------

@@ -34,6 +34,9 @@ FAST: dict[str, Any] = {
 }
 
 
+LOSSES = pd.DataFrame({"training_loss": [1.0], "validation_loss": [1.0]}).rename_axis("epoch")
+
+
 def places(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Features of very different scales, and abundances that follow from them; of the last type there is always 4."""
     rng = np.random.default_rng(seed)
@@ -106,9 +109,10 @@ def test_networks_and_ridge_are_averaged(output: str, monkeypatch: pytest.Monkey
     alone: list[torch.Tensor] = []
     given = torch.from_numpy(features)
 
-    def watch(objective: Regression, *, patience: int) -> pd.DataFrame:
-        alone.append(objective.network(given))  # type: ignore[operator]
-        return pd.DataFrame({"training_loss": [1.0]}).rename_axis("epoch")
+    def watch(objective: Regression, *, patience: int | None) -> pd.DataFrame:
+        if patience is None:
+            alone.append(objective.network(given))  # type: ignore[operator]
+        return LOSSES
 
     monkeypatch.setattr(module, "fit", watch)
     [ridge] = fit(features, targets, method="ridge").members
@@ -122,9 +126,10 @@ def test_each_member_has_a_seed_and_a_fold_of_its_own() -> None:
     features, targets = places()
     asked: list[Regression] = []
 
-    def watch(objective: Regression, *, patience: int) -> pd.DataFrame:
-        asked.append(objective)
-        return pd.DataFrame({"training_loss": [1.0] * (len(asked) + 1)}).rename_axis("epoch")
+    def watch(objective: Regression, *, patience: int | None) -> pd.DataFrame:
+        if patience:
+            asked.append(objective)
+        return LOSSES
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "fit", watch)
@@ -138,18 +143,43 @@ def test_each_member_has_a_seed_and_a_fold_of_its_own() -> None:
     assert [each.arguments["seed"] for each in asked] == [5, 6, 7]
     first, _, third = (each.layers[0].weight for each in fitted.members)
     assert not torch.equal(first, third)  # type: ignore[arg-type]
-    assert fitted.training == {"n_training_cells": N, "n_epochs": [2, 3, 4]}
-    assert fitted.history["member"].tolist() == [0] * 2 + [1] * 3 + [2] * 4
+
+
+def test_all_rows_are_learned_from_for_as_long_as_was_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anew, from the weights at which the network began that was stopped, which itself is not kept."""
+    features, targets = places()
+    stopped: list[Regression] = []
+    learned: list[Regression] = []
+
+    def watch(objective: Regression, *, patience: int | None) -> pd.DataFrame:
+        if patience is None:
+            learned.append(objective)
+            losses = {"training_loss": np.ones(int(objective.arguments["max_epochs"] or 0))}
+        else:
+            stopped.append(objective)
+            losses = {"training_loss": np.ones(4), "validation_loss": np.array([4.0, 2.0, np.nan, 2.0])}
+            losses["validation_loss"][0] -= 3 * len(stopped[1:])  # the second is best at once
+        return pd.DataFrame(losses).rename_axis("epoch")
+
+    monkeypatch.setattr(module, "fit", watch)
+    fitted = fit(features, targets, output="softmax")
+    assert [each.arguments["max_epochs"] for each in learned] == [2, 1]
+    for before, after, member in zip(stopped, learned, fitted.members, strict=True):
+        assert after.fitting.tolist() == list(range(N))
+        assert not len(after.validation)
+        assert torch.equal(before.network.layers[0].weight, member.layers[0].weight)  # type: ignore[arg-type, union-attr, index]
+        assert after.network is member
+    assert fitted.training == {"n_training_cells": N, "n_epochs": [2, 1]}
+    assert fitted.history["member"].tolist() == [0] * 6 + [1] * 5
 
 
 @pytest.mark.parametrize(("seen", "expected"), [(100, 5), (12_000, 50), (10**9, 200)])
 def test_small_trainings_train_for_more_epochs(seen: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Regression] = []
-    history = pd.DataFrame({"training_loss": [1.0]}).rename_axis("epoch")
     monkeypatch.setattr(module, "ROWS_SEEN", seen)
-    monkeypatch.setattr(module, "fit", lambda objective, patience: asked.append(objective) or history)
+    monkeypatch.setattr(module, "fit", lambda objective, patience: asked.append(objective) or LOSSES)
     fit(*places(), max_epochs=None)
-    assert [each.arguments["max_epochs"] for each in asked] == [expected, expected]
+    assert [each.arguments["max_epochs"] for each in asked] == [expected, 1] * 2
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
@@ -159,30 +189,33 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     assert bits(fit(features, targets, seed=1)) != bits(first)
 
 
-def test_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In its second member, to the bits of a run that was not disturbed; the first is not trained again."""
+@pytest.mark.parametrize("n_rows", [180, N], ids=["held out", "all rows"])
+def test_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_rows: int) -> None:
+    """In its second member, to the bits of a run that was not disturbed; what was done is not trained again."""
     features, targets = places()
     whole = fit(features, targets)
+    assert whole.training["n_epochs"] == [3, 3]
     step = Regression.training_step
 
     def killed(self: Regression, batch: Any, batch_idx: int) -> Any:
-        if self.arguments["seed"] == 1 and self.current_epoch == 1:
+        if self.arguments["seed"] == 1 and len(self.fitting) == n_rows and self.current_epoch == 1:
             raise KeyboardInterrupt
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(Regression, "training_step", killed)
     with pytest.raises(KeyboardInterrupt):
         fit(features, targets, checkpoint_dir=tmp_path)
-    trained: list[tuple[int, int]] = []
+    trained: list[tuple[int, int, int]] = []
 
     def watched(self: Regression, batch: Any, batch_idx: int) -> Any:
-        trained.append((self.arguments["seed"], self.current_epoch))
+        trained.append((self.arguments["seed"], len(self.fitting), self.current_epoch))
         return step(self, batch, batch_idx)
 
     monkeypatch.setattr(Regression, "training_step", watched)
     resumed = fit(features, targets, checkpoint_dir=tmp_path)
     assert bits(resumed) == bits(whole)
-    assert set(trained) == {(1, 1), (1, 2)}
+    left = [(1, rows, epoch) for rows in (180, N) for epoch in range(3)]
+    assert sorted(set(trained)) == left[left.index((1, n_rows, 1)) :]
     pd.testing.assert_frame_equal(resumed.history, whole.history)
 
 

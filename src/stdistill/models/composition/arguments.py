@@ -36,9 +36,9 @@ class CompositionArguments(TypedDict, total=False):
         What r correlates: ``"flat"``, all values of a batch; ``"type"``, each type over the rows; ``"spot"``, each row
         over the types.
     n_members
-        Networks, each stopped by another held-out group, that are averaged.
+        Networks that are averaged. Another held-out group says of each for how long it learns from all rows.
     patience
-        Epochs without a better loss on the held-out rows before a network stops; it keeps its best epoch.
+        Epochs without a better loss on the held-out rows before a network stops; its best epoch counts.
     """
 
     method: Method

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.files import digest
+from stdistill._training.callbacks import VALIDATION_LOSS
 from stdistill._training.fingerprint import fingerprint_run
 from stdistill._training.state import own_torch_state
 from stdistill._training.trainer import fit, seeded
@@ -95,18 +96,19 @@ def _fit_members(
     scale: _Scale,
     arguments: FittingArguments,
 ) -> FittedComposition:
-    """Train networks, by each of the folds in turn."""
+    """Train networks on all rows, each for as long as was best for another that learned without the rows of a fold."""
     size, patience = network_arguments(arguments), arguments["patience"]
     weights = LossWeights(arguments["mae_weight"], arguments["pearson_weight"], arguments["pearson_axis"])
     # Only a checkpoint has to know its features from others.
     seen = None if arguments["checkpoint_dir"] is None else digest_rows(rows, cells)
-    members, histories = [], []
-    for number in range(arguments["n_members"]):
-        fold = folds[number % len(folds)]
-        own: FittingArguments = {**arguments, "seed": arguments["seed"] + number}
+
+    def learn(
+        fold: Fold, seed: int, folder: str, *, max_epochs: int | None, patience: int | None
+    ) -> tuple[CompositionNetwork, pd.DataFrame]:
+        own: FittingArguments = {**arguments, "seed": seed, "max_epochs": max_epochs}
         if arguments["checkpoint_dir"] is not None:
-            own["checkpoint_dir"] = Path(arguments["checkpoint_dir"]) / f"member_{number}"
-        network = _new_network(scale, size, own["seed"])
+            own["checkpoint_dir"] = Path(arguments["checkpoint_dir"]) / folder
+        network = _new_network(scale, size, seed)
         objective = Regression(
             network,
             rows,
@@ -126,10 +128,20 @@ def _fit_members(
                 network=str(sorted(size.items())),
             ),
         )
-        histories.append(fit(objective, patience=patience).reset_index().assign(member=number))
+        return network, fit(objective, patience=patience)
+
+    all_rows = Fold(cells, cells[:0])
+    members, histories, n_epochs = [], [], []
+    for number in range(arguments["n_members"]):
+        seed, folder = arguments["seed"] + number, f"member_{number}"
+        fold = folds[number % len(folds)]
+        _, stopped = learn(fold, seed, folder, max_epochs=arguments["max_epochs"], patience=patience)
+        best = int(stopped[VALIDATION_LOSS].fillna(np.inf).argmin()) + 1
+        network, history = learn(all_rows, seed, f"{folder}/all_rows", max_epochs=best, patience=None)
+        histories += [each.reset_index().assign(member=number) for each in (stopped, history)]
         members.append(network)
+        n_epochs.append(best)
     history = pd.concat(histories).set_index("epoch")
-    n_epochs = [len(each) for each in histories]
     return FittedComposition(members, history, size, {"n_training_cells": len(cells), "n_epochs": n_epochs})
 
 
