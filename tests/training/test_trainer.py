@@ -126,6 +126,20 @@ def test_a_run_that_had_stopped_goes_no_further(make_objective: Callable[..., An
     assert weight_of(again) == weight_of(first)
 
 
+def test_it_ends_in_the_middle_of_a_schedule(make_objective: Callable[..., Any], tmp_path: Path) -> None:
+    """With the weights that a longer run has there; the same run goes on from its checkpoint without a further step."""
+    longer, weights = make_objective(max_epochs=4), []
+    longer.on_train_epoch_end = lambda: weights.append(weight_of(longer))
+    fit(longer)
+    first = make_objective(max_epochs=4, checkpoint_dir=tmp_path)
+    history = fit(first, n_epochs=2)
+    assert history.index.tolist() == [0, 1]
+    assert weight_of(first) == weights[1]
+    again = make_objective(max_epochs=4, checkpoint_dir=tmp_path)
+    pd.testing.assert_frame_equal(fit(again, n_epochs=2), history)
+    assert weight_of(again) == weights[1]
+
+
 def test_another_run_is_not_gone_on_with(make_objective: Callable[..., Any], tmp_path: Path) -> None:
     fit(make_objective(checkpoint_dir=tmp_path))
     for changes in ({"seed": 1}, {"max_epochs": 8}, {"batch_size": 10}, {"learning_rate": 0.1}):

@@ -67,6 +67,20 @@ class ResumableStop(EarlyStopping):
         trainer.should_stop = trainer.should_stop or trainer.global_step == trainer.max_steps
 
 
+class StopAfter(Callback):
+    """Stops after so many epochs, in the middle of a schedule that is longer."""
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_epochs = n_epochs
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go no further from the checkpoint at which training had stopped."""
+        trainer.should_stop = trainer.current_epoch >= self.n_epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 >= self.n_epochs
+
+
 class OneBar(ProgressBar):
     """One bar over all epochs, with the losses of the last one."""
 

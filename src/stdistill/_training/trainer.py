@@ -15,7 +15,15 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from stdistill._support.quiet import quiet
 from stdistill._support.threads import FreeThreads
-from stdistill._training.callbacks import VALIDATION_LOSS, AdjustThreads, BestWeights, History, OneBar, ResumableStop
+from stdistill._training.callbacks import (
+    VALIDATION_LOSS,
+    AdjustThreads,
+    BestWeights,
+    History,
+    OneBar,
+    ResumableStop,
+    StopAfter,
+)
 from stdistill._training.devices import environment, forked_rng, torch_device
 from stdistill._training.objective import Objective
 from stdistill._training.state import tensor_cores
@@ -23,7 +31,7 @@ from stdistill._training.state import tensor_cores
 logger = logging.getLogger("stdistill")
 
 
-def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
+def fit(objective: Objective, *, patience: int | None = None, n_epochs: int | None = None) -> pd.DataFrame:
     """Train a network by its objective, and return what was logged in each epoch.
 
     Parameters
@@ -34,6 +42,8 @@ def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
     patience
         Stop after so many epochs without a better ``"validation_loss"``, and end with the weights of the best epoch;
         `None` does not validate.
+    n_epochs
+        End after so many epochs, while the learning rate goes by those of the arguments.
     """
     arguments = objective.arguments
     if isinstance(arguments["accelerator"], str):
@@ -42,6 +52,8 @@ def fit(objective: Objective, *, patience: int | None = None) -> pd.DataFrame:
     callbacks: list[Callback] = [history]
     if patience is not None:
         callbacks += [BestWeights(), ResumableStop(VALIDATION_LOSS, patience=patience, min_delta=0.0)]
+    if n_epochs is not None:
+        callbacks.append(StopAfter(n_epochs))
     resume: Path | None = None
     if arguments["checkpoint_dir"] is not None:
         resume = Path(arguments["checkpoint_dir"]).expanduser() / "resume.ckpt"

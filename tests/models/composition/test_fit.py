@@ -109,8 +109,8 @@ def test_networks_and_ridge_are_averaged(output: str, monkeypatch: pytest.Monkey
     alone: list[torch.Tensor] = []
     given = torch.from_numpy(features)
 
-    def watch(objective: Regression, *, patience: int | None) -> pd.DataFrame:
-        if patience is None:
+    def watch(objective: Regression, *, patience: int = 0, n_epochs: int = 0) -> pd.DataFrame:
+        if n_epochs:
             alone.append(objective.network(given))  # type: ignore[operator]
         return LOSSES
 
@@ -126,7 +126,7 @@ def test_each_member_has_a_seed_and_a_fold_of_its_own() -> None:
     features, targets = places()
     asked: list[Regression] = []
 
-    def watch(objective: Regression, *, patience: int | None) -> pd.DataFrame:
+    def watch(objective: Regression, *, patience: int = 0, n_epochs: int = 0) -> pd.DataFrame:
         if patience:
             asked.append(objective)
         return LOSSES
@@ -149,12 +149,12 @@ def test_all_rows_are_learned_from_for_as_long_as_was_best(monkeypatch: pytest.M
     """Anew, from the weights at which the network began that was stopped, which itself is not kept."""
     features, targets = places()
     stopped: list[Regression] = []
-    learned: list[Regression] = []
+    learned: list[tuple[Regression, int]] = []
 
-    def watch(objective: Regression, *, patience: int | None) -> pd.DataFrame:
-        if patience is None:
-            learned.append(objective)
-            losses = {"training_loss": np.ones(int(objective.arguments["max_epochs"] or 0))}
+    def watch(objective: Regression, *, patience: int = 0, n_epochs: int = 0) -> pd.DataFrame:
+        if n_epochs:
+            learned.append((objective, n_epochs))
+            losses = {"training_loss": np.ones(n_epochs)}
         else:
             stopped.append(objective)
             losses = {"training_loss": np.ones(4), "validation_loss": np.array([4.0, 2.0, np.nan, 2.0])}
@@ -163,8 +163,8 @@ def test_all_rows_are_learned_from_for_as_long_as_was_best(monkeypatch: pytest.M
 
     monkeypatch.setattr(module, "fit", watch)
     fitted = fit(features, targets, output="softmax")
-    assert [each.arguments["max_epochs"] for each in learned] == [2, 1]
-    for before, after, member in zip(stopped, learned, fitted.members, strict=True):
+    assert [n_epochs for _, n_epochs in learned] == [2, 1]
+    for before, (after, _), member in zip(stopped, learned, fitted.members, strict=True):
         assert after.fitting.tolist() == list(range(N))
         assert not len(after.validation)
         assert torch.equal(before.network.layers[0].weight, member.layers[0].weight)  # type: ignore[arg-type, union-attr, index]
@@ -177,9 +177,9 @@ def test_all_rows_are_learned_from_for_as_long_as_was_best(monkeypatch: pytest.M
 def test_small_trainings_train_for_more_epochs(seen: int, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Regression] = []
     monkeypatch.setattr(module, "ROWS_SEEN", seen)
-    monkeypatch.setattr(module, "fit", lambda objective, patience: asked.append(objective) or LOSSES)
+    monkeypatch.setattr(module, "fit", lambda objective, **until: asked.append(objective) or LOSSES)
     fit(*places(), max_epochs=None)
-    assert [each.arguments["max_epochs"] for each in asked] == [expected, 1] * 2
+    assert [each.arguments["max_epochs"] for each in asked] == [expected] * 4
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:

@@ -102,10 +102,8 @@ def _fit_members(
     # Only a checkpoint has to know its features from others.
     seen = None if arguments["checkpoint_dir"] is None else digest_rows(rows, cells)
 
-    def learn(
-        fold: Fold, seed: int, folder: str, *, max_epochs: int | None, patience: int | None
-    ) -> tuple[CompositionNetwork, pd.DataFrame]:
-        own: FittingArguments = {**arguments, "seed": seed, "max_epochs": max_epochs}
+    def learn(fold: Fold, seed: int, folder: str, **until: int) -> tuple[CompositionNetwork, pd.DataFrame]:
+        own: FittingArguments = {**arguments, "seed": seed}
         if arguments["checkpoint_dir"] is not None:
             own["checkpoint_dir"] = Path(arguments["checkpoint_dir"]) / folder
         network = _new_network(scale, size, seed)
@@ -128,16 +126,15 @@ def _fit_members(
                 network=str(sorted(size.items())),
             ),
         )
-        return network, fit(objective, patience=patience)
+        return network, fit(objective, **until)
 
     all_rows = Fold(cells, cells[:0])
     members, histories, n_epochs = [], [], []
     for number in range(arguments["n_members"]):
         seed, folder = arguments["seed"] + number, f"member_{number}"
-        fold = folds[number % len(folds)]
-        _, stopped = learn(fold, seed, folder, max_epochs=arguments["max_epochs"], patience=patience)
+        _, stopped = learn(folds[number % len(folds)], seed, folder, patience=patience)
         best = int(stopped[VALIDATION_LOSS].fillna(np.inf).argmin()) + 1
-        network, history = learn(all_rows, seed, f"{folder}/all_rows", max_epochs=best, patience=None)
+        network, history = learn(all_rows, seed, f"{folder}/all_rows", n_epochs=best)
         histories += [each.reset_index().assign(member=number) for each in (stopped, history)]
         members.append(network)
         n_epochs.append(best)
