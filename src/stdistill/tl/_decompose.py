@@ -116,7 +116,7 @@ def decompose(
     ``.obsm["{key_added}_std"]``
         (n, types) float32, their standard deviation, where there are several.
     ``.obs["{key_added}_fitted"]``
-        Boolean, the rows that the model was fitted on, those that say for how long among them.
+        Boolean, the rows that the model was fitted on.
     ``.obs["{key_added}_model"]``
         Categorical, the fingerprint of the model.
     ``.obs["{key_added}_mark"]``
