@@ -11,6 +11,12 @@ def test_check_key_without_anything() -> None:
         checks.check_key("a", [], "there", argument="key", hint="Run this first.")
 
 
+def test_check_choice() -> None:
+    checks.check_choice(None, "device", (None, "cpu"))
+    with pytest.raises(ValueError, match=r"device must be one of \[None, 'cpu'\], found 'gpu'"):
+        checks.check_choice("gpu", "device", (None, "cpu"))
+
+
 @pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf])
 def test_check_positive(value: float) -> None:
     with pytest.raises(ValueError, match="radius_um must be positive and finite"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,13 @@ def check_list(names: object, argument: str) -> None:
     if isinstance(names, str):
         msg = f"{argument} must be a list of names, found {names!r}. Give [{names!r}]."
         raise TypeError(msg)
+
+
+def check_choice(value: object, argument: str, choices: Sequence[object]) -> None:
+    """Raise a `ValueError` that lists `choices` unless `value` is one of them."""
+    if value not in choices:
+        msg = f"{argument} must be one of {list(choices)}, found {value!r}."
+        raise ValueError(msg)
 
 
 def check_finite(centers: Floats, cell_ids: npt.NDArray[np.object_], advice: str) -> None:

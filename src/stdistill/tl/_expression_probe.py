@@ -13,7 +13,7 @@ from stdistill._measures.abundances.scores import score
 from stdistill._measures.alignment.expression import log_expression, most_variable
 from stdistill._measures.alignment.probe import fit_hest_ridge, fit_ridge
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask, Rows
-from stdistill._support.checks import check_integer, check_key
+from stdistill._support.checks import check_choice, check_integer, check_key
 from stdistill._table import schema
 from stdistill._table.fitting.aligned import (
     aligned_key,
@@ -121,9 +121,7 @@ def expression_probe(
     >>> found[found["gene"] == "all"].set_index("key")["pcc"].round(1).to_dict()
     {'X_he_macro': 0.8, 'training mean': nan}
     """
-    if protocol not in get_args(Protocol):
-        msg = f"protocol must be 'cv' or 'hest', found {protocol!r}."
-        raise ValueError(msg)
+    check_choice(protocol, "protocol", get_args(Protocol))
     slides = list(data) if isinstance(data, list | tuple) else [data]
     if not slides:
         msg = "The list of slides is empty."

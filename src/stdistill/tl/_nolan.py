@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 import numpy as np
 
 from stdistill._support.arguments import takes
+from stdistill._support.checks import check_choice
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_features, check_split, get_tables, niche_inputs
@@ -157,9 +158,7 @@ def nolan(
     """
     check_niches(k, key_added)
     check_training(arguments)
-    if centering not in get_args(Centering):
-        msg = f"centering must be one of {list(get_args(Centering))}, found {centering!r}."
-        raise ValueError(msg)
+    check_choice(centering, "centering", get_args(Centering))
     size = network_size(arguments, "prototypes")
     tables = get_tables(data, table_key)
     check_split(tables, split_key)

@@ -15,7 +15,7 @@ from stdistill._measures.blocks import Fold
 from stdistill._measures.labels import Labels
 from stdistill._measures.probe import predict_linear
 from stdistill._support.arrays import Mask, Rows
-from stdistill._support.checks import check_integer, check_key, check_positive
+from stdistill._support.checks import check_choice, check_integer, check_key, check_positive
 from stdistill._table import schema
 from stdistill._table.annotations import (
     BLOCK_UM,
@@ -236,13 +236,8 @@ def _check_parameters(
     if (label_key is None) == (polygons is None):
         msg = "Give the annotations either as label_key=, a column of .obs, or as polygons=, a GeoJSON file."
         raise ValueError(msg)
-    for name, value, known in (
-        ("polygons_unit", polygons_unit, get_args(PolygonsUnit)),
-        ("protocol", protocol, get_args(Protocol)),
-    ):
-        if value not in known:
-            msg = f"{name} must be one of {list(known)}, found {value!r}."
-            raise ValueError(msg)
+    check_choice(polygons_unit, "polygons_unit", get_args(PolygonsUnit))
+    check_choice(protocol, "protocol", get_args(Protocol))
     check_integer(n_folds, "n_folds", minimum=2)
     check_positive(block_um, "block_um")
     if gap_um != 0:

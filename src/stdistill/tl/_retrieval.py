@@ -11,7 +11,7 @@ import pandas as pd
 
 from stdistill._measures.alignment.recall import Recall, partner_ranks, recall_of
 from stdistill._support.arrays import Floats, Mask, Rows
-from stdistill._support.checks import check_integer, check_positive
+from stdistill._support.checks import check_choice, check_integer, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.aligned import (
@@ -202,9 +202,7 @@ def _check_arguments(p: Sequence[float], pool: str, n_bootstrap: int, seed: int)
         if each > 100:
             msg = f"p holds {each}; expected percentages of at most 100."
             raise ValueError(msg)
-    if pool not in get_args(Pool):
-        msg = f"pool must be 'slide' or 'all', found {pool!r}."
-        raise ValueError(msg)
+    check_choice(pool, "pool", get_args(Pool))
     check_integer(n_bootstrap, "n_bootstrap", minimum=1)
     check_integer(seed, "seed", minimum=0)
 
