@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,20 @@ from stdistill._table.records import records_of
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+Data = TypeVar("Data")
 GROUPS = {schema.TRAIN, schema.TEST, schema.BUFFER}
 """Of a split."""
 CHUNK = 2**24
 """Values whose being counts is checked at a time."""
+
+
+def list_slides(data: Data | Sequence[Data]) -> list[Data]:
+    """Return one slide or several as a list, of which there must be some."""
+    slides = cast("list[Data]", list(data) if isinstance(data, list | tuple) else [data])
+    if not slides:
+        msg = "The list of slides is empty."
+        raise ValueError(msg)
+    return slides
 
 
 def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:

@@ -22,7 +22,7 @@ from stdistill._measures.labels import check_several
 from stdistill._support.checks import check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, held_out, niche_keys, read_labels
+from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, find_columns, held_out, read_labels
 from stdistill._table.provenance.checks import check_measured
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def composition_jsd(
     adata = get_table(data, table_key)
     cell_types = read_labels(adata, cell_type_key, "cell_type_key", CELL_TYPE_HINT)
     reference = read_labels(adata, reference_key, "reference_key")
-    chosen = niche_keys(adata, keys, leave_out=reference_key)
+    chosen = find_columns(adata, keys, leave_out=reference_key)
     check_measured(adata, chosen, split_key, reference_key=reference_key)
     group, cells = held_out(adata, split_key)
     known = cells & cell_types.known & reference.known

@@ -10,7 +10,7 @@ import pandas as pd
 
 from stdistill._measures.alignment.recall import nearest, unit_rows
 from stdistill._support.arrays import Mask
-from stdistill._support.checks import check_choice, check_integer
+from stdistill._support.checks import as_names, check_choice, check_integer
 from stdistill._table import schema
 from stdistill._table.checks import find_rows, get_centers
 from stdistill._table.fitting.aligned import Side, check_one_alignment, check_widths, read_aligned
@@ -97,10 +97,7 @@ def find_tiles(
     check_choice(side, "side", get_args(Side))
     check_choice(among, "among", get_args(Side))
     check_integer(n, "n", minimum=1)
-    names = [query] if isinstance(query, str) else list(query)
-    if not names:
-        msg = "query is empty: name a tile, or several."
-        raise ValueError(msg)
+    names = as_names(query, "query", "a tile, or several")
     tiles = get_tiles(data, tiles_key)
     asking = tiles if query_data is None else get_tiles(query_data, tiles_key)
     check_one_alignment([tiles, asking], key)

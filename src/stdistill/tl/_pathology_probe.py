@@ -30,7 +30,7 @@ from stdistill._table.annotations import (
     restrict,
 )
 from stdistill._table.checks import get_table
-from stdistill._table.labels import NICHE_SUFFIX, niche_keys, read_labels
+from stdistill._table.labels import NICHE_SUFFIX, find_columns, read_labels
 from stdistill._table.niches import logit_columns, logit_prefixes, read_logits
 from stdistill._table.provenance.checks import check_measured
 
@@ -143,7 +143,7 @@ def pathology_probe(
     from sklearn.metrics import f1_score
 
     adata = get_table(data, table_key)
-    chosen = niche_keys(adata, keys)
+    chosen = find_columns(adata, keys)
     check_measured(adata, chosen, split_key)
     features = {key: _features(adata, key, use_logits) for key in chosen}
     truth, annotated, folds = annotated_folds(

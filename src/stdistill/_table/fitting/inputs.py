@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix, issparse
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_one_model, check_one_mpp, get_centers, get_split, get_table
+from stdistill._table.checks import check_one_model, check_one_mpp, get_centers, get_split, get_table, list_slides
 from stdistill._table.fitting.edges import check_edges
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
 from stdistill._table.libraries import find_library_key, library_codes
@@ -84,11 +84,7 @@ def _augmented(table: AnnData, use_rep: str) -> list[npt.NDArray[Any]]:
 
 def get_tables(data: AnnData | SpatialData | Sequence[AnnData | SpatialData], table_key: str) -> list[AnnData]:
     """Return the table of each slide."""
-    slides = list(data) if isinstance(data, list | tuple) else [data]
-    if not slides:
-        msg = "The list of slides is empty."
-        raise ValueError(msg)
-    return [get_table(slide, table_key) for slide in slides]
+    return [get_table(slide, table_key) for slide in list_slides(data)]
 
 
 def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
