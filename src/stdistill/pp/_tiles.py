@@ -157,7 +157,7 @@ def tiles(
     check_name(tiles_key, "tiles_key")
     data = get_sdata(data, table_key)
     check_free(data, tiles_key)
-    cells = _find_cells(data, table_key, tiles_key)
+    cells = _find_cells(data, table_key)
     if cells is None:
         found = _over_tissue(data, image_key, tile_px, mpp)
         counts, genes = csr_matrix((len(found.laid.corners), 0), dtype=np.float32), pd.DataFrame(index=pd.Index([]))
@@ -210,7 +210,7 @@ def _groups(laid: LaidTiles) -> list[tuple[int, str]]:
     return list(enumerate(GROUPS)) if (laid.groups != NOWHERE).any() else []
 
 
-def _find_cells(sdata: SpatialData, table_key: str, tiles_key: str) -> AnnData | None:
+def _find_cells(sdata: SpatialData, table_key: str) -> AnnData | None:
     """Return the table of cells; `None` where there is none at all."""
     others = [name for name, table in sdata.tables.items() if not read_record(table, STEP)]
     if table_key == schema.TABLE and not others:

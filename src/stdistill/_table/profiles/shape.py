@@ -38,7 +38,7 @@ def measure_shapes(data: AnnData | SpatialData, rows: Rows, table_key: str) -> S
     columns = [name for name in MEASURES if name in table.obs]
     if columns:
         return {name: _column(table, name, rows) for name in columns}, "columns of .obs"
-    found = _measure_elements(data, table, rows, table_key) if is_spatialdata(data) else None
+    found = _measure_elements(data, table, rows) if is_spatialdata(data) else None
     if found is not None:
         return found
     for name in AREA_COLUMNS:
@@ -52,7 +52,7 @@ def _column(table: AnnData, name: str, rows: Rows) -> Float64s:
     return values
 
 
-def _measure_elements(data: SpatialData, table: AnnData, rows: Rows, table_key: str) -> Shapes | None:
+def _measure_elements(data: SpatialData, table: AnnData, rows: Rows) -> Shapes | None:
     """Measure outlines or masks of the one element that the table annotates, or of the nuclei beside it."""
     from spatialdata.models import get_table_keys
 
