@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -111,6 +111,17 @@ def get_sdata(data: AnnData | SpatialData, table_key: str) -> SpatialData:
         "return it."
     )
     raise TypeError(msg)
+
+
+def held_beside(table: AnnData, own_obs: Iterable[str]) -> list[str]:
+    """Name what a table of outlines holds beside its centres and its own columns: what was made of it since."""
+    parts = {
+        "obs": set(table.obs) - set(own_obs),
+        "obsm": set(table.obsm) - {schema.SPATIAL},
+        "obsp": set(table.obsp),
+        "layers": {key for key in table.layers if key is not None},  # anndata 0.13 has .X among them
+    }
+    return [f".{part}[{key!r}]" for part, keys in parts.items() for key in sorted(map(str, keys))]
 
 
 def check_one_model(adata: AnnData, key: str) -> None:

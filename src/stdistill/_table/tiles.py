@@ -17,7 +17,7 @@ from stdistill._support.checks import check_key
 from stdistill._support.files import digest
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_table
+from stdistill._table.checks import get_centers, get_table, held_beside
 from stdistill._table.he.place import systems_of_um
 from stdistill._table.he.placement import HEFrame
 from stdistill._table.records import read_record, write_record
@@ -208,13 +208,7 @@ def check_free(sdata: SpatialData, tiles_key: str) -> None:
 
 def check_replaceable(before: AnnData, tiles_key: str) -> None:
     """Raise when other tiles hold what was computed for them, which would be lost."""
-    parts = {
-        "obs": set(before.obs) - OWN_OBS,
-        "obsm": set(before.obsm) - {schema.SPATIAL},
-        "obsp": set(before.obsp),
-        "layers": {key for key in before.layers if key is not None},  # anndata 0.13 has .X among them
-    }
-    made = [f".{part}[{key!r}]" for part, keys in parts.items() for key in sorted(map(str, keys))]
+    made = held_beside(before, OWN_OBS)
     if made:
         msg = (
             f"The tiles {tiles_key!r} that were laid before are not these, and hold {', '.join(made)}, which would be "
