@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,10 +114,7 @@ def outline(mask: Mask, factor: Float64Array) -> npt.NDArray[np.object_]:
 
 def without_small(mask: Mask, n_px: float) -> Mask:
     """Remove connected pieces of fewer pixels."""
-    from scipy.ndimage import label
+    from skimage.morphology import remove_small_objects
 
-    pieces, _ = label(mask)
-    keep = np.bincount(pieces.ravel()) >= n_px
-    keep[0] = False
-    kept: Mask = keep[pieces]
+    kept: Mask = remove_small_objects(mask, max_size=math.ceil(n_px) - 1)
     return kept
