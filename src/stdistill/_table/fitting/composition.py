@@ -28,7 +28,6 @@ from stdistill._table.fitting.inputs import (
     together,
     training_cells,
 )
-from stdistill._table.fitting.origin import images_of
 from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.labels import label_name, warn_of_names
 from stdistill._table.libraries import find_library_key
@@ -248,12 +247,6 @@ def write_composition(
         library_key=find_library_key(table, library_key),
         **params,
     )
-
-
-def images_of_training(inputs: CompositionInputs, use_rep: Sequence[str], trained: Sequence[Mask]) -> list[str]:
-    """Return the fingerprints of the H&E images that rows were trained on, each once."""
-    tables = [table for table, rows in zip(inputs.tables, trained, strict=True) if rows.any()]
-    return list(dict.fromkeys(image for table in tables for key in use_rep for image in images_of(table, key)))
 
 
 def _joint_graph(

@@ -16,9 +16,12 @@ from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, check_one_mpp, get_centers, get_split, get_table, list_slides
 from stdistill._table.fitting.edges import check_edges
+from stdistill._table.fitting.origin import Origin, common_origin
+from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
 from stdistill._table.libraries import find_library_key, library_codes
 from stdistill._table.loadings import check_one_set
+from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._table.records import augmented_keys, read_record
 
 if TYPE_CHECKING:
@@ -121,6 +124,23 @@ def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:
         "Run sd.pp.split_strips, or give split_key=None to train on all cells."
     )
     raise ValueError(msg)
+
+
+def check_fittable(tables: Sequence[AnnData], use_rep: str, split_key: str | None) -> Origin:
+    """Return where features come from; raise unless they can be fitted together, and measured on the test cells."""
+    check_features(tables, use_rep)
+    for table in tables:
+        check_features_unseen(table, use_rep, split_key)
+    return common_origin(tables, use_rep)
+
+
+def fitting_inputs(
+    tables: Sequence[AnnData], *, use_rep: str, library_key: str | None, split_key: str | None
+) -> NicheInputs:
+    """Gather what a niche model is fitted to: no cell is trained on and held out as well."""
+    inputs = niche_inputs(tables, use_rep=use_rep, library_key=library_key, split_key=split_key)
+    check_cells_apart(tables, use_rep, inputs.features, inputs.centers, training=inputs.training, test=inputs.test)
+    return inputs
 
 
 def niche_inputs(
