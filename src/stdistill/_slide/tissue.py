@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import Float64Array
 from stdistill._slide.glass import DARKEST, Color, glass_of_image, is_black
 from stdistill._slide.overview import Overview
-from stdistill._support.arrays import Mask
+from stdistill._support.arrays import Float64s, Mask
 
 SMOOTH_UM = 8.0
 """Standard deviation over which absorption is smoothed."""
@@ -96,7 +95,7 @@ def is_ink(density: npt.NDArray[np.float32]) -> Mask:
     return flags
 
 
-def outline(mask: Mask, factor: Float64Array) -> npt.NDArray[np.object_]:
+def outline(mask: Mask, factor: Float64s) -> npt.NDArray[np.object_]:
     """Draw polygons with holes around the pieces of a mask, the largest first, in pixels of the full resolution."""
     import shapely
     from skimage.measure import find_contours

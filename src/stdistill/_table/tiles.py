@@ -10,9 +10,8 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
-from stdistill._slide.affine import FloatArray
 from stdistill._slide.tiling import NOWHERE, LaidTiles
-from stdistill._support.arrays import Integers
+from stdistill._support.arrays import Floats, Integers
 from stdistill._support.checks import check_key
 from stdistill._support.files import digest
 from stdistill._support.warn import warn
@@ -283,7 +282,7 @@ def _squares(sdata: SpatialData, laid: LaidTiles, frame: HEFrame) -> Any:
     from spatialdata.models import ShapesModel
 
     around = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * laid.side
-    corners: FloatArray = frame.to_um((laid.corners[:, None] + around).reshape(-1, 2).astype(np.float64))
+    corners: Floats = frame.to_um((laid.corners[:, None] + around).reshape(-1, 2).astype(np.float64))
     squares = shapely.polygons(corners.reshape(-1, 4, 2))
     shapes = gpd.GeoDataFrame(geometry=squares, index=np.arange(1, len(squares) + 1))
     return ShapesModel.parse(shapes, transformations=systems_of_um(sdata.images[frame.image_key], frame.um_to_px))

@@ -38,8 +38,7 @@ from stdistill._table.tiles import (
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from stdistill._slide.affine import FloatArray
-    from stdistill._support.arrays import Integers
+    from stdistill._support.arrays import Floats, Integers
 
 logger = logging.getLogger("stdistill")
 
@@ -272,7 +271,7 @@ def _over_cells(
     return _Found(replace(laid, tile=tile, place=place), frame, say)
 
 
-def _find_groups(px: FloatArray, split: npt.NDArray[np.object_]) -> Integers:
+def _find_groups(px: Floats, split: npt.NDArray[np.object_]) -> Integers:
     """Give each cell the number of its group; in the buffer that of the nearest cell in training or test."""
     codes = np.select([split == group for group in GROUPS], range(len(GROUPS)), NOWHERE)
     return nearest_groups(px, codes, split == schema.BUFFER)

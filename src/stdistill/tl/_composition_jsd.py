@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from stdistill._measures.composition import (
@@ -19,6 +18,7 @@ from stdistill._measures.composition import (
     random_pairings,
 )
 from stdistill._measures.labels import check_several
+from stdistill._support.arrays import Float64s
 from stdistill._support.checks import check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import get_table
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
-FloatArray = npt.NDArray[np.float64]
 ROUNDING = 1e-12
 """A random pairing that is the best one may sum to a little more than it."""
 
@@ -155,7 +154,7 @@ def composition_jsd(
 
     summaries, niches = [], []
     divergences: dict[str, pd.DataFrame] = {}
-    random: dict[str, FloatArray] = {}
+    random: dict[str, Float64s] = {}
     for key in chosen:
         labels = read_labels(adata, key, "keys")
         compared = known & labels.known

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import FloatArray
+from stdistill._support.arrays import Floats
 
 ENOUGH_CELLS = 2000
 """So many cells fix an affine map to far below a hundredth of a pixel."""
@@ -15,9 +15,7 @@ WINDOW_PX = 2048
 """Labels are read in windows of this side: a slide's labels have billions of pixels."""
 
 
-def element_centroids(
-    element: Any, instances: npt.NDArray[Any], region: str
-) -> tuple[npt.NDArray[np.int64], FloatArray]:
+def element_centroids(element: Any, instances: npt.NDArray[Any], region: str) -> tuple[npt.NDArray[np.int64], Floats]:
     """Find the centroids of the cells `instances` in the element's own coordinates.
 
     Parameters
@@ -50,7 +48,7 @@ def element_centroids(
     return rows, centroids
 
 
-def _shape_centroids(shapes: Any, instances: npt.NDArray[Any], region: str) -> tuple[npt.NDArray[np.int64], FloatArray]:
+def _shape_centroids(shapes: Any, instances: npt.NDArray[Any], region: str) -> tuple[npt.NDArray[np.int64], Floats]:
     where = shapes.index.get_indexer(instances)
     found = np.flatnonzero(where >= 0)
     if 0 < len(found) < len(instances):
@@ -66,7 +64,7 @@ def _shape_centroids(shapes: Any, instances: npt.NDArray[Any], region: str) -> t
     return rows, np.c_[centroids.x, centroids.y].astype(np.float64)
 
 
-def _label_centroids(labels: Any, instances: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], FloatArray]:
+def _label_centroids(labels: Any, instances: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], Floats]:
     """Read windows in random order until enough cells that lie wholly inside one have been seen."""
     from spatialdata import get_pyramid_levels
     from xarray import DataTree
@@ -77,7 +75,7 @@ def _label_centroids(labels: Any, instances: npt.NDArray[Any]) -> tuple[npt.NDAr
     np.random.default_rng(0).shuffle(corners)
     order = np.argsort(instances)
     rows: list[npt.NDArray[np.int64]] = []
-    centroids: list[FloatArray] = []
+    centroids: list[Floats] = []
     for y, x in corners:
         window = raster.data[y : y + WINDOW_PX, x : x + WINDOW_PX].compute()
         cut = np.zeros(window.shape, dtype=bool)
@@ -94,7 +92,7 @@ def _label_centroids(labels: Any, instances: npt.NDArray[Any]) -> tuple[npt.NDAr
     return np.concatenate(rows), np.concatenate(centroids)
 
 
-def _whole_labels(window: npt.NDArray[Any], cut: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], FloatArray]:
+def _whole_labels(window: npt.NDArray[Any], cut: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], Floats]:
     """Ids and centroids (x, y; pixel i has its centre at i + 0.5) of the labels with no pixel in `cut`."""
     ids, flat = np.unique(window, return_inverse=True)
     flat = flat.ravel()

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._slide.affine import Float64Array, FloatArray, apply_affine, inside
+from stdistill._slide.affine import apply_affine, inside
+from stdistill._support.arrays import Float64s, Floats
 from stdistill._table import schema
 from stdistill._table.checks import held_beside
 from stdistill._table.he.place import systems_of_um
@@ -34,9 +35,9 @@ class NucleusTable:
 
     outlines: npt.NDArray[np.object_]
     """Polygons in pixels, or points where only centres are known."""
-    centroids: FloatArray
+    centroids: Floats
     """(n, 2), x and y in pixels."""
-    columns: dict[str, Float64Array]
+    columns: dict[str, Float64s]
     """Of the table."""
     ids: npt.NDArray[Any] | None = None
     """Integers or strings; `None`: 1 … n."""
