@@ -17,9 +17,9 @@ from stdistill._support.checks import READ_AGAIN, check_integer, check_key, chec
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import find_split_key, get_centers, get_sdata, get_split, share_elements
-from stdistill._table.he.images import slide_levels
+from stdistill._table.he.images import get_image, image_shape, slide_levels
 from stdistill._table.he.place import find_um_to_px
-from stdistill._table.he.placement import HEFrame, get_image, he_frames, image_shape
+from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import check_crop_scale
 from stdistill._table.he.tissue import find_tissue_on, see_tissue

@@ -14,8 +14,8 @@ from stdistill._slide.affine import apply_affine, inside
 from stdistill._support.arrays import Float64s, Floats
 from stdistill._table import schema
 from stdistill._table.checks import held_beside
+from stdistill._table.he.images import get_image
 from stdistill._table.he.place import systems_of_um
-from stdistill._table.he.placement import get_image
 from stdistill._table.he.slide_record import SlideRecord, write_slide_record
 from stdistill._table.records import read_record, write_record
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from stdistill._slide.affine import affine_scale, check_affine
 from stdistill._support.arrays import Floats
-from stdistill._table.he.placement import get_image, image_shape
+from stdistill._table.he.images import get_image, image_shape
 from stdistill._table.he.slide_record import GIVEN, SlideRecord, read_slide_record
 
 if TYPE_CHECKING:

@@ -18,6 +18,7 @@ from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.he.centroids import element_centroids
+from stdistill._table.he.images import get_image, image_shape
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.records import read_record
 
@@ -179,15 +180,6 @@ def locate(frames: Sequence[HEFrame], centers: Floats) -> pd.DataFrame:
     )
 
 
-def image_shape(image: Any) -> tuple[int, int]:
-    """Height and width of an image element, at full resolution."""
-    from spatialdata import get_pyramid_levels
-    from xarray import DataTree
-
-    level = get_pyramid_levels(image, n=0) if isinstance(image, DataTree) else image
-    return int(level.sizes["y"]), int(level.sizes["x"])
-
-
 def _check_once(instances: npt.NDArray[Any], region: str) -> None:
     """Raise when several cells are of one outline, as where slides of one name were concatenated."""
     n_twice = len(instances) - len(pd.unique(instances))
@@ -248,12 +240,6 @@ def _image_of(region: str, image_keys: Mapping[str, str]) -> str:
         raise TypeError(msg)
     check_key(region, image_keys, "a region named in the mapping", argument="image_key")
     return image_keys[region]
-
-
-def get_image(sdata: SpatialData, key: str) -> Any:
-    hint = "Read one with sd.pp.read_xenium(..., he_image=...), or name yours with image_key=."
-    check_key(key, sdata.images, "an image of the SpatialData", argument="image_key", hint=hint)
-    return sdata.images[key]
 
 
 def _get_element(sdata: SpatialData, region: str) -> Any:
