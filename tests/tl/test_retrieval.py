@@ -243,7 +243,7 @@ def test_other_models_are_told_apart(make_tiles: Make) -> None:
         ({"p": 5}, ValueError, "p must be a list of percentages, found 5"),
         ({"p": (5, 101)}, ValueError, "p holds 101; expected percentages of at most 100"),
         ({"p": (0,)}, ValueError, "p must be positive"),
-        ({"pool": "section"}, ValueError, "pool must be 'slide' or 'all', found 'section'"),
+        ({"pool": "section"}, ValueError, r"pool must be one of \['slide', 'all'\], found 'section'"),
         ({"n_bootstrap": 0}, ValueError, "n_bootstrap"),
         ({"seed": 0.5}, TypeError, "seed"),
     ],

@@ -7,9 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stdistill._slide.affine import Float64Array
 from stdistill._slide.plan import CropPlan, Window
-from stdistill._support.arrays import Interpolation
+from stdistill._support.arrays import Float64s, Interpolation
 
 SUPPORT = {"bilinear": 1, "bicubic": 2}
 """Of the filters, in pixels of the coarser of level and grid."""
@@ -63,7 +62,7 @@ class CropCutter:
 
 
 def resampling_weights(
-    starts: Float64Array, side: float, n_in: int, n_out: int, interpolation: Interpolation
+    starts: Float64s, side: float, n_in: int, n_out: int, interpolation: Interpolation
 ) -> npt.NDArray[np.float32]:
     """Weights of an antialiased filter that shows the interval [start, start + side) of `n_in` pixels as `n_out`.
 
@@ -89,7 +88,7 @@ def resampling_weights(
 def show_grid(
     pixels: Tensor,
     corner: tuple[int, int],
-    scale: Float64Array,
+    scale: Float64s,
     low: npt.NDArray[np.int64],
     high: npt.NDArray[np.int64],
     interpolation: Interpolation,
@@ -136,7 +135,7 @@ def _taps(
     return places, (weights / weights.sum(axis=0)).astype(np.float32)
 
 
-def _kernel(distance: Float64Array, interpolation: Interpolation) -> Float64Array:
+def _kernel(distance: Float64s, interpolation: Interpolation) -> Float64s:
     """Weigh what lies at a distance from the centre of a filter, in pixels of the coarser image."""
     if interpolation == "bilinear":
         return np.clip(1 - distance, 0, None)

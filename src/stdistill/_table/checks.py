@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,20 @@ from stdistill._table.records import records_of
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+Data = TypeVar("Data")
 GROUPS = {schema.TRAIN, schema.TEST, schema.BUFFER}
 """Of a split."""
 CHUNK = 2**24
 """Values whose being counts is checked at a time."""
+
+
+def list_slides(data: Data | Sequence[Data]) -> list[Data]:
+    """Return one slide or several as a list, of which there must be some."""
+    slides = cast("list[Data]", list(data) if isinstance(data, list | tuple) else [data])
+    if not slides:
+        msg = "The list of slides is empty."
+        raise ValueError(msg)
+    return slides
 
 
 def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
@@ -101,6 +111,17 @@ def get_sdata(data: AnnData | SpatialData, table_key: str) -> SpatialData:
         "return it."
     )
     raise TypeError(msg)
+
+
+def held_beside(table: AnnData, own_obs: Iterable[str]) -> list[str]:
+    """Name what a table of outlines holds beside its centres and its own columns: what was made of it since."""
+    parts = {
+        "obs": set(table.obs) - set(own_obs),
+        "obsm": set(table.obsm) - {schema.SPATIAL},
+        "obsp": set(table.obsp),
+        "layers": {key for key in table.layers if key is not None},  # anndata 0.13 has .X among them
+    }
+    return [f".{part}[{key!r}]" for part, keys in parts.items() for key in sorted(map(str, keys))]
 
 
 def check_one_model(adata: AnnData, key: str) -> None:
