@@ -129,7 +129,9 @@ def test_an_explanation_by_other_names(he_slide: SpatialData) -> None:
     names = cells.obs_names[(cells.obs["student_niche"] == "1") & on_image][:2].tolist()
     explanation = replace(explain(cells, names), model="new")
     renamed = explanation.cells.assign(niche=["1", "0"])
-    with pytest.warns(UserWarning, match=f"1 of the 2 explained cells .*'{names[1]}': '1' here, '0' in the explanation"):
+    with pytest.warns(
+        UserWarning, match=f"1 of the 2 explained cells .*'{names[1]}': '1' here, '0' in the explanation"
+    ):
         sd.pl.niche_card(he_slide, "1", explanation=replace(explanation, cells=renamed), show=False)
     del cells.obs["student_model"]
 
