@@ -155,9 +155,8 @@ def quality(
         warn(
             f"Red and blue of the image {image_key!r} seem to have changed places: what is darkest absorbs more blue "
             "than red, and nuclei of an H&E do not. OpenCV reads files as blue, green, red: turn them, "
-            'pixels[..., ::-1], or name the channels as they are, c_coords=["b", "g", "r"]. Features and nuclei of these '
-            "colours are wrong. "
-            "Another stain than H&E may look so, too."
+            'pixels[..., ::-1], or name the channels as they are, c_coords=["b", "g", "r"]. Features and nuclei of '
+            "these colours are wrong. Another stain than H&E may look so, too."
         )
     stains = stain_vectors(fields.pixels, tissue.glass)
     folds = find_folds(overview, tissue, stains)
