@@ -153,27 +153,45 @@ def no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def attempts(no_weights: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Such a machine without network, whose attempts to connect are listed."""
+    """Such a machine without network: connections to anywhere else are refused and listed."""
     attempts: list[Any] = []
 
-    def refuse(*arguments: Any, **keywords: Any) -> None:
-        attempts.append(arguments)
-        msg = f"no network in tests: {arguments}"
-        raise OSError(msg)
+    def guard(original: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*arguments: Any, **keywords: Any) -> Any:
+            address = next(a for a in arguments if not isinstance(a, socket.socket))
+            host = address[0] if isinstance(address, tuple) else address
+            if host not in {"127.0.0.1", b"127.0.0.1"}:
+                attempts.append(address)
+                msg = f"no network in tests: {address}"
+                raise OSError(msg)
+            return original(*arguments, **keywords)
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+        return guarded
+
+    monkeypatch.setattr(socket.socket, "connect", guard(socket.socket.connect))
+    monkeypatch.setattr(socket, "getaddrinfo", guard(socket.getaddrinfo))
     return attempts
 
 
 @pytest.fixture
-def uni2_h_on_disk(attempts: list[Any], tmp_path: Path) -> str:
-    """UNI2-h's weights (some bytes) where the hub's client keeps what it downloaded; returns their revision."""
-    commit = "c0ffee" + 34 * "0"
-    folder = tmp_path / "hub" / "models--MahmoodLab--UNI2-h"
-    weights = folder / "snapshots" / commit / "pytorch_model.bin"
-    weights.parent.mkdir(parents=True)
-    weights.write_bytes(b"weights")
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text(commit)
+def cache_weights(attempts: list[Any], tmp_path: Path) -> Callable[..., Path]:
+    """Put a file of weights (some bytes) where the hub's client keeps what it downloaded."""
+
+    def cache(repository: str, content: bytes = b"weights") -> Path:
+        commit = "c0ffee" + 34 * "0"
+        folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        weights = folder / "snapshots" / commit / "pytorch_model.bin"
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(content)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text(commit)
+        return weights
+
+    return cache
+
+
+@pytest.fixture
+def uni2_h_on_disk(cache_weights: Callable[..., Path]) -> str:
+    """Weights of UNI2-h among what the hub's client downloaded; returns their revision."""
+    cache_weights("MahmoodLab/UNI2-h")
     return "sha256-9a129038d9a00aed"

@@ -30,7 +30,8 @@ def run(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
 
 def test_niches_are_beside_themselves(run: dict[str, Any]) -> None:
     assert run["zscore"].shape == (4, 4)
-    assert (np.diag(run["zscore"]) > 0).all()
+    assert run["zscore"].argmax(axis=1).tolist() == [0, 1, 2, 3]  # a niche of few cells need not be above 0
+    assert np.median(np.diag(run["zscore"])) > 0
 
 
 def test_no_edge_is_lost_with_the_buffer(run: dict[str, Any]) -> None:

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,42 +23,9 @@ SMALL_UNI2_H = {**UNI2_H, "img_size": 28, "depth": 1, "embed_dim": 48, "num_head
 
 
 @pytest.fixture(autouse=True)
-def attempts(no_weights: None, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """A machine without token and weights, whose connections to anywhere else are refused and listed."""
+def none_of_ones_own(attempts: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without network, and no encoders that other tests registered."""
     monkeypatch.setattr(_registry, "_own", {})
-    attempts: list[Any] = []
-
-    def guard(original: Callable[..., Any]) -> Callable[..., Any]:
-        def guarded(*arguments: Any, **keywords: Any) -> Any:
-            address = next(a for a in arguments if not isinstance(a, socket.socket))
-            host = address[0] if isinstance(address, tuple) else address
-            if host not in {"127.0.0.1", b"127.0.0.1"}:
-                attempts.append(address)
-                msg = f"no network in tests: {address}"
-                raise OSError(msg)
-            return original(*arguments, **keywords)
-
-        return guarded
-
-    monkeypatch.setattr(socket.socket, "connect", guard(socket.socket.connect))
-    monkeypatch.setattr(socket, "getaddrinfo", guard(socket.getaddrinfo))
-    return attempts
-
-
-@pytest.fixture
-def cache_weights(tmp_path: Path) -> Callable[[str, bytes], Path]:
-    """Put a file of weights where the hub's client keeps what it downloaded."""
-
-    def cache(repository: str, content: bytes = WEIGHTS) -> Path:
-        folder = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
-        weights = folder / "snapshots" / COMMIT / "pytorch_model.bin"
-        weights.parent.mkdir(parents=True)
-        weights.write_bytes(content)
-        (folder / "refs").mkdir()
-        (folder / "refs" / "main").write_text(COMMIT)
-        return weights
-
-    return cache
 
 
 class Hub(ThreadingHTTPServer):

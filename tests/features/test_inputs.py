@@ -26,8 +26,8 @@ def check(**changes: Any) -> None:
     [
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, found 0"),
         ({"batch_size": 1.5}, TypeError, "batch_size must be an integer"),
-        ({"precision": "half"}, ValueError, r"precision must be one of \(None, 'float32', .*found 'half'"),
-        ({"device": "gpu"}, ValueError, r"device must be one of \(None, 'cpu', 'cuda', 'mps'\), found 'gpu'"),
+        ({"precision": "half"}, ValueError, r"precision must be one of \[None, 'float32', .*found 'half'"),
+        ({"device": "gpu"}, ValueError, r"device must be one of \[None, 'cpu', 'cuda', 'mps'\], found 'gpu'"),
         ({"devices": 2}, ValueError, "Several devices write to one store: name a folder that all of them reach"),
         ({"num_nodes": 2}, ValueError, "Several devices write to one store"),
     ],

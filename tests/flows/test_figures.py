@@ -38,7 +38,7 @@ def test_panels_and_legend(
         niches = np.random.default_rng(seed).choice(["a", "b", None], table.n_obs)
         table.obs[key] = pd.Categorical(niches, categories=["a", "b"])
         table.uns[f"{key}_colors"] = ["#ff0000", "#0000ff"]
-    draw_methods(slide if with_image else table, TITLES, tmp_path / "niches", table_key="table")
+    draw_methods(slide if with_image else table, TITLES, tmp_path / "niches")
     assert {path.name for path in tmp_path.iterdir()} == {"niches.png", "niches.pdf"}
     height, width = plt.imread(tmp_path / "niches.png").shape[:2]
     assert min(height, width) > 2 * 300  # two rows, or three columns, of more than an inch at 300 dpi

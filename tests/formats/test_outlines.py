@@ -225,7 +225,7 @@ def test_what_is_no_source(tmp_path: Path) -> None:
         read_outlines(tmp_path / "a.doc", "px")
     with pytest.raises(TypeError, match="Nuclei are given as a list"):
         read_outlines([1], "px")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unit must be 'px' or 'um'"):
+    with pytest.raises(ValueError, match=r"unit must be one of \['px', 'um'\]"):
         read_outlines(np.ones((2, 2), int), "mm")  # type: ignore[arg-type]
     (tmp_path / "a.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(ValueError, match=r"a\.parquet is no table of nuclei in Parquet \(it ends too early\)"):

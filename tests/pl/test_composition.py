@@ -49,7 +49,7 @@ def test_what_is_no_composition(result: pd.DataFrame) -> None:
         sd.pl.composition(result * np.nan)
     with pytest.raises(ValueError, match=r"has 5 rows and the columns \[\]"):
         sd.pl.composition(result[[]])
-    with pytest.raises(ValueError, match="kind must be 'heatmap' or 'bars', found 'pie'"):
+    with pytest.raises(ValueError, match=r"kind must be one of \['heatmap', 'bars'\], found 'pie'"):
         sd.pl.composition(result, kind="pie")
     with pytest.raises(ValueError, match="palette has 2 colours; 5 are needed"):
         sd.pl.composition(result, kind="bars", palette=["red", "blue"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -111,6 +112,27 @@ def test_a_slide_whose_cells_have_the_same_names(slide: ad.AnnData) -> None:
         sd.pl.explain(other, found, cell="17")
     other.obsm["spatial"] = (slide.obsm["spatial"] + [300, -40]).astype(np.float32)  # moved as a whole, and rounded
     sd.pl.explain(other, found, cell="17", show=False)
+
+
+def test_an_explanation_of_a_student_that_was_fitted_again(slide: ad.AnnData) -> None:
+    table = slide.copy()
+    found = replace(explained(table, "17", 40), model="old")
+    sd.pl.explain(table, found, cell="17", show=False)  # nothing is known of the table's niches
+    table.obs["student_niche"], table.obs["student_model"] = "1", "new"
+    with pytest.warns(UserWarning, match=r"of another model than the niches in .obs\['student_niche'\].*sd.tl.explain"):
+        sd.pl.explain(table, found, cell="17", show=False)
+    table.obs["teacher_niche"], table.obs["teacher_model"] = "1", "old"
+    sd.pl.explain(table, found, cell="17", show=False)  # the teacher was explained
+
+
+def test_an_explanation_by_other_names(slide: ad.AnnData) -> None:
+    table = slide.copy()
+    found = replace(explained(table, "17", 40), model="same")
+    table.obs["student_niche"], table.obs["student_model"] = "1", "same"
+    sd.pl.explain(table, found, cell="17", show=False)
+    table.obs["student_niche"] = "tumour"
+    with pytest.warns(UserWarning, match="'17': 'tumour' here, '1' in the explanation"):
+        sd.pl.explain(table, found, cell="17", show=False)
 
 
 def test_bad_input(slide: ad.AnnData) -> None:

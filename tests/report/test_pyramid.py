@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from stdistill._report.pyramid import TILE_PX, Grid, Pixels, Tile, build, mean_code, mean_color, most_common
+from stdistill._report.pyramid import TILE_PX, Grid, Tile, build, mean_code, mean_color, most_common
+from stdistill._support.arrays import Pixels
 
 
 def test_grid() -> None:

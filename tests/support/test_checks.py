@@ -11,6 +11,19 @@ def test_check_key_without_anything() -> None:
         checks.check_key("a", [], "there", argument="key", hint="Run this first.")
 
 
+def test_as_names() -> None:
+    assert checks.as_names("niche", "keys", "columns") == ["niche"]
+    assert checks.as_names(("a", "b"), "keys", "columns") == ["a", "b"]
+    with pytest.raises(ValueError, match="keys is empty: name columns"):
+        checks.as_names([], "keys", "columns")
+
+
+def test_check_choice() -> None:
+    checks.check_choice(None, "device", (None, "cpu"))
+    with pytest.raises(ValueError, match=r"device must be one of \[None, 'cpu'\], found 'gpu'"):
+        checks.check_choice("gpu", "device", (None, "cpu"))
+
+
 @pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf])
 def test_check_positive(value: float) -> None:
     with pytest.raises(ValueError, match="radius_um must be positive and finite"):

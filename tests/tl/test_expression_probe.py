@@ -194,7 +194,7 @@ def test_what_is_missing(make_tiles: Make) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"protocol": "HEST"}, ValueError, "protocol must be 'cv' or 'hest', found 'HEST'"),
+        ({"protocol": "HEST"}, ValueError, r"protocol must be one of \['cv', 'hest'\], found 'HEST'"),
         ({"genes": 0}, ValueError, "genes must be at least 1"),
         ({"genes": 2.5}, TypeError, "genes must be an integer"),
         ({"genes": "gene-1"}, TypeError, "genes must be a number or a list of names, found 'gene-1'"),

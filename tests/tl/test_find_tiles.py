@@ -83,7 +83,7 @@ def test_bad_input(make_tiles: Make) -> None:
         sd.tl.find_tiles(tiles, "tile-31")
     with pytest.raises(ValueError, match="query is empty"):
         sd.tl.find_tiles(tiles, [])
-    with pytest.raises(ValueError, match="side must be 'he' or 'expression', found 'HE'"):
+    with pytest.raises(ValueError, match=r"side must be one of \['he', 'expression'\], found 'HE'"):
         sd.tl.find_tiles(tiles, "tile-1", side="HE")
     with pytest.raises(ValueError, match="among must be"):
         sd.tl.find_tiles(tiles, "tile-1", among="genes")

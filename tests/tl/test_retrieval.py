@@ -219,7 +219,7 @@ def test_what_is_missing(make_tiles: Make, make_cells: Callable[..., ad.AnnData]
         sd.tl.retrieval(tiles)
     with pytest.raises(ValueError, match=r"not one of tiles.*Lay them with sd\.pp\.tiles"):
         sd.tl.retrieval(make_cells())
-    with pytest.raises(TypeError, match="Expected an AnnData or a SpatialData, found str"):
+    with pytest.raises(TypeError, match="Expected an AnnData or a SpatialData, found the path"):
         sd.tl.retrieval("slide")
 
 
@@ -243,7 +243,7 @@ def test_other_models_are_told_apart(make_tiles: Make) -> None:
         ({"p": 5}, ValueError, "p must be a list of percentages, found 5"),
         ({"p": (5, 101)}, ValueError, "p holds 101; expected percentages of at most 100"),
         ({"p": (0,)}, ValueError, "p must be positive"),
-        ({"pool": "section"}, ValueError, "pool must be 'slide' or 'all', found 'section'"),
+        ({"pool": "section"}, ValueError, r"pool must be one of \['slide', 'all'\], found 'section'"),
         ({"n_bootstrap": 0}, ValueError, "n_bootstrap"),
         ({"seed": 0.5}, TypeError, "seed"),
     ],

@@ -75,7 +75,7 @@ def test_a_bar_goes_on_where_the_checkpoint_was(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     show_bars(monkeypatch)
-    bar = OneBar("scVI")
+    bar = OneBar()
     bar.on_train_start(at(global_step=6), None)  # type: ignore[arg-type]
     metrics = {
         "training_loss": torch.tensor(0.5),
@@ -86,7 +86,7 @@ def test_a_bar_goes_on_where_the_checkpoint_was(
     bar.on_train_batch_end(at(global_step=8), None)
     bar.teardown(at(), None, "fit")  # type: ignore[arg-type]
     shown = capsys.readouterr().err
-    assert "scVI" in shown
+    assert "Training" in shown
     assert "8/10" in shown
     assert "training_loss 0.5000, validation_loss 0.2500" in shown
     assert "uniformity" not in shown

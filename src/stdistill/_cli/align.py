@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stdistill._cli.options import EPOCHS, FOLDER, HE, MACHINE, REMOTE_CODE, with_options
+from stdistill._cli.options import ENCODER, EPOCHS, EXPRESSION_EPOCHS, FOLDER, HE, MACHINE, SEED, with_options
 
 if TYPE_CHECKING:
     from stdistill.models.alignment.arguments import Edges, Scale
@@ -18,14 +18,7 @@ SCALES = ("micro", "meso", "macro")
 @click.command()
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
 @with_options(HE)
-@click.option(
-    "--encoder",
-    default="auto",
-    show_default=True,
-    help="Encoder of the H&E, of sd.encoders.list() or timm; auto is UNI2-h where its weights are at hand, else the "
-    "built-in one.",
-)
-@with_options([REMOTE_CODE])
+@with_options(ENCODER)
 @click.option("--tile-px", type=click.IntRange(min=4), default=256, show_default=True, help="Side of a tile in pixels.")
 @click.option(
     "--mpp", type=click.FloatRange(min=0, min_open=True), default=0.5, show_default=True, help="Their µm per pixel."
@@ -49,13 +42,9 @@ SCALES = ("micro", "meso", "macro")
     show_default=True,
     help="Which edges between cells of different places are added.",
 )
-@click.option(
-    "--expression-epochs",
-    type=EPOCHS,
-    help="Passes over the training cells of scVI.  [default: until flat]",
-)
+@EXPRESSION_EPOCHS
 @click.option("--epochs", type=EPOCHS, help="Of the alignment.  [default: by the number of tiles, 20 to 200]")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted.")
+@SEED
 @with_options(MACHINE)
 @click.option("--out", type=FOLDER, default="alignment", show_default=True, help="Folder to write or to go on with.")
 def command(

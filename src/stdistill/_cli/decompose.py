@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stdistill._cli.options import EPOCHS, FOLDER, HE, MACHINE, REMOTE_CODE, with_options
+from stdistill._cli.options import EPOCHS, FOLDER, HE, MACHINE, REMOTE_CODE, SEED, with_options
 
 if TYPE_CHECKING:
     from stdistill.models.composition.arguments import Method
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Encoder of the H&E of a bundle; given several times, their features are put side by side.",
 )
-@with_options([REMOTE_CODE])
+@REMOTE_CODE
 @click.option(
     "--features",
     multiple=True,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 )
 @click.option("--neighbors", is_flag=True, help="Also read the mean features of the neighbourhood.")
 @click.option("--epochs", type=EPOCHS, help="Of each network, at most.  [default: by the number of rows, 5 to 200]")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted.")
+@SEED
 @with_options(MACHINE)
 @click.option("--out", type=FOLDER, default="composition", show_default=True, help="Folder to write or to go on with.")
 def command(

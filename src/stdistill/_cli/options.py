@@ -58,14 +58,7 @@ REMOTE_CODE = click.option(
     callback=_trust,
     help="Let Python code from the repository of the encoder run on this machine, where it has some (Hibou).",
 )
-SLIDE: Sequence[Decorator] = (
-    click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False)),
-    *HE,
-    click.option(
-        "--cell-types",
-        type=FILE,
-        help="CSV with the columns cell_id and group.  [default: *cell_groups.csv in BUNDLE]",
-    ),
+ENCODER: Sequence[Decorator] = (
     click.option(
         "--encoder",
         default="auto",
@@ -74,6 +67,16 @@ SLIDE: Sequence[Decorator] = (
         "the built-in one.",
     ),
     REMOTE_CODE,
+)
+SLIDE: Sequence[Decorator] = (
+    click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False)),
+    *HE,
+    click.option(
+        "--cell-types",
+        type=FILE,
+        help="CSV with the columns cell_id and group.  [default: *cell_groups.csv in BUNDLE]",
+    ),
+    *ENCODER,
 )
 METHODS = ("unet", "tree", "instanseg", "cellpose", "stardist")
 NUCLEI: Sequence[Decorator] = (
@@ -96,12 +99,14 @@ MACHINE: Sequence[Decorator] = (
     click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them."),
 )
 BATCH_SIZE = click.option("--batch-size", type=click.IntRange(min=1), help="Cells at once.  [default: its own]")
+EXPRESSION_EPOCHS = click.option(
+    "--expression-epochs", type=EPOCHS, help="Passes over the training cells of scVI.  [default: until flat]"
+)
+SEED = click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted."
+)
 TRAINING: Sequence[Decorator] = (
-    click.option(
-        "--expression-epochs",
-        type=EPOCHS,
-        help="Passes over the training cells of scVI.  [default: until flat]",
-    ),
+    EXPRESSION_EPOCHS,
     click.option("--teacher-epochs", type=EPOCHS, help="Of each teacher.  [default: by the number of cells, 3 to 200]"),
     click.option("--student-epochs", type=EPOCHS, help="Of each student.  [default: by the number of cells, 5 to 50]"),
     click.option("--size", type=click.Choice(["small", "base"]), help="Of the niche networks.  [default: small]"),
@@ -111,9 +116,7 @@ TRAINING: Sequence[Decorator] = (
         type=click.Choice(["float32", "bfloat16", "float16"]),
         help="Arithmetic of the niche models.  [default: float32]",
     ),
-    click.option(
-        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of all that is fitted."
-    ),
+    SEED,
 )
 
 

@@ -76,6 +76,24 @@ def make_titles(title: str | Sequence[str] | None, defaults: Sequence[str]) -> l
     return titles
 
 
+def write_beside(
+    ax: Axes, place: float, text: str, right_pt: float, *, fontsize: str, color: str | None = None
+) -> None:
+    """Write to the right of the axes at a place of their y, the right edge of the text so many points from them."""
+    ax.annotate(
+        text,
+        (1, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(right_pt, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=fontsize,
+        color=color,
+        annotation_clip=False,
+    )
+
+
 def finish(
     axes: list[Axes], *, ax: Axes | Sequence[Axes] | None, save: str | Path | None, show: bool | None
 ) -> AxesOrList | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from stdistill._drawing.axes import write_beside
 from stdistill._measures.profiles.text import say_measure, say_name
 
 if TYPE_CHECKING:
@@ -101,15 +102,6 @@ def _percent(ax: Axes) -> None:
 def _write_right(ax: Axes, texts: Sequence[str], right_pt: float, head: str) -> None:
     """Write a column to the right of the axes, its right edge so many points from them."""
     for place, text in enumerate([head, *texts], -1):
-        ax.annotate(
-            text,
-            (1, place if text is not head else -0.75),
-            xycoords=("axes fraction", "data"),
-            xytext=(right_pt, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize="x-small" if text is head else "small",
-            color=SLIDE if text is head else "black",
-            annotation_clip=False,
-        )
+        is_head = text is head
+        size, color = ("x-small", SLIDE) if is_head else ("small", "black")
+        write_beside(ax, -0.75 if is_head else place, text, right_pt, fontsize=size, color=color)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from anndata import AnnData
 
+from stdistill._support.arrays import Floats
 from stdistill._support.checks import check_positive
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.graph import warn_of_other_unit
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from spatialdata import SpatialData
 
-FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.int64]
 Bounds = tuple[float, float, float, float]
 """x_min, y_min, x_max, y_max in µm."""
@@ -49,7 +49,7 @@ class Background:
 
     pixels: npt.NDArray[np.uint8]
     """(height, width, 3)."""
-    to_um: FloatArray
+    to_um: Floats
     """Affine map (3 × 3) of these pixels to µm."""
 
 
@@ -60,7 +60,7 @@ class View:
     bounds: Bounds
     cells: IntArray
     """Rows of the table within the bounds."""
-    centers: FloatArray
+    centers: Floats
     """Their centres (m, 2) in µm."""
     size_um: float
     """Diameter of a dot."""
@@ -127,7 +127,7 @@ def draw_view(ax: Axes, view: View, title: str) -> None:
     _draw_scale_bar(ax, x_min, x_max - x_min)
 
 
-def draw_cells(ax: Axes, view: View, colors: FloatArray, *, layers: npt.NDArray[Any]) -> None:
+def draw_cells(ax: Axes, view: View, colors: Floats, *, layers: npt.NDArray[Any]) -> None:
     """Draw the cells of a view as dots of their true size, painted into an image: a million of them in a second.
 
     Parameters
@@ -150,7 +150,7 @@ def draw_cells(ax: Axes, view: View, colors: FloatArray, *, layers: npt.NDArray[
     ax.imshow(pixels, extent=(x_min, x_max, y_max, y_min), alpha=view.alpha)
 
 
-def paint(centers: FloatArray, bounds: Bounds, size_um: float) -> IntArray:
+def paint(centers: Floats, bounds: Bounds, size_um: float) -> IntArray:
     """Paint discs, later ones over earlier ones, and return which is on top in each pixel, -1 where there is none."""
     x_min, y_min, x_max, y_max = bounds
     scale = PAINT_PX / max(x_max - x_min, y_max - y_min)
@@ -195,7 +195,7 @@ def read_background(
     return Background(np.moveaxis(pixels, 0, -1), np.linalg.inv(frame.um_to_px) @ to_full)
 
 
-def _window(frame: HEFrame, bounds: Bounds) -> tuple[FloatArray, FloatArray]:
+def _window(frame: HEFrame, bounds: Bounds) -> tuple[Floats, Floats]:
     """Return the upper left and lower right pixel (x, y) of what shows the bounds, whichever way the image lies."""
     x_min, y_min, x_max, y_max = bounds
     corners = frame.to_px(np.array([(x_min, y_min), (x_max, y_min), (x_min, y_max), (x_max, y_max)]))
@@ -207,7 +207,7 @@ def _window(frame: HEFrame, bounds: Bounds) -> tuple[FloatArray, FloatArray]:
     return low, high
 
 
-def _extent(centers: FloatArray, size_um: float) -> Bounds:
+def _extent(centers: Floats, size_um: float) -> Bounds:
     (x_min, y_min), (x_max, y_max) = centers.min(axis=0), centers.max(axis=0)
     pad = size_um / 2  # dots at the edge are whole, and a single cell has an extent as well
     return float(x_min - pad), float(y_min - pad), float(x_max + pad), float(y_max + pad)

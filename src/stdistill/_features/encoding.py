@@ -10,9 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from stdistill._slide.affine import Float64Array
 from stdistill._slide.crops import show_grid
 from stdistill._slide.plan import CropPlan, Window
+from stdistill._support.arrays import Float64s
 from stdistill._training.state import own_torch_state
 from stdistill.encoders._encoder import Encoder, Precision
 
@@ -116,7 +116,7 @@ def encode_window(
     return torch.cat(rows)[places]
 
 
-def _blocks(origins: Float64Array, crop_px: int) -> Iterator[npt.NDArray[np.int64]]:
+def _blocks(origins: Float64s, crop_px: int) -> Iterator[npt.NDArray[np.int64]]:
     """Group crops by squares, unless all lie in one or little more."""
     if np.all(np.ptp(origins, axis=0) <= 1.5 * BLOCK_PX):
         yield np.arange(len(origins))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stdistill._support.checks import check_integer
+from stdistill._support.checks import check_choice, check_integer
 
 if TYPE_CHECKING:
     from stdistill.encoders import Encoder
@@ -21,10 +21,8 @@ def check_run(
     """Raise when features cannot be computed as it is asked for."""
     if batch_size is not None:
         check_integer(batch_size, "batch_size", minimum=1)
-    for argument, value, choices in (("precision", precision, PRECISIONS), ("device", device, DEVICES)):
-        if value not in choices:
-            msg = f"{argument} must be one of {choices}, found {value!r}."
-            raise ValueError(msg)
+    check_choice(precision, "precision", PRECISIONS)
+    check_choice(device, "device", DEVICES)
     if store is None and (devices != 1 or num_nodes != 1):
         msg = "Several devices write to one store: name a folder that all of them reach with store=."
         raise ValueError(msg)

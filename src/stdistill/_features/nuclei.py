@@ -16,12 +16,11 @@ from stdistill._nuclei.nuclei import Nuclei, join_nuclei
 from stdistill._nuclei.scale import estimate_mpp
 from stdistill._nuclei.store import NucleusStore
 from stdistill._nuclei.tiles import detect_nuclei, plan_tiles, seen_from
-from stdistill._nuclei.windows import Mask, Tile, cut_tiles
-from stdistill._slide.affine import Float64Array
+from stdistill._nuclei.windows import Tile, cut_tiles
 from stdistill._slide.plan import Window
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._slide.windows import read_windows, sample_squares
-from stdistill._support.arrays import Pixels
+from stdistill._support.arrays import Float64s, Mask, Pixels
 from stdistill._support.files import digest
 from stdistill._support.progress import Progress
 from stdistill._training.state import own_torch_state
@@ -99,7 +98,7 @@ def hash_level(level: SlideLevel) -> str:
 
 
 @own_torch_state()
-def measure_haematoxylin(level: SlideLevel, outlines: npt.NDArray[np.object_], *, background: Pixels) -> Float64Array:
+def measure_haematoxylin(level: SlideLevel, outlines: npt.NDArray[np.object_], *, background: Pixels) -> Float64s:
     """Measure the mean optical density of haematoxylin at places all over each outline; NaN for those off the image.
 
     Parameters
@@ -128,7 +127,7 @@ def measure_haematoxylin(level: SlideLevel, outlines: npt.NDArray[np.object_], *
         density = -np.log(np.maximum(pixels[y[inside], x[inside]], DARKEST) / 255)
         sums[here] += np.bincount(owner[inside], density @ hed_from_rgb[:, 0], len(here))
         numbers[here] += np.bincount(owner[inside], minlength=len(here))
-    means: Float64Array = np.divide(sums, numbers, out=np.full(len(outlines), np.nan), where=numbers > 0)
+    means: Float64s = np.divide(sums, numbers, out=np.full(len(outlines), np.nan), where=numbers > 0)
     return means
 
 

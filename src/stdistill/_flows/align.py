@@ -15,13 +15,12 @@ from anndata import AnnData
 
 from stdistill import pl, pp, tl
 from stdistill._runs.folder import CHECKPOINTS, STEPS, Run
-from stdistill._runs.prepare import Machine, Source, read_slide, split
+from stdistill._runs.prepare import Machine, Source, name_encoders, read_slide, split
 from stdistill._runs.results import describe_inputs, describe_slide, load_results, save_results
 from stdistill._support.files import replacing
 from stdistill._table import schema
 from stdistill._table.checks import get_split
 from stdistill._table.fitting.alignment import CELLS
-from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
 from stdistill.models import AlignmentModel
 
@@ -76,7 +75,7 @@ def align_slides(
     _check_tested(slides)
     encoders = resolve(asked.encoder)
     # Known and checked before anything is computed: the stores of other features would be replaced.
-    run.check_input({"encoder": "+".join(f"{one.name} {one.revision or UNKNOWN_REVISION}" for one in encoders)})
+    run.check_input({"encoder": name_encoders(encoders)})
     for one in slides:
         run.check_input(_of(one, describe_slide(one.cells, counts=True)))
     expression = run.kept / schema.EXPRESSION_LATENT

@@ -14,7 +14,7 @@ from spatialdata import SpatialData
 
 from stdistill import pl, pp, tl
 from stdistill._runs.folder import Run
-from stdistill._runs.prepare import Machine, Source, read_slide, split
+from stdistill._runs.prepare import Machine, Source, name_encoders, read_slide, split
 from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._support.checks import check_key
 from stdistill._support.files import replacing
@@ -23,7 +23,6 @@ from stdistill._table import schema
 from stdistill._table.checks import get_table
 from stdistill._table.graph import NEIGHBORS, has_graph
 from stdistill._table.provenance.results import fitted_cells
-from stdistill.encoders._encoder import UNKNOWN_REVISION
 from stdistill.encoders._registry import resolve
 from stdistill.models.composition.arguments import Method
 from stdistill.tl._cross_validate import ALL_GROUPS
@@ -58,8 +57,7 @@ def read_bundle(run: Run, source: Source, encoders: Sequence[str], machine: Mach
     keys = [schema.HE_FEATURES if len(found) == 1 else f"{schema.HE_FEATURES}_{each[0].name}" for each in found]
     run.check_input(describe_slide(slide.tables[schema.TABLE], counts=False))
     for key, each in zip(keys, found, strict=True):
-        names = "+".join(f"{one.name} {one.revision or UNKNOWN_REVISION}" for one in each)
-        run.check_input({f"encoder of {key}": names})
+        run.check_input({f"encoder of {key}": name_encoders(each)})
         store = None if run.kept is None else run.kept / "features" / key
         embed = partial(pp.embed_he, slide, encoder=each, key_added=key, store=store, device=machine.device)
         run.step(key, partial(embed, devices=machine.devices if store else 1))

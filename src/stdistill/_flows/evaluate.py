@@ -25,7 +25,7 @@ def evaluate_slide(
     if run.folder is not None:
         for k in asked.ks:
             titles = {niche_column(prefix, k): name for prefix, name in NAMES.items()}
-            draw_methods(slide, titles, run.folder / f"niches_k{k}", table_key=schema.TABLE)
+            draw_methods(slide, titles, run.folder / f"niches_k{k}")
         with replacing(run.folder / "niches.h5ad") as new:
             niches_alone(slide.tables[schema.TABLE]).write_h5ad(new)
     return evaluation

@@ -25,7 +25,7 @@ PANEL_IN = 2.6
 NCOLS = 3
 
 
-def draw_methods(data: AnnData | SpatialData, titles: Mapping[str, str], path: Path, *, table_key: str) -> None:
+def draw_methods(data: AnnData | SpatialData, titles: Mapping[str, str], path: Path) -> None:
     """Draw the H&E, where there is one, and a map per column of niches, all in the colours of the first one.
 
     Parameters
@@ -36,15 +36,13 @@ def draw_methods(data: AnnData | SpatialData, titles: Mapping[str, str], path: P
         The columns, the reference first, and the title of each.
     path
         Where to save the figure, without the ending: as PNG and as PDF.
-    table_key
-        Name of the table of a SpatialData.
     """
     from matplotlib.figure import Figure
 
     has_image = is_spatialdata(data) and schema.HE_IMAGE in data.images
     n_panels = len(titles) + has_image
     view = make_view(
-        data, table_key=table_key, image_key=schema.HE_IMAGE if has_image else None, crop_um=None, size_um=None
+        data, table_key=schema.TABLE, image_key=schema.HE_IMAGE if has_image else None, crop_um=None, size_um=None
     )
     width, height = (PANEL_IN * side / max(view.panel_size) for side in view.panel_size)
     ncols = NCOLS if has_image else 2
@@ -54,10 +52,10 @@ def draw_methods(data: AnnData | SpatialData, titles: Mapping[str, str], path: P
     if has_image:
         draw_view(panels[0], view, "H&E")
     maps = panels[int(has_image) : n_panels]
-    pl.niches(data, keys=list(titles), title=list(titles.values()), ax=maps, table_key=table_key)
+    pl.niches(data, keys=list(titles), title=list(titles.values()), ax=maps)
     for panel in maps:
         panel.get_legend().remove()
-    handles = _legend(get_table(data, table_key), next(iter(titles)))
+    handles = _legend(get_table(data, schema.TABLE), next(iter(titles)))
     style = {"title": "Niche of the teacher", "frameon": False, "fontsize": "small", "ncols": -(-len(handles) // 11)}
     for spare in panels[n_panels:]:
         spare.set_axis_off()

@@ -116,7 +116,7 @@ def predict(
     return niches, verdict
 
 
-def read_bundle(run: Run, path: Path, card: ModelCard, asked: Asked, copy: Path | None = None) -> SpatialData:
+def read_bundle(run: Run, path: Path, card: ModelCard, asked: Asked, copy: Path | None) -> SpatialData:
     """Read a Xenium slide, or a copy of it, and compute its H&E features as those of the student were."""
     encoders = find_encoders(card, asked.encoder)
     slide = read_slide(run, Source(copy or path, asked.he_image, asked.he_alignment))
@@ -128,7 +128,7 @@ def read_bundle(run: Run, path: Path, card: ModelCard, asked: Asked, copy: Path 
     return slide
 
 
-def read_image(run: Run, path: Path, card: ModelCard, asked: Asked, copy: Path | None = None) -> SpatialData:
+def read_image(run: Run, path: Path, card: ModelCard, asked: Asked, copy: Path | None) -> SpatialData:
     """Read an H&E alone, or a copy of it, find its nuclei, and compute their features as those of the student were."""
     encoders = find_encoders(card, asked.encoder)
     slide = pp.read_slide(copy or path, mpp=asked.mpp, scene=asked.scene)

@@ -42,7 +42,7 @@ def map_niches(
     fit(student, tl.distill, teacher_key=teacher, max_epochs=training.student_epochs)
     if (folder := run.folder) is not None:
         titles = {"teacher_niche": "Teacher", "student_niche": "Student"}
-        run.step("niches.png", lambda: draw_methods(slide, titles, folder / "niches", table_key=schema.TABLE))
+        run.step("niches.png", lambda: draw_methods(slide, titles, folder / "niches"))
         run.step("training.png", lambda: _draw_training(folder))
         run.step("cells.h5ad", lambda: _write(cells, folder / "cells.h5ad"))
     try:

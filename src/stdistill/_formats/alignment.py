@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._formats.text import list_members, open_text
-from stdistill._slide.affine import FloatArray, apply_affine, check_affine, distortion, inside, is_mirrored
+from stdistill._slide.affine import apply_affine, check_affine, distortion, inside, is_mirrored
+from stdistill._support.arrays import Floats
 from stdistill._support.reading import check_is_file, reading
 from stdistill._support.warn import warn
 
@@ -27,7 +28,7 @@ MIN_SHARE_ON_IMAGE = 0.9
 """A smaller share of cells on the image gets a warning; below half of it, an error."""
 
 
-def read_alignment(source: Alignment) -> FloatArray:
+def read_alignment(source: Alignment) -> Floats:
     """Read and check a 3 × 3 matrix that maps (x, y, 1) of H&E pixels to morphology pixels.
 
     Parameters
@@ -68,7 +69,7 @@ def read_alignment(source: Alignment) -> FloatArray:
 
 
 def check_cells_on_image(
-    he_to_morphology: FloatArray, centers: FloatArray, pixel_size: float, shape: tuple[int, int], source: str
+    he_to_morphology: Floats, centers: Floats, pixel_size: float, shape: tuple[int, int], source: str
 ) -> float:
     """Return the share of cells that the alignment puts on the image, checked to be plausible.
 
@@ -103,9 +104,7 @@ def check_cells_on_image(
     raise ValueError(msg)
 
 
-def _likely_mistake(
-    he_to_morphology: FloatArray, centers: FloatArray, pixel_size: float, shape: tuple[int, int]
-) -> str | None:
+def _likely_mistake(he_to_morphology: Floats, centers: Floats, pixel_size: float, shape: tuple[int, int]) -> str | None:
     """Name the usual mistake that would explain why cells fall off the image."""
     inverse = _share_inside(apply_affine(he_to_morphology, centers / pixel_size), shape)
     in_um = _share_inside(apply_affine(np.linalg.inv(he_to_morphology), centers), shape)
@@ -122,7 +121,7 @@ def _likely_mistake(
     )
 
 
-def _share_inside(px: FloatArray, shape: tuple[int, int]) -> float:
+def _share_inside(px: Floats, shape: tuple[int, int]) -> float:
     return float(inside(px, shape).mean())
 
 
@@ -144,7 +143,7 @@ def _read_text(path: Path) -> str:
     return text
 
 
-def _parse_csv(text: str, what: str) -> FloatArray:
+def _parse_csv(text: str, what: str) -> Floats:
     if ";" in text:  # a spreadsheet's, where the comma is that of decimals
         text = text.replace(",", ".").replace(";", ",")
     try:

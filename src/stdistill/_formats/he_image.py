@@ -15,9 +15,10 @@ from stdistill._formats.slides.element import slide_element
 from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.open import open_slide
 from stdistill._formats.slides.reduced import OVERVIEW_PX
-from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, inside
+from stdistill._slide.affine import affine_scale, apply_affine, inside
 from stdistill._slide.glass import share_on_tissue
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
+from stdistill._support.arrays import Floats
 from stdistill._support.reading import find_visible
 from stdistill._support.warn import warn
 
@@ -37,7 +38,7 @@ class PlacedHE:
 
     element: DataTree
     """Multi-scale image with an affine map to ``"global"`` (morphology pixels)."""
-    um_to_px: FloatArray
+    um_to_px: Floats
     """Affine map (3 × 3) of cell centres in µm to H&E pixels."""
     mpp: float
     """µm per pixel."""
@@ -69,7 +70,7 @@ def find_he(folder: Path, he_image: str | Path | None, he_alignment: Alignment |
     return image, he_alignment if he_alignment is not None else _find_alignment(folder, image)
 
 
-def place_he(image_path: Path, alignment: Alignment, centers: FloatArray, pixel_size: float) -> PlacedHE:
+def place_he(image_path: Path, alignment: Alignment, centers: Floats, pixel_size: float) -> PlacedHE:
     """Open the H&E and place it over the cells.
 
     Parameters
@@ -148,7 +149,7 @@ def _check_mpp(stated: float | None, derived: float, source: str) -> None:
         )
 
 
-def _share_on_tissue(image: SlideImage, px: FloatArray) -> float | None:
+def _share_on_tissue(image: SlideImage, px: Floats) -> float | None:
     """Share of cells on stained pixels, by Otsu's threshold on the darkest colour; `None` without a small level."""
     small = [level for level in image.levels if max(level.shape) <= OVERVIEW_PX]
     if max(image.stored[-1].shape) > LARGE_PX:  # all of a large image would be read for it

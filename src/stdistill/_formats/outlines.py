@@ -15,6 +15,7 @@ from stdistill._formats.label_image import outline_labels
 from stdistill._formats.polygons import Geometries, build_polygons, is_polygonal, mend
 from stdistill._formats.text import read_csv
 from stdistill._support.arrays import Float64s
+from stdistill._support.checks import check_choice
 from stdistill._support.reading import check_is_file, reading
 from stdistill._support.warn import warn
 
@@ -111,9 +112,7 @@ def read_outlines(source: Source, unit: Unit) -> Outlines:
     UserWarning
         When nuclei are left out, with numbers, reasons and classes.
     """
-    if unit not in ("px", "um"):
-        msg = f"unit must be 'px' or 'um', found {unit!r}."
-        raise ValueError(msg)
+    check_choice(unit, "unit", ("px", "um"))
     if isinstance(source, np.ndarray):
         return _of_labels(source, "the label image", unit)
     if isinstance(source, str | Path):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
-from stdistill._slide.affine import Float64Array
+from stdistill._support.arrays import Float64s
 from stdistill._support.cpus import n_cpus
 
 N_PLACES = 20_000
@@ -21,7 +21,7 @@ IN_TISSUE = 0.99
 
 
 def neighborhood_radius(
-    centers: Float64Array, libraries: npt.NDArray[np.integer[Any]], n_neighbors: int, seed: int
+    centers: Float64s, libraries: npt.NDArray[np.integer[Any]], n_neighbors: int, seed: int
 ) -> float:
     """Find the radius, in the unit of `centers`, at which the mean over random places in the tissue is met.
 
@@ -93,7 +93,7 @@ def _largest_gap(trees: list[cKDTree], rng: np.random.Generator) -> float:
     return float(np.quantile(apart, IN_TISSUE))
 
 
-def _tissue_places(trees: list[cKDTree], gap: float, rng: np.random.Generator) -> list[Float64Array]:
+def _tissue_places(trees: list[cKDTree], gap: float, rng: np.random.Generator) -> list[Float64s]:
     """Draw places evenly over the tissue of all slides; one array (m, 2) for each."""
     # Places are proposed in bins around cells, not in the bounding box, which one stray cell can blow up. The bins are
     # wider than the gap to have fewer of them.
@@ -101,7 +101,7 @@ def _tissue_places(trees: list[cKDTree], gap: float, rng: np.random.Generator) -
     corners = [_bins_around(tree.data, side) for tree in trees]
     slide = np.repeat(np.arange(len(trees)), [len(c) for c in corners])
     corner = np.concatenate(corners)
-    kept: list[list[Float64Array]] = [[] for _ in trees]
+    kept: list[list[Float64s]] = [[] for _ in trees]
     n_kept = 0
     while n_kept < N_PLACES:
         # In the order of the bins, which is also an order in space: queries of near places are fast.
@@ -115,7 +115,7 @@ def _tissue_places(trees: list[cKDTree], gap: float, rng: np.random.Generator) -
     return [np.concatenate(k) for k in kept]
 
 
-def _bins_around(points: Float64Array, side: float) -> Float64Array:
+def _bins_around(points: Float64s, side: float) -> Float64s:
     """Lower corners, in units of `side`, of the square bins that hold a point or touch one that does."""
     low = np.floor(points.min(axis=0) / side) - 1
     x, y = (np.floor(points / side) - low).astype(np.int64).T
@@ -123,5 +123,5 @@ def _bins_around(points: Float64Array, side: float) -> Float64Array:
     occupied = np.unique(y * width + x)
     steps = np.array([dy * width + dx for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
     around = np.unique(occupied[:, None] + steps)
-    corners: Float64Array = np.stack([around % width, around // width], axis=1) + low
+    corners: Float64s = np.stack([around % width, around // width], axis=1) + low
     return corners

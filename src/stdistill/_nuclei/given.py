@@ -9,9 +9,8 @@ import numpy.typing as npt
 import shapely
 from scipy.spatial import KDTree
 
-from stdistill._nuclei.windows import Mask
+from stdistill._support.arrays import Float64s, Mask
 
-Floats = npt.NDArray[np.float64]
 Geometries = npt.NDArray[np.object_]
 
 DIAMETERS_UM = (3.5, 25.0)
@@ -52,7 +51,7 @@ class Fit:
         return [text for text, is_wrong in faults.items() if is_wrong]
 
 
-def fit_of(centers: Floats, diameter: float, mpp: float, shape: tuple[int, int], tissue: Mask) -> Fit:
+def fit_of(centers: Float64s, diameter: float, mpp: float, shape: tuple[int, int], tissue: Mask) -> Fit:
     """Measure how well nuclei fit an image.
 
     Parameters
@@ -81,7 +80,7 @@ def _axes(small: tuple[int, ...], shape: tuple[int, int]) -> tuple[tuple[int, in
     return (1, small[0], shape[0]), (0, small[1], shape[1])
 
 
-def outline_measures(outlines: Geometries) -> tuple[Floats, Floats, Floats]:
+def outline_measures(outlines: Geometries) -> tuple[Float64s, Float64s, Float64s]:
     """Area, eccentricity (of the ellipse with the same second moments) and solidity of polygons and multi-polygons."""
     area = shapely.area(outlines)
     parts, owner = shapely.get_parts(shapely.normalize(outlines), return_index=True)  # rings turn as their kind does
@@ -94,7 +93,7 @@ def outline_measures(outlines: Geometries) -> tuple[Floats, Floats, Floats]:
     x0, y0, x1, y1 = x[here], y[here], x[here + 1], y[here + 1]
     cross = x0 * y1 - x1 * y0
 
-    def integral(values: Floats) -> Floats:
+    def integral(values: Float64s) -> Float64s:
         return np.asarray(np.bincount(of[here], values * cross, len(outlines)), dtype=np.float64)
 
     whole = integral(np.ones_like(cross)) / 2
@@ -106,7 +105,7 @@ def outline_measures(outlines: Geometries) -> tuple[Floats, Floats, Floats]:
     return area, eccentricity, area / shapely.area(shapely.convex_hull(outlines))
 
 
-def sample_places(outlines: Geometries) -> tuple[Floats, npt.NDArray[np.intp]]:
+def sample_places(outlines: Geometries) -> tuple[Float64s, npt.NDArray[np.intp]]:
     """Spread places over polygons: x and y (m, 2), and to which polygon each belongs; at least one for each."""
     left, top, right, bottom = shapely.bounds(outlines).T
     x = left[:, None, None] + (right - left)[:, None, None] * GRID[:, None]

@@ -11,8 +11,7 @@ import shapely
 from skimage.color import hed_from_rgb
 
 from stdistill._nuclei.outlines import trace_outlines
-
-Floats = npt.NDArray[np.float64]
+from stdistill._support.arrays import Float64s
 
 
 @dataclass(frozen=True)
@@ -21,14 +20,14 @@ class Nuclei:
 
     polygons: npt.NDArray[np.object_]
     """Outlines (n), :class:`shapely.Polygon`."""
-    centroids: Floats
+    centroids: Float64s
     """Centres of area (n, 2): x, y."""
-    area_um2: Floats
-    eccentricity: Floats
+    area_um2: Float64s
+    eccentricity: Float64s
     """Of the ellipse with the same second moments: 0 for a disc, near 1 for a spindle."""
-    solidity: Floats
+    solidity: Float64s
     """Area over that of the convex hull."""
-    haematoxylin: Floats
+    haematoxylin: Float64s
     """Mean optical density (natural logarithm) of haematoxylin, after Ruifrok and Johnston 2001."""
 
     def __len__(self) -> int:
@@ -73,8 +72,8 @@ def measure_nuclei(labels: npt.NDArray[np.int32], density: npt.NDArray[np.float3
     n = int(labels.max(initial=0))
     areas = np.bincount(at, minlength=n)
 
-    def mean(values: npt.NDArray[np.generic]) -> Floats:
-        means: Floats = np.bincount(at, values, n) / areas
+    def mean(values: npt.NDArray[np.generic]) -> Float64s:
+        means: Float64s = np.bincount(at, values, n) / areas
         return means
 
     centroids = np.stack([mean(columns), mean(rows)], axis=1) + 0.5

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from torch import Tensor
 
 from stdistill._nuclei.density import NUCLEUS_PX, TYPICAL_UM
+from stdistill._support.arrays import Pixels
 
 Labels = npt.NDArray[np.int32]
-Pixels = npt.NDArray[np.uint8]
 UM_PER_PX = TYPICAL_UM / NUCLEUS_PX
 """µm per pixel of what methods see."""
 STARDIST_MPP = 0.25

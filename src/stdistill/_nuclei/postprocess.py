@@ -20,18 +20,11 @@ LEVELS = 250
 Map = npt.NDArray[np.float32]
 
 
-def separate_nuclei(
-    foreground: Map,
-    centrality: Map,
-    *,
-    min_foreground: float = FOREGROUND,
-    depth: float = DEPTH,
-    min_area_px: int = MIN_AREA_PX,
-) -> npt.NDArray[np.int32]:
+def separate_nuclei(foreground: Map, centrality: Map) -> npt.NDArray[np.int32]:
     """Give the pixels of each nucleus a number.
 
     Nuclei grow from the summits of the smoothed centrality down to the border of the foreground or to each other
-    (watershed, Beucher and Lantuéjoul 1979); summits lower than `depth` above a saddle do not count (Soille 2003).
+    (watershed, Beucher and Lantuéjoul 1979); summits lower than `DEPTH` above a saddle do not count (Soille 2003).
 
     Parameters
     ----------
@@ -44,13 +37,13 @@ def separate_nuclei(
     -------
     Label image (h, w): 1 … n, 0 elsewhere.
     """
-    mask = remove_small_holes(foreground >= min_foreground, max_size=min_area_px)
+    mask = remove_small_holes(foreground >= FOREGROUND, max_size=MIN_AREA_PX)
     heights = np.rint(LEVELS * ndimage.gaussian_filter(centrality * mask, 1.0)).astype(np.int16)
-    # Maxima of what is left when every summit is lowered by `depth`: equal summits with a shallow saddle are one.
-    lowered = reconstruction(heights - max(round(LEVELS * depth), 1), heights)
+    # Maxima of what is left when every summit is lowered by `DEPTH`: equal summits with a shallow saddle are one.
+    lowered = reconstruction(heights - max(round(LEVELS * DEPTH), 1), heights)
     markers, _ = ndimage.label(local_maxima(lowered, connectivity=1) & mask)
     labels = watershed(-heights, markers, mask=mask)
-    small = np.bincount(labels.ravel()) < min_area_px
+    small = np.bincount(labels.ravel()) < MIN_AREA_PX
     labels[small[labels]] = 0
     kept: npt.NDArray[np.int32] = relabel_sequential(labels)[0].astype(np.int32)
     return kept

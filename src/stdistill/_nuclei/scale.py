@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from stdistill._nuclei.density import NUCLEUS_PX, TYPICAL_UM, resized_density
 from stdistill._nuclei.methods import Find
-from stdistill._nuclei.windows import Mask, ReadWindow, cut_tiles, tissue_share
+from stdistill._nuclei.windows import ReadWindow, cut_tiles, tissue_share
+from stdistill._support.arrays import Mask
 
 FIRST_GUESSES_PX = (24.0, 12.0, 48.0)
 """About 0.3 µm per pixel; the others when nothing is found at that."""

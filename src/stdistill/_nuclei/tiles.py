@@ -15,7 +15,8 @@ from stdistill._nuclei.methods import Find
 from stdistill._nuclei.network import REACH_PX
 from stdistill._nuclei.nuclei import Nuclei, measure_nuclei
 from stdistill._nuclei.scale import typical_diameter_px
-from stdistill._nuclei.windows import Mask, Pixels, Tile, cut_tiles, tissue_share
+from stdistill._nuclei.windows import Tile, cut_tiles, tissue_share
+from stdistill._support.arrays import Mask, Pixels
 from stdistill._support.cpus import n_cpus
 
 BLOCK_PX = REACH_PX

@@ -12,6 +12,7 @@ from skimage.measure import label
 from skimage.segmentation import watershed
 
 from stdistill._nuclei.density import NUCLEUS_PX
+from stdistill._support.arrays import Float64s
 
 USUAL_AREA = np.pi * (NUCLEUS_PX / 2) ** 2
 THRESHOLDS = np.geomspace(0.15, 2.0, 24)
@@ -29,7 +30,6 @@ MIN_DENSITY = 0.15
 
 Labels = npt.NDArray[np.int32]
 Map = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass
@@ -37,9 +37,9 @@ class _Level:
     """The components above one threshold."""
 
     labels: Labels
-    scores: Floats
+    scores: Float64s
     """Of each component, the first being what is below the threshold."""
-    best: Floats
+    best: Float64s
     """Of each component: its own score, or what the best set of parts of it scores together."""
 
 
@@ -88,7 +88,7 @@ def _grow(cores: Labels, red: Map) -> Labels:
     return grown
 
 
-def _score(labels: Labels, n: int, threshold: float, slope: Map, lowest: Map) -> Floats:
+def _score(labels: Labels, n: int, threshold: float, slope: Map, lowest: Map) -> Float64s:
     """Score the components by size, fit of an ellipse, and edge; 0 for those that are no nucleus."""
     areas = np.bincount(labels.ravel(), minlength=n + 1)
     plausible = (areas >= AREA_SHARES[0] * USUAL_AREA) & (areas <= AREA_SHARES[1] * USUAL_AREA)
@@ -96,7 +96,7 @@ def _score(labels: Labels, n: int, threshold: float, slope: Map, lowest: Map) ->
     rows, columns = np.nonzero(plausible[labels])
     at = labels[rows, columns]
 
-    def mean(values: npt.NDArray[Any]) -> Floats:
+    def mean(values: npt.NDArray[Any]) -> Float64s:
         return np.asarray(np.bincount(at, values, n + 1) / np.maximum(areas, 1))
 
     row_mean, column_mean = mean(rows), mean(columns)
@@ -110,12 +110,12 @@ def _score(labels: Labels, n: int, threshold: float, slope: Map, lowest: Map) ->
     border = lowest[rows, columns] <= threshold
     slopes = np.bincount(at[border], slope[rows[border], columns[border]], n + 1)
     edge = slopes / np.maximum(np.bincount(at[border], minlength=n + 1), 1)
-    scores: Floats = plausible * (areas / USUAL_AREA) ** 0.25 * fit**3 * edge / (edge + SHARP)
+    scores: Float64s = plausible * (areas / USUAL_AREA) ** 0.25 * fit**3 * edge / (edge + SHARP)
     scores[scores < MIN_SCORE] = 0
     return scores
 
 
-def _sum_of_parts(labels: Labels, n: int, above: _Level) -> Floats:
+def _sum_of_parts(labels: Labels, n: int, above: _Level) -> Float64s:
     """Sum, for each component, the best scores of the components above the next threshold that lie in it."""
     return np.asarray(np.bincount(_parents(labels, above), above.best, n + 1))
 

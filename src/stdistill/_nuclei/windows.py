@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
+from stdistill._support.arrays import Mask, Pixels
 
-Pixels = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.bool_]
 ReadWindow = Callable[[int, int, int, int], Pixels]
 """Reads RGB (height, width, 3) from top, left, height and width, which lie on the slide."""
 

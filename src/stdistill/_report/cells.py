@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stdistill._report.pyramid import Pixels
 from stdistill._report.store import Store
-from stdistill._slide.affine import FloatArray
+from stdistill._support.arrays import Floats, Pixels
 
 BIN_PX = 2048
 """Side of the square whose cells are in one file, in pixels of the finest H&E: about 1 mm, a few thousand cells."""
@@ -18,7 +17,7 @@ PARTS = 16
 """Parts of a pixel that places are rounded to: `BIN_PX` times this is less than 65,536."""
 
 
-def write_cells(pixels: FloatArray, codes: Sequence[Pixels], store: Store) -> list[str]:
+def write_cells(pixels: Floats, codes: Sequence[Pixels], store: Store) -> list[str]:
     """Write the cells square by square, as scripts: a page that was opened by double click reads nothing else.
 
     A script calls ``stdistillCells(name, data)`` with base64 of the bytes of all x, then of all y (16 bits, from the

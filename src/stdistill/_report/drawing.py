@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._report.layers import Layer
-from stdistill._report.pyramid import TILE_PX, Grid, Pixels, Tile, build, most_common
+from stdistill._report.pyramid import TILE_PX, Grid, Tile, build, most_common
 from stdistill._report.source import Outlines
 from stdistill._report.store import Store
-from stdistill._support.arrays import Rows
+from stdistill._support.arrays import Pixels, Rows
 
 BLOCK_CELLS = 20_000
 """Cells whose polygons are in memory beside those of the table."""

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stdistill._report.pyramid import Grid, Pixels, Tile, build, mean_color
+from stdistill._report.pyramid import Grid, Tile, build, mean_color
 from stdistill._report.store import Store
 from stdistill._slide.glass import WHITE
 from stdistill._slide.plan import Window
 from stdistill._slide.pyramid import SlideLevel, level_for
 from stdistill._slide.windows import read_windows
+from stdistill._support.arrays import Pixels
 
 JPEG_QUALITY = 78
 """By eye: nuclei at 0.5 µm per pixel show no blocks."""

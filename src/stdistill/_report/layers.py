@@ -12,7 +12,8 @@ from anndata import AnnData
 
 from stdistill._drawing.colors import category_colors
 from stdistill._measures.verdict import OUTSIDE
-from stdistill._report.pyramid import Pixels, mean_code, most_common
+from stdistill._report.pyramid import mean_code, most_common
+from stdistill._support.arrays import Pixels
 from stdistill._table import schema
 from stdistill._table.labels import NICHE_SUFFIX
 

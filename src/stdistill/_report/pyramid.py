@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from stdistill._support.arrays import Pixels
 
 TILE_PX = 512
 """Side of a tile: a screen shows about a dozen of them."""
 
-Pixels = npt.NDArray[np.uint8]
 Tile = list[Pixels | None]
 """One place in several pictures at once, (height, width) or (height, width, 3) each; `None` where one is empty."""
 

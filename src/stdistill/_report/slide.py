@@ -14,10 +14,11 @@ from stdistill._report.facts import describe_run, find_figures, read_composition
 from stdistill._report.he import choose_shrinkage, encode_jpeg, write_he
 from stdistill._report.layers import Layer, find_layers
 from stdistill._report.page import link_assets, render
-from stdistill._report.pyramid import TILE_PX, Grid, Pixels
+from stdistill._report.pyramid import TILE_PX, Grid
 from stdistill._report.source import Slide
 from stdistill._report.store import InlineStore, Store
 from stdistill._slide.glass import small_image, stained
+from stdistill._support.arrays import Pixels
 from stdistill._table import schema
 
 logger = logging.getLogger("stdistill")

@@ -16,9 +16,9 @@ from anndata import AnnData
 from stdistill._drawing.view import CELL_UM
 from stdistill._runs.folder import MANIFEST
 from stdistill._runs.folder import read_manifest as read_run_manifest
-from stdistill._slide.affine import FloatArray, affine_scale, apply_affine
+from stdistill._slide.affine import affine_scale, apply_affine
 from stdistill._slide.pyramid import SlideLevel
-from stdistill._support.arrays import Rows
+from stdistill._support.arrays import Floats, Rows
 from stdistill._table import schema
 from stdistill._table.checks import get_centers
 from stdistill._table.he.images import slide_levels
@@ -77,7 +77,7 @@ class Slide:
         return Path(str(asked.get("data") or asked.get("bundle") or self.folder)).name
 
     @property
-    def pixels(self) -> FloatArray:
+    def pixels(self) -> Floats:
         """Where the centres of `outlines.cells` lie."""
         return self.frame.to_px(get_centers(self.cells)[self.outlines.cells])
 

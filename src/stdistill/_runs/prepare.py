@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,7 @@ from stdistill.pp import embed_expression, embed_he, neighborhoods, read_xenium,
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+    from stdistill.encoders import Encoder
     from stdistill.models.saved import SavedModel
 
 
@@ -73,6 +74,11 @@ class Source(NamedTuple):
     cell_types: Path | None = None
 
 
+def name_encoders(encoders: Sequence[Encoder]) -> str:
+    """Name encoders with their revisions, by which runs are told apart."""
+    return "+".join(f"{one.name} {one.revision or UNKNOWN_REVISION}" for one in encoders)
+
+
 def read_slide(run: Run, source: Source, *, step: str = schema.TABLE) -> SpatialData:
     """Read a slide with its H&E."""
     return run.step(step, lambda: _read(source))
@@ -109,7 +115,7 @@ def prepare(
     if schema.HE_FEATURES not in cells.obsm:
         # Known and checked before anything is computed: the store of other features would be replaced.
         encoders = resolve(encoder)
-        run.check_input({"encoder": "+".join(f"{one.name} {one.revision or UNKNOWN_REVISION}" for one in encoders)})
+        run.check_input({"encoder": name_encoders(encoders)})
         store = None if run.kept is None else run.kept / "features"  # from which the step goes on by itself
         run.step(
             schema.HE_FEATURES,

@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
-Float64Array = npt.NDArray[np.float64]
+from stdistill._support.arrays import Floats
 
 MAX_DISTORTION = 0.05
 """Largest accepted ratio of the two scales of a map, less one. Above it a square crop is no square of tissue."""
 
 
-def apply_affine(matrix: FloatArray, points: FloatArray) -> FloatArray:
+def apply_affine(matrix: Floats, points: Floats) -> Floats:
     """Map points (n, 2)."""
-    mapped: FloatArray = points @ matrix[:2, :2].T + matrix[:2, 2]
+    mapped: Floats = points @ matrix[:2, :2].T + matrix[:2, 2]
     return mapped
 
 
-def inside(points: FloatArray, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def inside(points: Floats, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Tell which points (x, y) lie on an image of this height and width."""
     flags: npt.NDArray[np.bool_] = np.all((points >= 0) & (points < (shape[1], shape[0])), axis=1)
     return flags
 
 
-def affine_scale(matrix: FloatArray) -> float:
+def affine_scale(matrix: Floats) -> float:
     """Length of a unit vector after the map, averaged over directions: √|det|."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
 
 
-def distortion(matrix: FloatArray) -> float:
+def distortion(matrix: Floats) -> float:
     """Ratio of the largest to the smallest scale of the map, less one; 0 for a similarity."""
     large, small = np.linalg.svd(matrix[:2, :2], compute_uv=False)
     return float(large / small - 1)
 
 
-def is_mirrored(matrix: FloatArray) -> bool:
+def is_mirrored(matrix: Floats) -> bool:
     """Whether the map turns left into right."""
     return bool(np.linalg.det(matrix[:2, :2]) < 0)
 
 
-def check_affine(matrix: FloatArray, what: str) -> None:
+def check_affine(matrix: Floats, what: str) -> None:
     """Raise a `ValueError` unless `matrix` can be inverted and keeps squares (nearly) square."""
     if matrix.shape != (3, 3):
         msg = f"{what} must be a 3 × 3 matrix, found shape {matrix.shape}."
@@ -70,7 +67,7 @@ def check_affine(matrix: FloatArray, what: str) -> None:
         raise ValueError(msg)
 
 
-def fit_affine(source: FloatArray, target: FloatArray) -> FloatArray:
+def fit_affine(source: Floats, target: Floats) -> Floats:
     """Find the simplest map of `source` onto `target`: identity, one scale and a shift, or any affine.
 
     A simpler map is taken when it leaves (nearly) the same residual, so that noise in the points is not
@@ -87,7 +84,7 @@ def fit_affine(source: FloatArray, target: FloatArray) -> FloatArray:
     return next(matrix for matrix, left in zip(candidates, residuals, strict=True) if left <= accepted)
 
 
-def _fit_scale(source: FloatArray, target: FloatArray) -> FloatArray:
+def _fit_scale(source: Floats, target: Floats) -> Floats:
     a, b = source - source.mean(axis=0), target - target.mean(axis=0)
     spread = float((a * a).sum())
     scale = float((a * b).sum()) / spread if spread > 0 else 1.0
@@ -96,5 +93,5 @@ def _fit_scale(source: FloatArray, target: FloatArray) -> FloatArray:
     return matrix
 
 
-def _rms(difference: FloatArray) -> float:
+def _rms(difference: Floats) -> float:
     return float(np.sqrt((difference**2).sum(axis=1).mean()))

@@ -7,9 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from stdistill._slide.affine import Float64Array
 from stdistill._slide.plan import CropPlan, Window
-from stdistill._support.arrays import Interpolation
+from stdistill._support.arrays import Float64s, Interpolation
 
 SUPPORT = {"bilinear": 1, "bicubic": 2}
 """Of the filters, in pixels of the coarser of level and grid."""
@@ -63,7 +62,7 @@ class CropCutter:
 
 
 def resampling_weights(
-    starts: Float64Array, side: float, n_in: int, n_out: int, interpolation: Interpolation
+    starts: Float64s, side: float, n_in: int, n_out: int, interpolation: Interpolation
 ) -> npt.NDArray[np.float32]:
     """Weights of an antialiased filter that shows the interval [start, start + side) of `n_in` pixels as `n_out`.
 
@@ -78,8 +77,11 @@ def resampling_weights(
     reach = max(scale, 1.0)
     centers = starts[:, None, None] + (np.arange(n_out)[:, None] + 0.5) * scale
     pixels = np.arange(n_in)
-    weights = _kernel(np.abs(pixels + 0.5 - centers) / reach, interpolation)
     slack = 1e-6
+    if scale < 1:  # filters of enlarged crops may reach no pixel that lies wholly in the interval: the last is repeated
+        first, last = np.ceil(starts - slack), np.floor(starts + side + slack)
+        centers = np.clip(centers, first[:, None, None], last[:, None, None])
+    weights = _kernel(np.abs(pixels + 0.5 - centers) / reach, interpolation)
     whole = (pixels >= starts[:, None, None] - slack) & (pixels + 1 <= starts[:, None, None] + side + slack)
     weights = np.where(whole, weights, 0.0)
     normalised: npt.NDArray[np.float32] = (weights / weights.sum(axis=2, keepdims=True)).astype(np.float32)
@@ -89,7 +91,7 @@ def resampling_weights(
 def show_grid(
     pixels: Tensor,
     corner: tuple[int, int],
-    scale: Float64Array,
+    scale: Float64s,
     low: npt.NDArray[np.int64],
     high: npt.NDArray[np.int64],
     interpolation: Interpolation,
@@ -136,7 +138,7 @@ def _taps(
     return places, (weights / weights.sum(axis=0)).astype(np.float32)
 
 
-def _kernel(distance: Float64Array, interpolation: Interpolation) -> Float64Array:
+def _kernel(distance: Float64s, interpolation: Interpolation) -> Float64s:
     """Weigh what lies at a distance from the centre of a filter, in pixels of the coarser image."""
     if interpolation == "bilinear":
         return np.clip(1 - distance, 0, None)

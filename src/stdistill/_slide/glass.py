@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import FloatArray
 from stdistill._slide.plan import Slide
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._slide.windows import read_windows
-from stdistill._support.arrays import Float64s, Mask, Pixels
+from stdistill._support.arrays import Float64s, Floats, Mask, Pixels
 
 GLASS_BRIGHTNESS = 200
 """Glass is at least this bright (of 255) in every colour."""
@@ -103,7 +102,7 @@ def over_glass(
     return np.clip(front + np.asarray(glass, np.float32) * (1 - share) + 0.5, 0, 255).astype(np.uint8)
 
 
-def share_on_tissue(overview: npt.NDArray[np.uint8], places: FloatArray) -> float:
+def share_on_tissue(overview: npt.NDArray[np.uint8], places: Floats) -> float:
     """Return the share of some places (n, 2), as (x, y) from 0 to 1 on the image, that lie on stained pixels.
 
     Parameters

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import Float64Array
 from stdistill._slide.pyramid import SlideLevel, level_for
+from stdistill._support.arrays import Float64s
 
 OVERVIEW_MPP = 8.0
 """µm per pixel, about: 3,000² pixels show a slide of 25 mm."""
@@ -22,7 +22,7 @@ class Overview:
 
     pixels: npt.NDArray[np.float32]
     """Colours (height, width, 3), 0 to 255."""
-    factor: Float64Array
+    factor: Float64s
     """Pixels of the full resolution per pixel, along x and y."""
     mpp: float
     """µm per pixel."""

@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import Float64Array, FloatArray
 from stdistill._slide.pyramid import SlideLevel
+from stdistill._support.arrays import Float64s, Floats
 
 CROP_PX = 224
 """Side of a crop (Hizmi et al. 2026, section 5.2)."""
@@ -39,9 +39,9 @@ class CropPlan:
     level: SlideLevel
     order: npt.NDArray[np.int64]
     """Rows (n,) of the cells, in the order of the plan."""
-    boxes: Float64Array
+    boxes: Float64s
     """Upper left corners (n, 2), as (x, y), in pixels of the level; whole numbers at full resolution."""
-    box_side: Float64Array
+    box_side: Float64s
     """Width and height of every crop in pixels of the level."""
     windows: list[Window]
 
@@ -66,7 +66,7 @@ class Slide:
     """The level without the look, by which the image is told from others; `None` where there is none."""
 
 
-def crop_origins(px: FloatArray, crop_px: int) -> npt.NDArray[np.int64]:
+def crop_origins(px: Floats, crop_px: int) -> npt.NDArray[np.int64]:
     """Upper left pixels (x, y) of the square crops of `crop_px` pixels that are centred best on `px`.
 
     A crop covers the pixels [origin, origin + `crop_px`) of both axes. Everything that needs to know what a
@@ -130,7 +130,7 @@ def _overlapping(ends: npt.NDArray[np.int64], start: int, stop: int) -> range:
     return range(first, last + 1)
 
 
-def _grid_places(centers: Float64Array, level: SlideLevel) -> npt.NDArray[np.int64]:
+def _grid_places(centers: Float64s, level: SlideLevel) -> npt.NDArray[np.int64]:
     """Column and row of the window of each centre (n, 2).
 
     Windows end in the middle of chunks: crops on either side of the border lie in one row of chunks, if these are

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import Float64Array
+from stdistill._support.arrays import Float64s
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class SlideLevel:
 
     pixels: Any
     """Dask array (3, height, width) uint8, the colours in one chunk."""
-    factor: Float64Array
+    factor: Float64s
     """Pixels of the full resolution per pixel of this level, along x and y."""
 
     @property
@@ -31,7 +31,7 @@ def level_for(levels: list[SlideLevel], shrinkage: float) -> SlideLevel:
     return [level for level in levels if level.factor.max() <= max(shrinkage, 1.0)][-1]
 
 
-def shrink_factor(full: npt.NDArray[np.int64], size: npt.NDArray[np.int64]) -> Float64Array:
+def shrink_factor(full: npt.NDArray[np.int64], size: npt.NDArray[np.int64]) -> Float64s:
     """How many times a level is smaller; whole where an incomplete last pixel was left out or added."""
     whole = np.rint(full / size)
     return np.where(np.abs(whole * size - full) < whole, whole, full / size)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import Float64Array
 from stdistill._slide.glass import GLASS_DARKNESS, Color
 from stdistill._slide.overview import Overview
 from stdistill._slide.plan import Window
@@ -48,12 +47,12 @@ MAD_TO_SD = 1.4826
 class Fields:
     """Measures of n fields."""
 
-    centers: Float64Array
+    centers: Float64s
     """(n, 2), x and y in pixels of the full resolution."""
-    focus: Float64Array
-    overexposed: Float64Array
+    focus: Float64s
+    overexposed: Float64s
     """Share of the stained pixels."""
-    blockiness: Float64Array
+    blockiness: Float64s
     pixels: list[Pixels]
     """Some of the fields (height, width, 3)."""
 
@@ -148,7 +147,7 @@ def find_folds(overview: Overview, tissue: TissueMap, stains: Float64s | None) -
     return without_small(folds, MIN_FOLD_UM2 / overview.mpp**2)
 
 
-def lower_limit(values: Float64Array, deviations: float) -> float:
+def lower_limit(values: Float64s, deviations: float) -> float:
     """Return what is below a median by so many robust standard deviations."""
     median = float(np.median(values))
     return median - deviations * MAD_TO_SD * max(float(np.median(np.abs(values - median))), 0.005)

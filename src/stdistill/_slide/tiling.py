@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import FloatArray
-from stdistill._support.arrays import Float64s, Integers, Mask
+from stdistill._support.arrays import Float64s, Floats, Integers, Mask
 
 NOWHERE = -1
 """Number of the tile, of the place or of the group of what has none."""
@@ -30,7 +29,7 @@ class TileGrid:
         corners: npt.NDArray[np.int64] = np.column_stack([column, row]) * self.side + np.array([self.left, self.top])
         return corners
 
-    def tiles_of(self, px: FloatArray) -> npt.NDArray[np.int64]:
+    def tiles_of(self, px: Floats) -> npt.NDArray[np.int64]:
         """Return the number of the square that each place (n, 2) is in; its right and lower edges are the next one's.
 
         Edges lie between pixels, so that the pixel that a place is in tells the square.
@@ -39,7 +38,7 @@ class TileGrid:
         inside = (column >= 0) & (column < self.n_columns) & (row >= 0) & (row < self.n_rows)
         return np.where(inside, row * self.n_columns + column, NOWHERE)
 
-    def places_of(self, px: FloatArray, per_side: int) -> npt.NDArray[np.int8]:
+    def places_of(self, px: Floats, per_side: int) -> npt.NDArray[np.int8]:
         """Return in which of the smaller squares, `per_side` along a side and row by row, each place (n, 2) is."""
         offset = np.mod(px - (self.left, self.top), self.side)
         # Where rounding takes a place to the edge, it is in the last square.
@@ -69,7 +68,7 @@ class LaidTiles:
     """Tiles that were left out because too few cells are in them, but any."""
 
 
-def lay_grid(low: FloatArray, high: FloatArray, side: int, shape: tuple[int, int]) -> TileGrid:
+def lay_grid(low: Floats, high: Floats, side: int, shape: tuple[int, int]) -> TileGrid:
     """Lay a grid over what lies between two pixels, (x, y), of an image at least as large as a square.
 
     It begins at `low`, or as much before it as one square needs; all squares lie wholly on the image.
@@ -89,7 +88,7 @@ def lay_grid(low: FloatArray, high: FloatArray, side: int, shape: tuple[int, int
     return TileGrid(int(first[0]), int(first[1]), side, int(numbers[0]), int(numbers[1]))
 
 
-def tile_cells(grid: TileGrid, px: FloatArray, groups: Integers, *, min_cells: int, per_side: int) -> LaidTiles:
+def tile_cells(grid: TileGrid, px: Floats, groups: Integers, *, min_cells: int, per_side: int) -> LaidTiles:
     """Keep the squares of a grid with enough cells, all of one group.
 
     Parameters
@@ -152,7 +151,7 @@ def share_covered(corners: npt.NDArray[np.int64], side: int, outlines: npt.NDArr
     return shares
 
 
-def nearest_groups(px: FloatArray, groups: Integers, which: Mask) -> Integers:
+def nearest_groups(px: Floats, groups: Integers, which: Mask) -> Integers:
     """Give some places the group of the nearest place that has one.
 
     Parameters

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import Float64Array
 from stdistill._slide.glass import DARKEST, Color, glass_of_image, is_black
 from stdistill._slide.overview import Overview
-from stdistill._support.arrays import Mask
+from stdistill._support.arrays import Float64s, Mask
 
 SMOOTH_UM = 8.0
 """Standard deviation over which absorption is smoothed."""
@@ -95,7 +95,7 @@ def is_ink(density: npt.NDArray[np.float32]) -> Mask:
     return flags
 
 
-def outline(mask: Mask, factor: Float64Array) -> npt.NDArray[np.object_]:
+def outline(mask: Mask, factor: Float64s) -> npt.NDArray[np.object_]:
     """Draw polygons with holes around the pieces of a mask, the largest first, in pixels of the full resolution."""
     import shapely
     from skimage.measure import find_contours
@@ -113,10 +113,7 @@ def outline(mask: Mask, factor: Float64Array) -> npt.NDArray[np.object_]:
 
 def without_small(mask: Mask, n_px: float) -> Mask:
     """Remove connected pieces of fewer pixels."""
-    from scipy.ndimage import label
+    from skimage.morphology import remove_small_objects
 
-    pieces, _ = label(mask)
-    keep = np.bincount(pieces.ravel()) >= n_px
-    keep[0] = False
-    kept: Mask = keep[pieces]
+    kept: Mask = remove_small_objects(mask, max_size=math.ceil(n_px) - 1)
     return kept

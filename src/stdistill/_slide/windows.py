@@ -9,12 +9,11 @@ from typing import Any
 
 import dask
 import numpy as np
-import numpy.typing as npt
 from dask.optimization import cull
 
 from stdistill._slide.plan import Window, chunks_under
 from stdistill._slide.pyramid import SlideLevel
-from stdistill._support.arrays import Floats
+from stdistill._support.arrays import Floats, Pixels
 from stdistill._support.cpus import n_cpus
 from stdistill._support.files import digest
 
@@ -27,7 +26,6 @@ FIXED_PX, FIXED_PER_SIDE = 32, 12
 """Squares by which an image is known again whatever cells are on it: their side, and how many along each of its own."""
 
 Chunk = tuple[int, int]
-Pixels = npt.NDArray[np.uint8]
 
 
 class _Chunks:

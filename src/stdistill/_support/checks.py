@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,22 @@ def check_list(names: object, argument: str) -> None:
     if isinstance(names, str):
         msg = f"{argument} must be a list of names, found {names!r}. Give [{names!r}]."
         raise TypeError(msg)
+
+
+def as_names(given: str | Iterable[str], argument: str, what: str) -> list[str]:
+    """Return one name or several as a list; raise a `ValueError` that says `what` is to be named when there is none."""
+    names = [given] if isinstance(given, str) else list(given)
+    if not names:
+        msg = f"{argument} is empty: name {what}."
+        raise ValueError(msg)
+    return names
+
+
+def check_choice(value: object, argument: str, choices: Sequence[object]) -> None:
+    """Raise a `ValueError` that lists `choices` unless `value` is one of them."""
+    if value not in choices:
+        msg = f"{argument} must be one of {list(choices)}, found {value!r}."
+        raise ValueError(msg)
 
 
 def check_finite(centers: Floats, cell_ids: npt.NDArray[np.object_], advice: str) -> None:

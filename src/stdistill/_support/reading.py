@@ -113,14 +113,13 @@ def read_json(
     complaint: str,
     *,
     entries: Mapping[str, type | tuple[type, ...]] | None = None,
-    missing: str = "file",
     advice: str = COPY_AGAIN,
 ) -> dict[str, Any]:
     """Read an object of JSON that has at least these entries, of these types.
 
     The other parameters, and the errors, are those of `reading`.
     """
-    with reading(path, complaint, missing=missing, advice=advice):
+    with reading(path, complaint, advice=advice):
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(found, dict):
             msg = f"it holds a {type(found).__name__}, expected an object with names"

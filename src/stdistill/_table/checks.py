@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,20 @@ from stdistill._table.records import records_of
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+Data = TypeVar("Data")
 GROUPS = {schema.TRAIN, schema.TEST, schema.BUFFER}
 """Of a split."""
 CHUNK = 2**24
 """Values whose being counts is checked at a time."""
+
+
+def list_slides(data: Data | Sequence[Data]) -> list[Data]:
+    """Return one slide or several as a list, of which there must be some."""
+    slides = cast("list[Data]", list(data) if isinstance(data, list | tuple) else [data])
+    if not slides:
+        msg = "The list of slides is empty."
+        raise ValueError(msg)
+    return slides
 
 
 def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
@@ -33,6 +44,12 @@ def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
     if isinstance(data, AnnData):
         return _sound(data)
     if not is_spatialdata(data):
+        if isinstance(data, (str, os.PathLike)):
+            msg = (
+                f"Expected an AnnData or a SpatialData, found the path {os.fspath(data)!r}: read it first, with "
+                "sd.pp.read_slide, sd.pp.read_xenium, spatialdata.read_zarr or anndata.read_h5ad."
+            )
+            raise TypeError(msg)
         msg = f"Expected an AnnData or a SpatialData, found {type(data).__name__}."
         raise TypeError(msg)
     check_key(table_key, data.tables, "a table of the SpatialData", argument="table_key")
@@ -101,6 +118,17 @@ def get_sdata(data: AnnData | SpatialData, table_key: str) -> SpatialData:
         "return it."
     )
     raise TypeError(msg)
+
+
+def held_beside(table: AnnData, own_obs: Iterable[str]) -> list[str]:
+    """Name what a table of outlines holds beside its centres and its own columns: what was made of it since."""
+    parts = {
+        "obs": set(table.obs) - set(own_obs),
+        "obsm": set(table.obsm) - {schema.SPATIAL},
+        "obsp": set(table.obsp),
+        "layers": {key for key in table.layers if key is not None},  # anndata 0.13 has .X among them
+    }
+    return [f".{part}[{key!r}]" for part, keys in parts.items() for key in sorted(map(str, keys))]
 
 
 def check_one_model(adata: AnnData, key: str) -> None:

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from stdistill._measures.labels import Labels
 from stdistill._support.arrays import Mask
-from stdistill._support.checks import check_key
+from stdistill._support.checks import as_names, check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, get_split
@@ -78,21 +78,25 @@ def warn_of_names(names: Iterable[object], where: str) -> None:
         )
 
 
-def niche_keys(adata: AnnData, keys: str | Sequence[str] | None, *, leave_out: str | None = None) -> list[str]:
-    """Return the columns of niches to measure: those that were asked for, else all but `leave_out`."""
+def find_columns(
+    adata: AnnData,
+    keys: str | Sequence[str] | None,
+    *,
+    suffix: str = NICHE_SUFFIX,
+    hint: str = WRITERS,
+    leave_out: str | None = None,
+) -> list[str]:
+    """Return the columns of ``.obs`` that were named, else all of niches, or of another suffix, but `leave_out`."""
     if keys is None:
-        found = [str(key) for key in adata.obs.columns if str(key).endswith(NICHE_SUFFIX) and key != leave_out]
+        found = [str(key) for key in adata.obs.columns if str(key).endswith(suffix) and key != leave_out]
         if not found:
             beside = "" if leave_out is None else f" beside {leave_out!r}"
-            msg = f"There is no column *{NICHE_SUFFIX} in .obs{beside}. {WRITERS} Name other columns with keys=."
+            msg = f"There is no column *{suffix} in .obs{beside}. {hint} Name other columns with keys=."
             raise KeyError(msg)
         return found
-    chosen = [keys] if isinstance(keys, str) else list(keys)
-    if not chosen:
-        msg = "keys is empty: name the columns of niches to measure."
-        raise ValueError(msg)
+    chosen = as_names(keys, "keys", "columns of .obs")
     for key in chosen:
-        check_key(key, adata.obs.columns, "a column of .obs", argument="keys", hint=WRITERS)
+        check_key(key, adata.obs.columns, "a column of .obs", argument="keys", hint=hint)
     return chosen
 
 

@@ -10,14 +10,13 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
-from stdistill._slide.affine import FloatArray
 from stdistill._slide.tiling import NOWHERE, LaidTiles
-from stdistill._support.arrays import Integers
+from stdistill._support.arrays import Floats, Integers
 from stdistill._support.checks import check_key
 from stdistill._support.files import digest
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import get_centers, get_table
+from stdistill._table.checks import get_centers, get_table, held_beside
 from stdistill._table.he.place import systems_of_um
 from stdistill._table.he.placement import HEFrame
 from stdistill._table.records import read_record, write_record
@@ -208,13 +207,7 @@ def check_free(sdata: SpatialData, tiles_key: str) -> None:
 
 def check_replaceable(before: AnnData, tiles_key: str) -> None:
     """Raise when other tiles hold what was computed for them, which would be lost."""
-    parts = {
-        "obs": set(before.obs) - OWN_OBS,
-        "obsm": set(before.obsm) - {schema.SPATIAL},
-        "obsp": set(before.obsp),
-        "layers": {key for key in before.layers if key is not None},  # anndata 0.13 has .X among them
-    }
-    made = [f".{part}[{key!r}]" for part, keys in parts.items() for key in sorted(map(str, keys))]
+    made = held_beside(before, OWN_OBS)
     if made:
         msg = (
             f"The tiles {tiles_key!r} that were laid before are not these, and hold {', '.join(made)}, which would be "
@@ -289,7 +282,7 @@ def _squares(sdata: SpatialData, laid: LaidTiles, frame: HEFrame) -> Any:
     from spatialdata.models import ShapesModel
 
     around = np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * laid.side
-    corners: FloatArray = frame.to_um((laid.corners[:, None] + around).reshape(-1, 2).astype(np.float64))
+    corners: Floats = frame.to_um((laid.corners[:, None] + around).reshape(-1, 2).astype(np.float64))
     squares = shapely.polygons(corners.reshape(-1, 4, 2))
     shapes = gpd.GeoDataFrame(geometry=squares, index=np.arange(1, len(squares) + 1))
     return ShapesModel.parse(shapes, transformations=systems_of_um(sdata.images[frame.image_key], frame.um_to_px))

@@ -81,13 +81,28 @@ class StopAfter(Callback):
         trainer.should_stop = trainer.current_epoch + 1 >= self.n_epochs
 
 
-class OneBar(ProgressBar):
+class Bar(Callback):
+    """Shows how far a training is, and ends the bar whatever becomes of it."""
+
+    progress: Progress | None = None
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._close()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self.progress is not None:
+            self.progress.close()
+            self.progress = None
+
+
+class OneBar(Bar, ProgressBar):
     """One bar over all epochs, with the losses of the last one."""
 
-    def __init__(self, what: str = "Training") -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.what = what
-        self.progress: Progress | None = None
         self.losses: dict[str, float] = {}
         self.enabled = True
 
@@ -102,7 +117,7 @@ class OneBar(ProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.enabled:
             steps = int(trainer.estimated_stepping_batches)
-            self.progress = Progress(steps, self.what, "steps", done=trainer.global_step)
+            self.progress = Progress(steps, "Training", "steps", done=trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         if self.progress is not None:
@@ -112,24 +127,12 @@ class OneBar(ProgressBar):
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.losses = {name: value for name, value in metrics.items() if name.endswith("loss")}
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._close()
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self.progress is not None:
-            self.progress.close()
-            self.progress = None
-
-
-class Epochs(Callback):
+class Epochs(Bar):
     """Shows how many epochs are done, of a training whose bar is not ours."""
 
     def __init__(self, n_epochs: int, what: str) -> None:
         self.n_epochs, self.what = n_epochs, what
-        self.progress: Progress | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.is_global_zero:
@@ -138,17 +141,6 @@ class Epochs(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.progress is not None:
             self.progress.advance()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._close()
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self.progress is not None:
-            self.progress.close()
-            self.progress = None
 
 
 class AdjustThreads(Callback):

@@ -135,15 +135,12 @@ def simulate_xenium(
     500
     >>> other_laboratory = sd.datasets.simulate_xenium("other/outs", n_cells=400, seed=1, stain_seed=2, scanner_seed=2)
     """
-    from stdistill._support.checks import check_integer, check_positive
+    from stdistill._support.checks import check_choice, check_integer, check_positive
 
     path = Path(path).expanduser()
     check_integer(n_cells, "n_cells", minimum=_MIN_CELLS)
     check_integer(seed, "seed", minimum=0)
-    versions = list(LAYOUTS)
-    if xoa_version not in versions:
-        msg = f"xoa_version must be one of {versions}, found {xoa_version!r}."
-        raise ValueError(msg)
+    check_choice(xoa_version, "xoa_version", list(LAYOUTS))
     check_integer(n_niches, "n_niches", minimum=_N_NICHES[0], maximum=_N_NICHES[1])
     check_integer(n_cell_types, "n_cell_types", minimum=_N_CELL_TYPES[0], maximum=_N_CELL_TYPES[1])
     check_positive(he_mpp, "he_mpp")

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from stdistill._support.arrays import Interpolation
-from stdistill._support.checks import check_integer, check_name
+from stdistill._support.checks import check_choice, check_integer, check_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -118,10 +118,8 @@ class Encoder:
                 f"input_px of at most as many pixels, found {self.input_px}."
             )
             raise ValueError(msg)
-        for field, choices in (("interpolation", get_args(Interpolation)), ("precision", get_args(Precision))):
-            if getattr(self, field) not in choices:
-                msg = f"{field} must be one of {', '.join(choices)}, found {getattr(self, field)!r}."
-                raise ValueError(msg)
+        check_choice(self.interpolation, "interpolation", get_args(Interpolation))
+        check_choice(self.precision, "precision", get_args(Precision))
 
     def takes_windows(self, crop_px: int) -> bool:
         """Whether crops of this side are encoded by whole windows."""

@@ -12,7 +12,8 @@ import pandas as pd
 
 from stdistill._drawing.colors import category_colors
 from stdistill._measures.labels import Labels
-from stdistill._slide.affine import FloatArray, apply_affine
+from stdistill._slide.affine import apply_affine
+from stdistill._support.arrays import Floats
 from stdistill._support.checks import check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
@@ -60,7 +61,8 @@ def to_geojson(
         SpatialData with an H&E, whose table annotates the shapes of the cells. For regions a table is enough, if it was
         read with an H&E.
     path
-        The file: ``.geojson`` or ``.json``, compressed with ``.gz`` behind it.
+        The file: ``.geojson`` or ``.json``, compressed with ``.gz`` behind it. What this function wrote before is
+        written anew.
     key
         Categorical column of ``.obs`` with the groups, such as ``"student_niche"``.
     as_regions
@@ -84,6 +86,8 @@ def to_geojson(
 
     Raises
     ------
+    FileExistsError
+        When there is a file that this function did not write, such as annotations of QuPath.
     KeyError
         When the table, the image, the annotated element or a column is not there.
     TypeError
@@ -145,7 +149,7 @@ def to_geojson(
 
 
 def _cells(
-    outlines: CellOutlines, names: pd.Index, labels: Labels, numbers: pd.DataFrame, shift: FloatArray
+    outlines: CellOutlines, names: pd.Index, labels: Labels, numbers: pd.DataFrame, shift: Floats
 ) -> Iterator[Block]:
     """Yield the cells, some at a time."""
     import shapely
@@ -161,7 +165,7 @@ def _cells(
 def _regions(
     data: AnnData | SpatialData,
     labels: Labels,
-    shift: FloatArray,
+    shift: Floats,
     *,
     image_key: str,
     coordinate_system: str | None,
@@ -217,7 +221,7 @@ def _numbers(table: AnnData, key: str, measurements: Sequence[str] | None) -> pd
     return numbers
 
 
-def _bounds(data: AnnData | SpatialData, table: AnnData, image_key: str) -> FloatArray:
+def _bounds(data: AnnData | SpatialData, table: AnnData, image_key: str) -> Floats:
     """Return the corner (x, y) of the slide's bounds, in pixels; the image's own corner where it has none."""
     records = [read_slide_record(table), read_slide_record(data)]
     for record in records:

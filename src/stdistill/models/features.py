@@ -15,8 +15,11 @@ from stdistill._measures.feature_gaussian import FARTHEST, LEAST_SPREAD
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.files import digest
 
+ROWS_AT_ONCE = 16_384
+"""Rows that are taken into memory at a time."""
 
-class Rows(Protocol):
+
+class ReadableRows(Protocol):
     """Features (n, n_features) that are read row by row."""
 
     @property
@@ -27,23 +30,23 @@ class Rows(Protocol):
         """Read some rows."""
 
 
-def known_rows(features: Floats | Tensor, rows_at_once: int = 16_384) -> npt.NDArray[np.bool_]:
+def known_rows(features: Floats | Tensor) -> npt.NDArray[np.bool_]:
     """Which rows have no NaN, read piece by piece."""
     known = np.empty(len(features), dtype=bool)
-    for start in range(0, len(features), rows_at_once):
-        piece = _as_tensor(features[start : start + rows_at_once])
+    for start in range(0, len(features), ROWS_AT_ONCE):
+        piece = _as_tensor(features[start : start + ROWS_AT_ONCE])
         if piece.isinf().any():
             msg = "The features hold infinite values: they overflowed where they were computed. Compute them again."
             raise ValueError(msg)
-        known[start : start + rows_at_once] = (~piece.isnan().any(dim=1)).cpu().numpy()
+        known[start : start + ROWS_AT_ONCE] = (~piece.isnan().any(dim=1)).cpu().numpy()
     return known
 
 
-def feature_statistics(looks: Sequence[Rows], cells: Integers, rows_at_once: int = 16_384) -> tuple[Tensor, Tensor]:
+def feature_statistics(looks: Sequence[ReadableRows], cells: Integers) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (n_features,) of the features of cells with all looks, float32, piece by piece."""
     count, mean, squares = 0, torch.zeros(looks[0].shape[1], dtype=torch.float64), torch.zeros(1)
-    for features, start in product(looks, range(0, len(cells), rows_at_once)):
-        piece = _as_tensor(features[np.sort(cells[start : start + rows_at_once])]).cpu().double()
+    for features, start in product(looks, range(0, len(cells), ROWS_AT_ONCE)):
+        piece = _as_tensor(features[np.sort(cells[start : start + ROWS_AT_ONCE])]).cpu().double()
         # Chan et al. 1983: sums of squares about a mean, merged without cancellation.
         shift = piece.mean(dim=0) - mean
         total = count + len(piece)
@@ -54,9 +57,9 @@ def feature_statistics(looks: Sequence[Rows], cells: Integers, rows_at_once: int
     return mean.float(), (squares / count).sqrt().float()
 
 
-def digest_rows(features: Rows, rows: Integers, rows_at_once: int = 16_384) -> str:
+def digest_rows(features: ReadableRows, rows: Integers) -> str:
     """Tell rows of features, in their order, from others; read piece by piece."""
-    pieces = (_as_tensor(features[rows[start : start + rows_at_once]]) for start in range(0, len(rows), rows_at_once))
+    pieces = (_as_tensor(features[rows[start : start + ROWS_AT_ONCE]]) for start in range(0, len(rows), ROWS_AT_ONCE))
     return digest(*(digest(piece.cpu().numpy()) for piece in pieces))
 
 

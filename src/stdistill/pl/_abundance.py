@@ -14,7 +14,7 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.view import TITLE_IN, Bounds, View, draw_cells, draw_view, make_view
 from stdistill._graph.spacing import SPOTS_UM, median_spacing
-from stdistill._support.checks import check_key
+from stdistill._support.checks import as_names, check_key
 from stdistill._table import schema
 from stdistill._table.abundances import HINT, Abundances, check_taught_abundances, read_abundances
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
@@ -166,10 +166,7 @@ def abundance(
 
 
 def _find_keys(adata: AnnData, keys: str | Sequence[str]) -> list[str]:
-    chosen = [keys] if isinstance(keys, str) else list(keys)
-    if not chosen:
-        msg = "keys is empty: name the abundances in .obsm to draw."
-        raise ValueError(msg)
+    chosen = as_names(keys, "keys", "the abundances in .obsm to draw")
     if tuple(chosen) == (schema.ABUNDANCE, schema.HE_ABUNDANCE):
         there = [key for key in chosen if key in adata.obsm]
         if not there:
@@ -190,10 +187,7 @@ def _find_types(found: Mapping[str, Abundances], types: str | Sequence[str] | No
             return shared[:N_TYPES]
         msg = f"The keys {list(found)} have no type in common: draw them one by one."
         raise ValueError(msg)
-    chosen = [types] if isinstance(types, str) else list(types)
-    if not chosen:
-        msg = "types is empty: name the types to draw, or leave it out."
-        raise ValueError(msg)
+    chosen = as_names(types, "types", "the types to draw, or leave it out")
     for key, one in found.items():
         for name in chosen:
             check_key(name, one.types, f"a type of .obsm[{key!r}]", argument="types")

@@ -14,7 +14,7 @@ from stdistill._drawing.colors import Palette, category_colors
 from stdistill._drawing.legend import draw_legend, legend_width
 from stdistill._drawing.matrix import cluster_order
 from stdistill._support.arrays import Float64s, Rows
-from stdistill._support.checks import check_key
+from stdistill._support.checks import check_choice, check_key
 from stdistill._table import schema
 from stdistill._table.cohorts import check_one_student
 
@@ -121,9 +121,7 @@ def _read_shares(cohort: AnnData, of: Share) -> Float64s:
     if not isinstance(cohort, AnnData):
         msg = f"Expected the AnnData of slides that sd.tl.cohort returns, found {type(cohort).__name__}."
         raise TypeError(msg)
-    if of not in get_args(Share):
-        msg = f"of must be one of {list(get_args(Share))}, found {of!r}."
-        raise ValueError(msg)
+    check_choice(of, "of", get_args(Share))
     if of == "area":
         check_key(schema.AREA, list(cohort.layers), "a layer of the table", argument="layer")
     found = cohort.X if of == "cells" else cohort.layers[schema.AREA]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
+from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles, write_beside
 from stdistill._drawing.colors import Palette, palette_colors
 from stdistill._drawing.matrix import check_frame
 
@@ -122,17 +122,7 @@ def _draw(ax: Axes, rows: pd.DataFrame, label: str, title: str) -> None:
 def _write_beside(ax: Axes, place: float, *texts: str) -> None:
     """Write two columns to the right of the axes."""
     for text, right_pt in zip(texts, (40, 82), strict=True):
-        ax.annotate(
-            text,
-            (1, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(right_pt, 0),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize="small",
-            annotation_clip=False,
-        )
+        write_beside(ax, place, text, right_pt, fontsize="small")
 
 
 def _name_ratios(ax: Axes) -> None:

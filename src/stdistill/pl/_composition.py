@@ -13,6 +13,7 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import Palette, find_colormap, palette_colors
 from stdistill._drawing.legend import draw_legend, legend_width
 from stdistill._drawing.matrix import check_frame, draw_matrix, matrix_size
+from stdistill._support.checks import check_choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,9 +77,7 @@ def composition(
     >>> ax = sd.pl.composition(result, kind="bars", save="composition.png")
     """
     shares = _read_shares(result)
-    if kind not in ("heatmap", "bars"):
-        msg = f"kind must be 'heatmap' or 'bars', found {kind!r}."
-        raise ValueError(msg)
+    check_choice(kind, "kind", ("heatmap", "bars"))
     colormap = find_colormap(cmap)
     (text,) = make_titles(title, [""])
     if kind == "heatmap":

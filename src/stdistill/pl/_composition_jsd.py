@@ -11,7 +11,7 @@ import pandas as pd
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.matrix import draw_matrix, matrix_size
-from stdistill._support.checks import check_key
+from stdistill._support.checks import as_names, check_key
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,10 +82,8 @@ def composition_jsd(
     if not isinstance(result, CompositionJSD):
         msg = f"Expected what sd.tl.composition_jsd returns, found {type(result).__name__}."
         raise TypeError(msg)
-    chosen = [keys] if isinstance(keys, str) else list(result.divergences if keys is None else keys)
-    if not chosen:
-        msg = f"keys is empty: name methods of the result, which has {list(result.divergences)}."
-        raise ValueError(msg)
+    there = list(result.divergences)
+    chosen = as_names(there if keys is None else keys, "keys", f"methods of the result, which has {there}")
     for key in chosen:
         check_key(key, result.divergences, "a method of the result", argument="keys")
     colormap = find_colormap(cmap)

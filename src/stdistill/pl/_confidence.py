@@ -14,10 +14,9 @@ from anndata import AnnData
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.view import TITLE_IN, Bounds, draw_cells, draw_view, make_view
-from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.labels import NICHE_SUFFIX, warn_of_edited_labels
+from stdistill._table.labels import NICHE_SUFFIX, find_columns, warn_of_edited_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +90,7 @@ def confidence(
     from matplotlib.colors import Normalize
 
     adata = get_table(data, table_key)
-    columns = {key: _read(adata, key) for key in _find_keys(adata, keys)}
+    columns = {key: _read(adata, key) for key in find_columns(adata, keys, suffix=SUFFIX, hint=HINT)}
     scale = ScalarMappable(Normalize(0, 1), find_colormap(cmap))
     titles = make_titles(title, list(columns))
     view = make_view(
@@ -111,22 +110,6 @@ def confidence(
         draw_view(panel, view, text)
         panel.figure.colorbar(scale, ax=panel, shrink=0.6, label="confidence")
     return finish(axes, ax=ax, save=save, show=show)
-
-
-def _find_keys(adata: AnnData, keys: str | Sequence[str] | None) -> list[str]:
-    if keys is None:
-        found = [str(key) for key in adata.obs.columns if str(key).endswith(SUFFIX)]
-        if not found:
-            msg = f"There is no column *{SUFFIX} in .obs. {HINT}"
-            raise KeyError(msg)
-        return found
-    chosen = [keys] if isinstance(keys, str) else list(keys)
-    if not chosen:
-        msg = "keys is empty: name the columns of confidences to draw."
-        raise ValueError(msg)
-    for key in chosen:
-        check_key(key, adata.obs.columns, "a column of .obs", argument="keys", hint=HINT)
-    return chosen
 
 
 def _read(adata: AnnData, key: str) -> npt.NDArray[np.float64]:

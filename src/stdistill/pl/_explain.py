@@ -11,6 +11,7 @@ import pandas as pd
 
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import MISSING, Palette, category_colors, find_colormap
+from stdistill._drawing.explained import warn_of_other_niches
 from stdistill._drawing.legend import draw_legend
 from stdistill._drawing.view import CELL_UM, View, draw_view, make_view
 from stdistill._support.arrays import Floats, Rows
@@ -95,6 +96,13 @@ def explain(
     ValueError
         When the cells of these names lie elsewhere than those that were explained; as by :func:`stdistill.pl.niches`.
 
+    Warns
+    -----
+    UserWarning
+        When the table holds niches of a student, and none are of the explained model, as after another fit; or the
+        niche of the cell has another name in the table than in the explanation, as after ``sd.tl.match_niches`` with
+        ``rename=True``.
+
     Notes
     -----
     Where there is an image, dots are open, so that the nuclei are seen. The explained cell has a black rim. Grey cells
@@ -126,6 +134,7 @@ def explain(
     check_key(cell, explanation.cells.index, "a cell that was explained", argument="cell")
     adata = get_table(data, table_key)
     row = int(find_rows(adata, [cell])[0])
+    warn_of_other_niches(adata, explanation, [cell], None)
     centers = get_centers(adata)
     x, y = (float(value) for value in centers[row])
     reach = MARGIN * explanation.radius_um

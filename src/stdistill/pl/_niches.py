@@ -12,7 +12,7 @@ from stdistill._drawing.colors import Palette
 from stdistill._drawing.view import Bounds
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.labels import NICHE_SUFFIX, niche_keys, read_labels
+from stdistill._table.labels import NICHE_SUFFIX, find_columns, read_labels
 from stdistill._table.provenance.checks import warn_of_other_teacher
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def niches(
     adata = get_table(data, table_key)
     if keys is None:
         keys = [key for key in TEACHER_AND_STUDENT if key in adata.obs] or None
-    columns = {key: read_labels(adata, key, "keys") for key in niche_keys(adata, keys)}
+    columns = {key: read_labels(adata, key, "keys") for key in find_columns(adata, keys)}
     warn_of_other_teacher(adata, columns)
     return draw_category_maps(
         data,

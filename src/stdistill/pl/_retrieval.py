@@ -12,9 +12,9 @@ import numpy.typing as npt
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._measures.alignment.recall import first_places, nearest, unit_rows
 from stdistill._support.arrays import Floats, Integers, Rows
-from stdistill._support.checks import check_integer, check_key
+from stdistill._support.checks import check_choice, check_integer, check_key
 from stdistill._table import schema
-from stdistill._table.checks import get_sdata
+from stdistill._table.checks import get_sdata, list_slides
 from stdistill._table.fitting.aligned import (
     SIDES,
     Side,
@@ -132,13 +132,8 @@ def retrieval(
     """
     check_integer(n_queries, "n_queries", minimum=0)
     check_integer(n_found, "n_found", minimum=1)
-    if direction not in get_args(Direction):
-        msg = f"direction must be 'he_to_expression' or 'expression_to_he', found {direction!r}."
-        raise ValueError(msg)
-    slides = list(data) if isinstance(data, list | tuple) else [data]
-    if not slides:
-        msg = "The list of slides is empty."
-        raise ValueError(msg)
+    check_choice(direction, "direction", get_args(Direction))
+    slides = list_slides(data)
     tables = [get_tiles(slide, tiles_key) for slide in slides]
     pool = _read(tables, key)
     asking = get_args(Direction).index(direction)

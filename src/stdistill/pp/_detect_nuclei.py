@@ -17,8 +17,7 @@ from stdistill._support.checks import check_name, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import get_sdata, share_elements
-from stdistill._table.he.images import slide_levels
-from stdistill._table.he.placement import get_image
+from stdistill._table.he.images import get_image, slide_levels
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

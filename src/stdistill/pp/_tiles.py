@@ -17,9 +17,9 @@ from stdistill._support.checks import READ_AGAIN, check_integer, check_key, chec
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import find_split_key, get_centers, get_sdata, get_split, share_elements
-from stdistill._table.he.images import slide_levels
+from stdistill._table.he.images import get_image, image_shape, slide_levels
 from stdistill._table.he.place import find_um_to_px
-from stdistill._table.he.placement import HEFrame, get_image, he_frames, image_shape
+from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.he.placement_checks import check_placement
 from stdistill._table.he.plans import check_crop_scale
 from stdistill._table.he.tissue import find_tissue_on, see_tissue
@@ -38,8 +38,7 @@ from stdistill._table.tiles import (
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from stdistill._slide.affine import FloatArray
-    from stdistill._support.arrays import Integers
+    from stdistill._support.arrays import Floats, Integers
 
 logger = logging.getLogger("stdistill")
 
@@ -157,7 +156,7 @@ def tiles(
     check_name(tiles_key, "tiles_key")
     data = get_sdata(data, table_key)
     check_free(data, tiles_key)
-    cells = _find_cells(data, table_key, tiles_key)
+    cells = _find_cells(data, table_key)
     if cells is None:
         found = _over_tissue(data, image_key, tile_px, mpp)
         counts, genes = csr_matrix((len(found.laid.corners), 0), dtype=np.float32), pd.DataFrame(index=pd.Index([]))
@@ -210,7 +209,7 @@ def _groups(laid: LaidTiles) -> list[tuple[int, str]]:
     return list(enumerate(GROUPS)) if (laid.groups != NOWHERE).any() else []
 
 
-def _find_cells(sdata: SpatialData, table_key: str, tiles_key: str) -> AnnData | None:
+def _find_cells(sdata: SpatialData, table_key: str) -> AnnData | None:
     """Return the table of cells; `None` where there is none at all."""
     others = [name for name, table in sdata.tables.items() if not read_record(table, STEP)]
     if table_key == schema.TABLE and not others:
@@ -272,7 +271,7 @@ def _over_cells(
     return _Found(replace(laid, tile=tile, place=place), frame, say)
 
 
-def _find_groups(px: FloatArray, split: npt.NDArray[np.object_]) -> Integers:
+def _find_groups(px: Floats, split: npt.NDArray[np.object_]) -> Integers:
     """Give each cell the number of its group; in the buffer that of the nearest cell in training or test."""
     codes = np.select([split == group for group in GROUPS], range(len(GROUPS)), NOWHERE)
     return nearest_groups(px, codes, split == schema.BUFFER)

@@ -12,6 +12,7 @@ from anndata import AnnData
 
 from stdistill._measures.abundances.scores import score
 from stdistill._support.arrays import Floats, Mask
+from stdistill._support.checks import as_names
 from stdistill._table import schema
 from stdistill._table.abundances import Abundances, check_taught_abundances, read_abundances
 from stdistill._table.checks import check_one_model, get_centers, get_table
@@ -108,10 +109,7 @@ def abundance_scores(
     2  all  1.0  0.5            1
     """
     adata = get_table(data, table_key)
-    chosen = [keys] if isinstance(keys, str) else list(keys)
-    if not chosen:
-        msg = "keys is empty: name the abundances in .obsm to score."
-        raise ValueError(msg)
+    chosen = as_names(keys, "keys", "the abundances in .obsm to score")
     truth = read_abundances(adata, reference_key, "reference_key")
     library_key = find_library_key(adata, library_key)
     libraries = library_codes(adata, library_key)

@@ -12,7 +12,7 @@ from stdistill._measures.labels import check_several
 from stdistill._support.arrays import Mask
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.labels import ALL_CELLS, NICHE_SUFFIX, niche_keys, read_labels, read_split
+from stdistill._table.labels import ALL_CELLS, NICHE_SUFFIX, find_columns, read_labels, read_split
 from stdistill._table.provenance.checks import check_measured
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def agreement(
 
     adata = get_table(data, table_key)
     reference = read_labels(adata, reference_key, "reference_key")
-    chosen = niche_keys(adata, keys, leave_out=reference_key)
+    chosen = find_columns(adata, keys, leave_out=reference_key)
     check_measured(adata, chosen, split_key, reference_key=reference_key)
     groups = _groups(adata, split_key)
     rows = []

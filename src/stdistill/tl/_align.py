@@ -20,7 +20,7 @@ from stdistill._table.fitting.alignment import (
     get_slides,
     write_alignment,
 )
-from stdistill._table.fitting.origin import common_origin, images_of
+from stdistill._table.fitting.origin import common_origin, images_of_training
 from stdistill._table.marks.cells import mark_cells
 from stdistill._training.arguments import TrainingArguments
 from stdistill.models.alignment.arguments import (
@@ -240,8 +240,6 @@ def _build_model(
 
     images = inputs.data.images
     values: dict[str, Any] = dict(arguments)
-    pairs = zip(inputs.tiles, inputs.divide(training), strict=True)
-    seen = [table for table, own in pairs if own.any()]
     first = next(iter(he_keys))
     card = AlignmentCard(
         he={
@@ -253,7 +251,7 @@ def _build_model(
         max_pairs=int(arguments["max_pairs"]),
         network=fitted.size,
         finetuned=None if learned is None else learned.described,
-        images=list(dict.fromkeys(image for table in seen for image in images_of(table, he_keys[first]))) or None,
+        images=images_of_training(inputs.tiles, [he_keys[first]], inputs.divide(training)),
         training={**{name: values[name] for name in RECORDED}, **fitted.training},
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
     )

@@ -9,6 +9,7 @@ import pandas as pd
 
 from stdistill._measures.abundances.maps import Diagonal, compare_maps
 from stdistill._measures.abundances.moran import Colocalization
+from stdistill._support.checks import check_choice
 
 SAME_LENGTH = 0.05
 """Lengths that follow the spacing of spots differ by no larger a share between slides of one kind (our choice)."""
@@ -66,9 +67,7 @@ def compare_colocalization(
     >>> round(sd.tl.compare_colocalization(truth, 0 * truth, diagonal="one")["cosine"].iloc[-1], 2)
     np.float64(0.98)
     """
-    if diagonal not in get_args(Diagonal):
-        msg = f"diagonal must be one of {list(get_args(Diagonal))}, found {diagonal!r}."
-        raise ValueError(msg)
+    check_choice(diagonal, "diagonal", get_args(Diagonal))
     truth, predicted = _frame(a, "a"), _frame(b, "b")
     _check_same_weights(a, b)
     types = truth.index

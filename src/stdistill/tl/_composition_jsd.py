@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from stdistill._measures.composition import (
@@ -19,10 +18,11 @@ from stdistill._measures.composition import (
     random_pairings,
 )
 from stdistill._measures.labels import check_several
+from stdistill._support.arrays import Float64s
 from stdistill._support.checks import check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.checks import get_table
-from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, held_out, niche_keys, read_labels
+from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, find_columns, held_out, read_labels
 from stdistill._table.provenance.checks import check_measured
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
-FloatArray = npt.NDArray[np.float64]
 ROUNDING = 1e-12
 """A random pairing that is the best one may sum to a little more than it."""
 
@@ -148,14 +147,14 @@ def composition_jsd(
     adata = get_table(data, table_key)
     cell_types = read_labels(adata, cell_type_key, "cell_type_key", CELL_TYPE_HINT)
     reference = read_labels(adata, reference_key, "reference_key")
-    chosen = niche_keys(adata, keys, leave_out=reference_key)
+    chosen = find_columns(adata, keys, leave_out=reference_key)
     check_measured(adata, chosen, split_key, reference_key=reference_key)
     group, cells = held_out(adata, split_key)
     known = cells & cell_types.known & reference.known
 
     summaries, niches = [], []
     divergences: dict[str, pd.DataFrame] = {}
-    random: dict[str, FloatArray] = {}
+    random: dict[str, Float64s] = {}
     for key in chosen:
         labels = read_labels(adata, key, "keys")
         compared = known & labels.known

@@ -18,13 +18,12 @@ from stdistill._table.fitting.composition import (
     CompositionInputs,
     Taught,
     composition_inputs,
-    images_of_training,
     number_groups,
     read_taught,
     write_composition,
 )
 from stdistill._table.fitting.inputs import check_split, get_tables
-from stdistill._table.fitting.origin import Origin, common_origin
+from stdistill._table.fitting.origin import Origin, common_origin, images_of_training
 from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.libraries import find_library_key, warn_of_overlap
 from stdistill._table.marks.cells import mark_cells
@@ -293,7 +292,7 @@ def build_model(
         n_members=len(fitted.members),
         target_key=target_key,
         training_mean=fitted.members[0].target_mean.tolist(),
-        images=images_of_training(inputs, reps, trained) or None,
+        images=images_of_training(inputs.tables, reps, trained),
         training={**kept, **fitted.training},
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
     )

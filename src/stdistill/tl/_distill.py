@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 from stdistill._support.arguments import takes
 from stdistill._support.checks import check_integer, check_positive
 from stdistill._table import schema
-from stdistill._table.fitting.inputs import check_features, check_split, get_tables, niche_inputs
-from stdistill._table.fitting.origin import common_origin
-from stdistill._table.fitting.overlap import check_cells_apart
+from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
-from stdistill._table.provenance.checks import check_features_unseen, check_teacher_radius, check_teachers
+from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import STUDENT_DEFAULTS, NetworkArguments, NicheArguments, network_size
 from stdistill.pp._neighborhoods import ensure_neighborhoods
@@ -174,11 +172,8 @@ def distill(
         check_positive(temperature, "temperature")
     size = network_size(arguments, "linear")
     tables = get_tables(data, table_key)
-    check_features(tables, use_rep)
-    origin = common_origin(tables, use_rep)
     check_split(tables, split_key)
-    for table in tables:
-        check_features_unseen(table, use_rep, split_key)
+    origin = check_fittable(tables, use_rep, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if not has_targets(tables, teacher_key):
         if teacher_key != schema.TEACHER:
@@ -187,8 +182,7 @@ def distill(
     teacher = read_targets(tables, teacher_key, k)
     radius_um = check_teachers(tables, teacher_key, split_key)
     ensure_neighborhoods(tables, **keys, radius_um=radius_um)
-    inputs = niche_inputs(tables, use_rep=use_rep, **keys)
-    check_cells_apart(tables, use_rep, inputs.features, inputs.centers, training=inputs.training, test=inputs.test)
+    inputs = fitting_inputs(tables, use_rep=use_rep, **keys)
     check_teacher_radius(radius_um, inputs.radius_um, teacher_key)
 
     from stdistill.models.niche.fit_student import train_student

@@ -13,8 +13,9 @@ from stdistill._measures.abundances.scores import score
 from stdistill._measures.alignment.expression import log_expression, most_variable
 from stdistill._measures.alignment.probe import fit_hest_ridge, fit_ridge
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask, Rows
-from stdistill._support.checks import check_integer, check_key
+from stdistill._support.checks import as_names, check_choice, check_integer, check_key
 from stdistill._table import schema
+from stdistill._table.checks import list_slides
 from stdistill._table.fitting.aligned import (
     aligned_key,
     alignments,
@@ -121,14 +122,8 @@ def expression_probe(
     >>> found[found["gene"] == "all"].set_index("key")["pcc"].round(1).to_dict()
     {'X_he_macro': 0.8, 'training mean': nan}
     """
-    if protocol not in get_args(Protocol):
-        msg = f"protocol must be 'cv' or 'hest', found {protocol!r}."
-        raise ValueError(msg)
-    slides = list(data) if isinstance(data, list | tuple) else [data]
-    if not slides:
-        msg = "The list of slides is empty."
-        raise ValueError(msg)
-    tables = [get_tiles(slide, tiles_key) for slide in slides]
+    check_choice(protocol, "protocol", get_args(Protocol))
+    tables = [get_tiles(slide, tiles_key) for slide in list_slides(data)]
     chosen = _choose_keys(tables, keys)
     counts, names = read_counts(tables)
     fitted_by = _alignments_of(tables, [key for some in chosen.values() for key in some])
@@ -172,10 +167,7 @@ def _choose_keys(tables: Sequence[AnnData], keys: str | Sequence[str] | None) ->
             )
             raise KeyError(msg)
         return found
-    chosen = [keys] if isinstance(keys, str) else list(keys)
-    if not chosen:
-        msg = "keys is empty: name what represents tiles."
-        raise ValueError(msg)
+    chosen = as_names(keys, "keys", "what represents tiles")
     together = {key: feature_keys(tables, key) for key in chosen}
     for table in tables:
         for key in chosen:

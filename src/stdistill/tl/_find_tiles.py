@@ -10,7 +10,7 @@ import pandas as pd
 
 from stdistill._measures.alignment.recall import nearest, unit_rows
 from stdistill._support.arrays import Mask
-from stdistill._support.checks import check_integer
+from stdistill._support.checks import as_names, check_choice, check_integer
 from stdistill._table import schema
 from stdistill._table.checks import find_rows, get_centers
 from stdistill._table.fitting.aligned import Side, check_one_alignment, check_widths, read_aligned
@@ -94,15 +94,10 @@ def find_tiles(
     0  tile-2         0.8     1  128.0   0.0
     1  tile-1         0.6     2    0.0   0.0
     """
-    for value, argument in ((side, "side"), (among, "among")):
-        if value not in get_args(Side):
-            msg = f"{argument} must be 'he' or 'expression', found {value!r}."
-            raise ValueError(msg)
+    check_choice(side, "side", get_args(Side))
+    check_choice(among, "among", get_args(Side))
     check_integer(n, "n", minimum=1)
-    names = [query] if isinstance(query, str) else list(query)
-    if not names:
-        msg = "query is empty: name a tile, or several."
-        raise ValueError(msg)
+    names = as_names(query, "query", "a tile, or several")
     tiles = get_tiles(data, tiles_key)
     asking = tiles if query_data is None else get_tiles(query_data, tiles_key)
     check_one_alignment([tiles, asking], key)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from stdistill._support.checks import check_integer
 from stdistill._table import schema
-from stdistill._table.fitting.inputs import check_split, get_tables
-from stdistill._table.fitting.plain import check_plain, plain_inputs, write_plain
+from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
+from stdistill._table.fitting.plain import write_plain
 from stdistill._table.fitting.results import Naming, check_niches
 from stdistill._table.niches import default_colors
 from stdistill.pp._embed_expression import ensure_expression
@@ -124,9 +124,9 @@ def kmeans_niches(
     check_split(tables, split_key)
     if use_rep == schema.EXPRESSION_LATENT:
         ensure_expression(tables, seed=seed, accelerator="auto", split_key=split_key, library_key=library_key)
-    check_plain(tables, use_rep, split_key)
+    check_fittable(tables, use_rep, split_key)
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key)
-    inputs = plain_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
+    inputs = fitting_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
 
     from stdistill.models.niche.plain.clusters import cluster_logits
 

@@ -14,7 +14,7 @@ from stdistill._measures.matching import nearest_names
 from stdistill._measures.principal_components import fit_components
 from stdistill._measures.resolution import Flavor, search_resolution
 from stdistill._support.arrays import Rows
-from stdistill._support.checks import check_integer, check_key, check_name
+from stdistill._support.checks import check_choice, check_integer, check_key, check_name
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import check_one_model, check_one_mpp, copy_table, find_split_key, get_table
@@ -143,10 +143,8 @@ def leiden(
     check_integer(n_pcs, "n_pcs", minimum=1)
     check_integer(seed, "seed", minimum=0)
     check_name(key_added, "key_added")
-    for name, value, known in (("test", test, get_args(TestCells)), ("flavor", flavor, get_args(Flavor))):
-        if value not in known:
-            msg = f"{name} must be one of {list(known)}, found {value!r}."
-            raise ValueError(msg)
+    check_choice(test, "test", get_args(TestCells))
+    check_choice(flavor, "flavor", get_args(Flavor))
     if copy:
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
-from stdistill._table.fitting.inputs import get_tables
-from stdistill._table.fitting.plain import check_plain, plain_inputs, write_plain
+from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
+from stdistill._table.fitting.plain import write_plain
 from stdistill._table.fitting.results import Naming
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
 from stdistill._table.niches import logit_columns
@@ -118,13 +118,14 @@ def logistic_niches(
     check_integer(seed, "seed", minimum=0)
     check_name(key_added, "key_added")
     tables = get_tables(data, table_key)
-    check_plain(tables, use_rep, split_key)
+    check_split(tables, split_key)
+    check_fittable(tables, use_rep, split_key)
     if not has_targets(tables, teacher_key):
         raise missing_targets(tables, teacher_key)
     teacher = read_targets(tables, teacher_key, len(logit_columns(tables[0], teacher_key)))
     radius_um = check_teachers(tables, teacher_key, split_key)
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=radius_um)
-    inputs = plain_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
+    inputs = fitting_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
     check_teacher_radius(radius_um, inputs.radius_um, teacher_key)
 
     from stdistill.models.niche.plain.logistic import logistic_logits

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 import numpy as np
 
 from stdistill._support.arguments import takes
+from stdistill._support.checks import check_choice
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.fitting.inputs import check_features, check_split, get_tables, niche_inputs
-from stdistill._table.fitting.origin import common_origin
-from stdistill._table.fitting.overlap import check_cells_apart
+from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.niches import default_colors
-from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import (
     TEACHER_DEFAULTS,
@@ -157,22 +155,16 @@ def nolan(
     """
     check_niches(k, key_added)
     check_training(arguments)
-    if centering not in get_args(Centering):
-        msg = f"centering must be one of {list(get_args(Centering))}, found {centering!r}."
-        raise ValueError(msg)
+    check_choice(centering, "centering", get_args(Centering))
     size = network_size(arguments, "prototypes")
     tables = get_tables(data, table_key)
     check_split(tables, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if use_rep == schema.EXPRESSION_LATENT:
         ensure_expression(tables, seed=arguments["seed"], accelerator=arguments["accelerator"], **keys)
-    check_features(tables, use_rep)
-    for table in tables:
-        check_features_unseen(table, use_rep, split_key)
-    origin = common_origin(tables, use_rep)
+    origin = check_fittable(tables, use_rep, split_key)
     ensure_neighborhoods(tables, **keys)
-    inputs = niche_inputs(tables, use_rep=use_rep, **keys)
-    check_cells_apart(tables, use_rep, inputs.features, inputs.centers, training=inputs.training, test=inputs.test)
+    inputs = fitting_inputs(tables, use_rep=use_rep, **keys)
 
     from stdistill.models.niche.fit_teacher import train_teacher
 

@@ -15,7 +15,7 @@ from stdistill._measures.blocks import Fold
 from stdistill._measures.labels import Labels
 from stdistill._measures.probe import predict_linear
 from stdistill._support.arrays import Mask, Rows
-from stdistill._support.checks import check_integer, check_key, check_positive
+from stdistill._support.checks import check_choice, check_integer, check_key, check_positive
 from stdistill._table import schema
 from stdistill._table.annotations import (
     BLOCK_UM,
@@ -30,7 +30,7 @@ from stdistill._table.annotations import (
     restrict,
 )
 from stdistill._table.checks import get_table
-from stdistill._table.labels import NICHE_SUFFIX, niche_keys, read_labels
+from stdistill._table.labels import NICHE_SUFFIX, find_columns, read_labels
 from stdistill._table.niches import logit_columns, logit_prefixes, read_logits
 from stdistill._table.provenance.checks import check_measured
 
@@ -143,7 +143,7 @@ def pathology_probe(
     from sklearn.metrics import f1_score
 
     adata = get_table(data, table_key)
-    chosen = niche_keys(adata, keys)
+    chosen = find_columns(adata, keys)
     check_measured(adata, chosen, split_key)
     features = {key: _features(adata, key, use_logits) for key in chosen}
     truth, annotated, folds = annotated_folds(
@@ -236,13 +236,8 @@ def _check_parameters(
     if (label_key is None) == (polygons is None):
         msg = "Give the annotations either as label_key=, a column of .obs, or as polygons=, a GeoJSON file."
         raise ValueError(msg)
-    for name, value, known in (
-        ("polygons_unit", polygons_unit, get_args(PolygonsUnit)),
-        ("protocol", protocol, get_args(Protocol)),
-    ):
-        if value not in known:
-            msg = f"{name} must be one of {list(known)}, found {value!r}."
-            raise ValueError(msg)
+    check_choice(polygons_unit, "polygons_unit", get_args(PolygonsUnit))
+    check_choice(protocol, "protocol", get_args(Protocol))
     check_integer(n_folds, "n_folds", minimum=2)
     check_positive(block_um, "block_um")
     if gap_um != 0:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from stdistill._measures.alignment.recall import Recall, partner_ranks, recall_of
 from stdistill._support.arrays import Floats, Mask, Rows
-from stdistill._support.checks import check_integer, check_positive
+from stdistill._support.checks import check_choice, check_integer, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
+from stdistill._table.checks import list_slides
 from stdistill._table.fitting.aligned import (
     SIDES,
     aligned_features,
@@ -156,11 +157,7 @@ def retrieval(
     {('aligned', 'expression_to_he'): 1.0, ('aligned', 'he_to_expression'): 1.0}
     """
     _check_arguments(p, pool, n_bootstrap, seed)
-    slides = list(data) if isinstance(data, list | tuple) else [data]
-    if not slides:
-        msg = "The list of slides is empty."
-        raise ValueError(msg)
-    tables = [get_tiles(slide, tiles_key) for slide in slides]
+    tables = [get_tiles(slide, tiles_key) for slide in list_slides(data)]
     check_one_alignment(tables, key)
     methods = {
         key if scale is None else f"{key} {scale}": _read(tables, key, scale)
@@ -202,9 +199,7 @@ def _check_arguments(p: Sequence[float], pool: str, n_bootstrap: int, seed: int)
         if each > 100:
             msg = f"p holds {each}; expected percentages of at most 100."
             raise ValueError(msg)
-    if pool not in get_args(Pool):
-        msg = f"pool must be 'slide' or 'all', found {pool!r}."
-        raise ValueError(msg)
+    check_choice(pool, "pool", get_args(Pool))
     check_integer(n_bootstrap, "n_bootstrap", minimum=1)
     check_integer(seed, "seed", minimum=0)
 

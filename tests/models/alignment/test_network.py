@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import normalize
 
 from stdistill._training.sampling import BatchRequest
-from stdistill.models.alignment.network import LARGEST_SCALE, AlignmentNetwork, HEProjection, side_by_side
+from stdistill.models.alignment.network import LARGEST_SCALE, AlignmentNetwork, HEProjection
 from stdistill.models.alignment.tiles import TileBatch, TileDataset
 
 SIZE: dict[str, Any] = {
@@ -61,15 +60,6 @@ def test_scales_that_are_aligned_alone(make: Callable) -> None:
         for vectors in side.values():
             assert vectors.shape == (3, 5)
             torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
-
-
-def test_products_of_all_scales_are_the_means_of_theirs() -> None:
-    rng = torch.Generator().manual_seed(0)
-    ours, theirs = ([normalize(torch.randn(4, 3, generator=rng), dim=1) for _ in range(3)] for _ in range(2))
-    joined = side_by_side(ours)
-    torch.testing.assert_close(joined.norm(dim=1), torch.ones(4))
-    expected = torch.stack([one @ other.T for one, other in zip(ours, theirs, strict=True)]).mean(dim=0)
-    torch.testing.assert_close(joined @ side_by_side(theirs).T, expected)
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(0.1, 10.0), (0.01, 100.0), (1e-4, LARGEST_SCALE), (2.0, 0.5)])

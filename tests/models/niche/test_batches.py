@@ -9,15 +9,7 @@ import pytest
 import torch
 from scipy.spatial import cKDTree
 
-from stdistill._training.objective import request_loader
-from stdistill._training.sampling import TileSampler
-from stdistill.models.niche.batches import (
-    NeighborhoodDataset,
-    Neighborhoods,
-    TokenBatch,
-    Tokens,
-    merge_blocks,
-)
+from stdistill.models.niche.batches import Neighborhoods, TokenBatch, Tokens, merge_blocks
 
 
 def neighbours(data: Neighborhoods, batch: TokenBatch) -> list[set[tuple[float, ...]]]:
@@ -155,16 +147,3 @@ def test_to_a_device(make_neighborhoods: Callable[..., Neighborhoods]) -> None:
     moved = batch.to("meta")
     assert {moved.features.device.type, moved.centers.device.type, moved.blocks[0].mask.device.type} == {"meta"}
     assert len(moved.blocks) == len(batch.blocks)
-
-
-@pytest.mark.parametrize("n_workers", [0, 2])
-def test_batches_do_not_depend_on_workers(make_neighborhoods: Callable[..., Neighborhoods], n_workers: int) -> None:
-    data = make_neighborhoods()
-    sampler = TileSampler(np.arange(200), batch_size=50, seed=0)
-    loaded = list(request_loader(sampler, NeighborhoodDataset(data), n_workers=n_workers))
-    assert len(loaded) == len(sampler)
-    for batch, request in zip(loaded, sampler, strict=True):
-        expected = data.batch(data.tokens(request.rows))
-        assert batch.centers.tolist() == request.rows.tolist()
-        assert batch.features.equal(expected.features)
-        assert all(a.rows.equal(b.rows) for a, b in zip(batch.blocks, expected.blocks, strict=True))

@@ -1,4 +1,4 @@
-"""Features of several tables that go by one name."""
+"""What tables must have for models to be fitted to them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
-from stdistill._table.fitting.inputs import check_features
+from stdistill._table.fitting.inputs import check_features, check_fittable
 
 
 @pytest.mark.parametrize(("use_rep", "loadings"), [("X_pca", "PCs"), ("X_pca_hvg", "X_pca_hvg")])
@@ -25,3 +26,15 @@ def test_principal_components_of_each_table(make_cells: Callable[..., ad.AnnData
         check_features([one, other], use_rep)
     del other.varm[loadings]  # nobody knows
     check_features([one, other], use_rep)
+
+
+def test_features_that_were_fitted_on_test_cells_are_refused(make_cells: Callable[..., ad.AnnData]) -> None:
+    cells = make_cells(4)
+    cells.obsm["X_he"] = np.ones((4, 2), dtype=np.float32)
+    cells.obs["split"] = pd.Categorical(["train", "train", "test", "test"])
+    assert check_fittable([cells], "X_he", "split") == {}
+    cells.obs["X_he_fitted"] = True
+    with pytest.raises(ValueError, match=r"had a part in fitting \.obsm\['X_he'\]"):
+        check_fittable([cells], "X_he", "split")
+    with pytest.raises(KeyError, match="use_rep='X_scVI'"):
+        check_fittable([cells], "X_scVI", "split")

@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 import stdistill as sd
-from stdistill._table.fitting.inputs import niche_inputs
-from stdistill._table.fitting.overlap import check_cells_apart
+from stdistill._table.fitting.inputs import fitting_inputs
 from stdistill._table.records import write_record
 
 
@@ -28,8 +27,7 @@ def make(make_cells: Callable[..., ad.AnnData]) -> Callable[..., ad.AnnData]:
 
 
 def check(*tables: ad.AnnData) -> None:
-    inputs = niche_inputs(tables, use_rep="X_he", library_key=None, split_key="split")
-    check_cells_apart(tables, "X_he", inputs.features, inputs.centers, training=inputs.training, test=inputs.test)
+    fitting_inputs(tables, use_rep="X_he", library_key=None, split_key="split")
 
 
 def test_cells_that_are_there_twice(make: Callable[..., ad.AnnData]) -> None:

@@ -1,4 +1,4 @@
-"""What plain models take from tables, and what they write to them."""
+"""What plain models write to tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import stdistill as sd
-from stdistill._table.fitting.plain import check_plain, plain_inputs, write_plain
+from stdistill._table.fitting.inputs import fitting_inputs
+from stdistill._table.fitting.plain import write_plain
 from stdistill._table.fitting.results import Naming
 
 KEYS = {"split_key": "split", "library_key": None}
@@ -31,8 +32,7 @@ def make_table(make_cells: Callable[..., ad.AnnData]) -> Callable[..., ad.AnnDat
 
 def test_each_table_gets_its_part(make_table: Callable[..., ad.AnnData]) -> None:
     tables = [make_table(seed) for seed in (0, 1)]
-    check_plain(tables, "X_he", "split")
-    inputs = plain_inputs(tables, use_rep="X_he", **KEYS)
+    inputs = fitting_inputs(tables, use_rep="X_he", **KEYS)
     logits = np.random.default_rng(0).normal(size=(120, 3)).astype(np.float32)
     logits[~inputs.eligible] = np.nan
     naming = Naming("kmeans_niches", "plain", "X_he", list("abc"), ["#ff0000", "#00ff00", "#0000ff"])
@@ -48,16 +48,3 @@ def test_each_table_gets_its_part(make_table: Callable[..., ad.AnnData]) -> None
     first, second = (table.uns["stdistill"]["kmeans_niches_plain"] for table in tables)
     assert first["model_sha256"] == second["model_sha256"]
     assert first["fingerprint"] != second["fingerprint"]
-
-
-def test_what_is_no_test_is_refused(make_table: Callable[..., ad.AnnData]) -> None:
-    """As for networks: a cell in two tables, and features that were fitted on test cells."""
-    one, other = make_table(), make_table()
-    other.obs["split"] = one.obs["split"].cat.rename_categories({"train": "test", "test": "train"})
-    with pytest.raises(ValueError, match="as well: they are in the tables twice"):
-        plain_inputs([one, other], use_rep="X_he", **KEYS)
-    one.obs["X_he_fitted"] = True
-    with pytest.raises(ValueError, match=r"had a part in fitting \.obsm\['X_he'\]"):
-        check_plain([one], "X_he", "split")
-    with pytest.raises(KeyError, match="use_rep='X_scVI'"):
-        check_plain([one], "X_scVI", "split")

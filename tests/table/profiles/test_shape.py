@@ -60,15 +60,13 @@ def test_masks_in_pixels(make_slide: Callable[..., SpatialData]) -> None:
 def test_masks_that_a_window_cuts_are_left_out(
     make_slide: Callable[..., SpatialData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stdistill._table.profiles import shape
-
     slide = make_slide(kind="labels")
     whole, _ = measure_shapes(slide, rows_of(slide), "table")
-    monkeypatch.setattr(shape, "WINDOW_PX", 64)
+    monkeypatch.setattr("stdistill._table.he.centroids.WINDOW_PX", 64)
     cut, _ = measure_shapes(slide, rows_of(slide), "table")
     known = np.isfinite(cut["area_um2"])
     assert 20 < known.sum() < 60
-    np.testing.assert_allclose(cut["area_um2"][known], whole["area_um2"][known])
+    np.testing.assert_allclose(cut["area_um2"][known], whole["area_um2"][known], rtol=1e-3)  # fewer cells tell the unit
 
 
 def test_nuclei_beside_the_cells(make_slide: Callable[..., SpatialData]) -> None:

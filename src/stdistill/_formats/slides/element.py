@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stdistill._formats.slides.image import RGB, SlideImage
-from stdistill._slide.affine import FloatArray
+from stdistill._support.arrays import Floats
 
 if TYPE_CHECKING:
     from xarray import DataTree
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 AXES = ("c", "y", "x")
 
 
-def slide_element(image: SlideImage, um_to_px: FloatArray, pixel_size: float | None) -> DataTree:
+def slide_element(image: SlideImage, um_to_px: Floats, pixel_size: float | None) -> DataTree:
     """Make a lazy multi-scale image, whose own coordinates are pixels of the full resolution.
 
     Parameters

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from stdistill._support.arrays import Float64s, Integers, Rows
@@ -64,9 +63,3 @@ def fit_expression_components(expression: csr_matrix, training: Integers, n: int
         raise ValueError(msg)
     pca = PCA(n_components, svd_solver="arpack", random_state=0).fit(some)
     return ExpressionComponents(np.asarray(pca.mean_), np.asarray(pca.components_).T)
-
-
-def dense_columns(expression: csr_matrix, columns: Rows) -> npt.NDArray[np.float64]:
-    """Return some genes (n, len(columns)) of all tiles."""
-    values: npt.NDArray[np.float64] = expression[:, columns].toarray()
-    return values

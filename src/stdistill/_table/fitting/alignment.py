@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from stdistill._support.arrays import Floats, Mask
 from stdistill._support.checks import check_key
-from stdistill._table.checks import get_centers, get_split, get_table
+from stdistill._table.checks import get_centers, get_split, get_table, list_slides
 from stdistill._table.fitting.aligned import Side, aligned_key
 from stdistill._table.fitting.inputs import check_features, together, training_cells
 from stdistill._table.marks.rows import write_rows
@@ -69,10 +69,7 @@ class AlignmentInputs(NamedTuple):
 
 def get_slides(data: SpatialData | Sequence[SpatialData]) -> list[SpatialData]:
     """Return the slides, which hold tiles and cells both."""
-    slides = list(data) if isinstance(data, list | tuple) else [data]
-    if not slides:
-        msg = "The list of slides is empty."
-        raise ValueError(msg)
+    slides = list_slides(data)
     for slide in slides:
         if isinstance(slide, AnnData) or not hasattr(slide, "tables"):
             msg = (

@@ -19,7 +19,6 @@ from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.abundances import Abundances, read_abundances, write_abundances
 from stdistill._table.checks import find_split_key, get_centers, get_split
-from stdistill._table.fitting.edges import check_edges
 from stdistill._table.fitting.inputs import (
     check_features,
     eligible_cells,
@@ -29,8 +28,7 @@ from stdistill._table.fitting.inputs import (
     together,
     training_cells,
 )
-from stdistill._table.fitting.origin import images_of
-from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
+from stdistill._table.graph import decimals_apart, is_same_radius
 from stdistill._table.labels import label_name, warn_of_names
 from stdistill._table.libraries import find_library_key
 from stdistill._table.provenance.results import fingerprint, stands_on
@@ -251,23 +249,9 @@ def write_composition(
     )
 
 
-def images_of_training(inputs: CompositionInputs, use_rep: Sequence[str], trained: Sequence[Mask]) -> list[str]:
-    """Return the fingerprints of the H&E images that rows were trained on, each once."""
-    tables = [table for table, rows in zip(inputs.tables, trained, strict=True) if rows.any()]
-    return list(dict.fromkeys(image for table in tables for key in use_rep for image in images_of(table, key)))
-
-
 def _joint_graph(
     tables: Sequence[AnnData], splits: Sequence[pd.Series | None], library_key: str | None
 ) -> tuple[csr_matrix, float]:
-    radii = [graph_radius(table) for table in tables]
-    if not is_same_radius(min(radii), max(radii)):
-        shown = [round(radius, decimals_apart(*radii)) for radius in radii]
-        msg = f"The neighbourhoods of the tables have the radii {shown} µm; one model needs one: radius_um=."
-        raise ValueError(msg)
-    graphs = [read_graph(table) for table in tables]
-    for table, split, graph in zip(tables, splits, graphs, strict=True):
-        check_edges(table, graph, split, library_key, eligible_cells(table, split))
-    indptr, indices = join_graphs(graphs)
+    indptr, indices, radius_um = join_graphs(tables, splits, library_key)
     n = len(indptr) - 1
-    return csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=(n, n)), radii[0]
+    return csr_matrix((np.ones(len(indices), dtype=np.float32), indices, indptr), shape=(n, n)), radius_um

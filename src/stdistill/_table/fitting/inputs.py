@@ -9,16 +9,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
-from scipy.sparse import csr_matrix, issparse
+from scipy.sparse import issparse
 
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_one_model, check_one_mpp, get_centers, get_split, get_table
+from stdistill._table.checks import check_one_model, check_one_mpp, get_centers, get_split, get_table, list_slides
 from stdistill._table.fitting.edges import check_edges
+from stdistill._table.fitting.origin import Origin, common_origin
+from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.graph import decimals_apart, graph_radius, is_same_radius, read_graph
 from stdistill._table.libraries import find_library_key, library_codes
 from stdistill._table.loadings import check_one_set
+from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._table.records import augmented_keys, read_record
 
 if TYPE_CHECKING:
@@ -84,11 +87,7 @@ def _augmented(table: AnnData, use_rep: str) -> list[npt.NDArray[Any]]:
 
 def get_tables(data: AnnData | SpatialData | Sequence[AnnData | SpatialData], table_key: str) -> list[AnnData]:
     """Return the table of each slide."""
-    slides = list(data) if isinstance(data, list | tuple) else [data]
-    if not slides:
-        msg = "The list of slides is empty."
-        raise ValueError(msg)
-    return [get_table(slide, table_key) for slide in slides]
+    return [get_table(slide, table_key) for slide in list_slides(data)]
 
 
 def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
@@ -101,6 +100,8 @@ def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
         features = table.obsm[use_rep]
         if issparse(features) or not hasattr(features, "dtype") or getattr(features, "ndim", 0) != 2:
             msg = f".obsm[{use_rep!r}] is a {type(features).__name__}; expected a dense array (n_cells, n_features)."
+            if isinstance(features, pd.DataFrame):
+                msg += f" Make it one: adata.obsm[{use_rep!r}] = adata.obsm[{use_rep!r}].to_numpy()."
             raise TypeError(msg)
         if not np.issubdtype(features.dtype, np.floating):
             msg = f".obsm[{use_rep!r}] holds {features.dtype}; expected floating point numbers."
@@ -127,6 +128,23 @@ def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:
     raise ValueError(msg)
 
 
+def check_fittable(tables: Sequence[AnnData], use_rep: str, split_key: str | None) -> Origin:
+    """Return where features come from; raise unless they can be fitted together, and measured on the test cells."""
+    check_features(tables, use_rep)
+    for table in tables:
+        check_features_unseen(table, use_rep, split_key)
+    return common_origin(tables, use_rep)
+
+
+def fitting_inputs(
+    tables: Sequence[AnnData], *, use_rep: str, library_key: str | None, split_key: str | None
+) -> NicheInputs:
+    """Gather what a niche model is fitted to: no cell is trained on and held out as well."""
+    inputs = niche_inputs(tables, use_rep=use_rep, library_key=library_key, split_key=split_key)
+    check_cells_apart(tables, use_rep, inputs.features, inputs.centers, training=inputs.training, test=inputs.test)
+    return inputs
+
+
 def niche_inputs(
     tables: Sequence[AnnData], *, use_rep: str, library_key: str | None, split_key: str | None
 ) -> NicheInputs:
@@ -135,6 +153,30 @@ def niche_inputs(
     The features of a single table are not copied.
     """
     check_features(tables, use_rep)
+    splits = [get_split(table, split_key) for table in tables]
+    indptr, indices, radius_um = join_graphs(tables, splits, library_key)
+    return NicheInputs(
+        tables=list(tables),
+        features=together([np.asarray(table.obsm[use_rep]) for table in tables]),
+        augmented=[together(looks) for looks in zip(*(_augmented(table, use_rep) for table in tables), strict=False)],
+        indptr=indptr,
+        indices=indices,
+        centers=np.concatenate([get_centers(table) for table in tables]),
+        libraries=number_slides(tables, library_key),
+        radius_um=radius_um,
+        eligible=np.concatenate([eligible_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
+        test=np.concatenate([test_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
+        training=np.concatenate([training_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
+    )
+
+
+def join_graphs(
+    tables: Sequence[AnnData], splits: Sequence[pd.Series | None], library_key: str | None
+) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]], float]:
+    """Put the graphs of tables one after the other, as ``indptr``, ``indices`` and their radius in µm.
+
+    Checked to be of one radius, and of the cells as they are divided now. The graph of a single table is not copied.
+    """
     radii = [graph_radius(table) for table in tables]
     if not is_same_radius(min(radii), max(radii)):
         shown = [round(radius, decimals_apart(*radii)) for radius in radii]
@@ -143,34 +185,14 @@ def niche_inputs(
             "sd.pp.neighborhoods as radius_um=."
         )
         raise ValueError(msg)
-    features = [np.asarray(table.obsm[use_rep]) for table in tables]
     graphs = [read_graph(table) for table in tables]
-    splits = [get_split(table, split_key) for table in tables]
-    indptr, indices = join_graphs(graphs)
-    inputs = NicheInputs(
-        tables=list(tables),
-        features=together(features),
-        augmented=[together(looks) for looks in zip(*(_augmented(table, use_rep) for table in tables), strict=False)],
-        indptr=indptr,
-        indices=indices,
-        centers=np.concatenate([get_centers(table) for table in tables]),
-        libraries=number_slides(tables, library_key),
-        radius_um=radii[0],
-        eligible=np.concatenate([eligible_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
-        test=np.concatenate([test_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
-        training=np.concatenate([training_cells(table, split) for table, split in zip(tables, splits, strict=True)]),
-    )
     for table, split, graph in zip(tables, splits, graphs, strict=True):
         check_edges(table, graph, split, library_key, eligible_cells(table, split))
-    return inputs
-
-
-def join_graphs(graphs: Sequence[csr_matrix]) -> tuple[npt.NDArray[np.integer[Any]], npt.NDArray[np.integer[Any]]]:
-    """Put the graphs of tables one after the other, as ``indptr`` and ``indices``; those of one are not copied."""
     starts = np.cumsum([0] + [graph.nnz for graph in graphs])
     rows = np.cumsum([0] + [graph.shape[0] for graph in graphs])
     indptr = np.concatenate([[0], *(g.indptr[1:] + start for g, start in zip(graphs, starts[:-1], strict=True))])
-    return indptr, together([g.indices + row if row else g.indices for g, row in zip(graphs, rows[:-1], strict=True)])
+    indices = together([g.indices + row if row else g.indices for g, row in zip(graphs, rows[:-1], strict=True)])
+    return indptr, indices, radii[0]
 
 
 def number_slides(tables: Sequence[AnnData], library_key: str | None) -> npt.NDArray[np.integer[Any]]:

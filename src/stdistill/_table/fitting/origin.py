@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stdistill._slide.scale import is_same_mpp
+from stdistill._support.arrays import Mask
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.he.images import mark_images
@@ -114,6 +115,12 @@ def images_of(table: AnnData, use_rep: str) -> list[str]:
     """Return the fingerprints of the H&E images that features show, as far as it is recorded."""
     images = he_record(table, use_rep).get("images")
     return [] if images is None else str(images).split("+")
+
+
+def images_of_training(tables: Sequence[AnnData], use_rep: Sequence[str], trained: Sequence[Mask]) -> list[str] | None:
+    """Return the fingerprints of the H&E images of rows that were trained on, each once; `None` where none is known."""
+    seen = [table for table, rows in zip(tables, trained, strict=True) if rows.any()]
+    return list(dict.fromkeys(image for table in seen for key in use_rep for image in images_of(table, key))) or None
 
 
 def warn_of_other_images(

@@ -16,7 +16,7 @@ from stdistill._support.checks import check_integer, check_name
 from stdistill._support.warn import warn
 from stdistill._table.checks import find_split_key
 from stdistill._table.fitting.inputs import NicheInputs
-from stdistill._table.fitting.origin import Origin, images_of
+from stdistill._table.fitting.origin import Origin, images_of, images_of_training
 from stdistill._table.fitting.targets import Targets
 from stdistill._table.fitting.trust import (
     FEWEST,
@@ -113,12 +113,6 @@ def write_model(
     parameters = {name: value for name, value in arguments.items() if name in RECORDED}
     record = {**settings, **parameters, **fitted.training}
     trained_on = inputs.divide(training)
-    images = {
-        image: None
-        for table, cells in zip(inputs.tables, trained_on, strict=True)
-        if cells.any()
-        for image in images_of(table, naming.use_rep)
-    }
     card = ModelCard(
         kind=KINDS[naming.step],
         k=k,
@@ -133,7 +127,7 @@ def write_model(
         temperature=fitted.temperature,
         n_neighbors=float(np.diff(inputs.indptr)[training].mean()),
         quality=_quality_of(inputs.tables, naming.use_rep) if targets is not None else None,
-        images=list(images) or None,
+        images=images_of_training(inputs.tables, [naming.use_rep], trained_on),
         n_slides=len(np.unique(inputs.libraries[training])),
         training=record,
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import FloatArray
+from stdistill._support.arrays import Floats
+from stdistill._table.he.images import full_resolution
 
 ENOUGH_CELLS = 2000
 """So many cells fix an affine map to far below a hundredth of a pixel."""
@@ -15,9 +17,7 @@ WINDOW_PX = 2048
 """Labels are read in windows of this side: a slide's labels have billions of pixels."""
 
 
-def element_centroids(
-    element: Any, instances: npt.NDArray[Any], region: str
-) -> tuple[npt.NDArray[np.int64], FloatArray]:
+def element_centroids(element: Any, instances: npt.NDArray[Any], region: str) -> tuple[npt.NDArray[np.int64], Floats]:
     """Find the centroids of the cells `instances` in the element's own coordinates.
 
     Parameters
@@ -50,7 +50,7 @@ def element_centroids(
     return rows, centroids
 
 
-def _shape_centroids(shapes: Any, instances: npt.NDArray[Any], region: str) -> tuple[npt.NDArray[np.int64], FloatArray]:
+def _shape_centroids(shapes: Any, instances: npt.NDArray[Any], region: str) -> tuple[npt.NDArray[np.int64], Floats]:
     where = shapes.index.get_indexer(instances)
     found = np.flatnonzero(where >= 0)
     if 0 < len(found) < len(instances):
@@ -66,25 +66,13 @@ def _shape_centroids(shapes: Any, instances: npt.NDArray[Any], region: str) -> t
     return rows, np.c_[centroids.x, centroids.y].astype(np.float64)
 
 
-def _label_centroids(labels: Any, instances: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Read windows in random order until enough cells that lie wholly inside one have been seen."""
-    from spatialdata import get_pyramid_levels
-    from xarray import DataTree
-
-    raster = get_pyramid_levels(labels, n=0) if isinstance(labels, DataTree) else labels
-    height, width = raster.sizes["y"], raster.sizes["x"]
-    corners = [(y, x) for y in range(0, height, WINDOW_PX) for x in range(0, width, WINDOW_PX)]
-    np.random.default_rng(0).shuffle(corners)
+def _label_centroids(labels: Any, instances: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Read windows until enough cells have been seen."""
     order = np.argsort(instances)
     rows: list[npt.NDArray[np.int64]] = []
-    centroids: list[FloatArray] = []
-    for y, x in corners:
-        window = raster.data[y : y + WINDOW_PX, x : x + WINDOW_PX].compute()
-        cut = np.zeros(window.shape, dtype=bool)
-        cut[0], cut[-1] = y > 0, y + WINDOW_PX < height
-        cut[:, 0] |= x > 0
-        cut[:, -1] |= x + WINDOW_PX < width
-        ids, xy = _whole_labels(window, cut)
+    centroids: list[Floats] = []
+    for x, y, window in whole_labels(labels):
+        ids, xy = _centroids(window)
         at = np.searchsorted(instances[order], ids)
         known = (at < len(instances)) & (instances[order[np.minimum(at, len(instances) - 1)]] == ids)
         rows.append(order[at[known]])
@@ -94,12 +82,30 @@ def _label_centroids(labels: Any, instances: npt.NDArray[Any]) -> tuple[npt.NDAr
     return np.concatenate(rows), np.concatenate(centroids)
 
 
-def _whole_labels(window: npt.NDArray[Any], cut: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[Any], FloatArray]:
-    """Ids and centroids (x, y; pixel i has its centre at i + 0.5) of the labels with no pixel in `cut`."""
+def whole_labels(labels: Any) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+    """Read labels window by window, in random order: left, top, and the labels that lie wholly inside."""
+    raster = full_resolution(labels)
+    height, width = raster.sizes["y"], raster.sizes["x"]
+    corners = [(y, x) for y in range(0, height, WINDOW_PX) for x in range(0, width, WINDOW_PX)]
+    np.random.default_rng(0).shuffle(corners)
+    for y, x in corners:
+        window = raster.data[y : y + WINDOW_PX, x : x + WINDOW_PX].compute()
+        yield x, y, _without_cut(window, y > 0, x > 0, y + WINDOW_PX < height, x + WINDOW_PX < width)
+
+
+def _without_cut(window: npt.NDArray[Any], top: bool, left: bool, bottom: bool, right: bool) -> npt.NDArray[Any]:
+    """Return a window without the labels that its edges, where they are no edges of the image, cut."""
+    edges = [window[0]] * top + [window[:, 0]] * left + [window[-1]] * bottom + [window[:, -1]] * right
+    cut = np.unique(np.concatenate(edges)) if edges else np.array([], dtype=window.dtype)
+    whole: npt.NDArray[Any] = np.where(np.isin(window, cut), 0, window)
+    return whole
+
+
+def _centroids(window: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Floats]:
+    """Ids and centroids (x, y; pixel i has its centre at i + 0.5) of labels."""
     ids, flat = np.unique(window, return_inverse=True)
     flat = flat.ravel()
     y, x = np.indices(window.shape).reshape(2, -1) + 0.5
     sums = [np.bincount(flat, axis, len(ids)) for axis in (x, y)]
-    whole = ids != 0
-    whole[flat[cut.ravel()]] = False
-    return ids[whole], (np.stack(sums, axis=1) / np.bincount(flat)[:, None])[whole]
+    there = ids != 0
+    return ids[there], (np.stack(sums, axis=1) / np.bincount(flat)[:, None])[there]

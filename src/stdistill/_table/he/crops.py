@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from stdistill._slide.affine import FloatArray
 from stdistill._slide.crops import CropCutter
 from stdistill._slide.windows import read_windows
+from stdistill._support.arrays import Floats
 from stdistill._table.he.placement import HEFrame
 from stdistill._table.he.plans import plan_slides
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def read_crops(
     sdata: SpatialData,
     frames: Sequence[HEFrame],
-    centers: FloatArray,
+    centers: Floats,
     rows: npt.NDArray[np.int64],
     crop_px: int,
     mpp: float | None,

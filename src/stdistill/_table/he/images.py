@@ -13,6 +13,7 @@ import numpy.typing as npt
 from stdistill._slide.glass import WHITE, over_glass
 from stdistill._slide.pyramid import SlideLevel, shrink_factor
 from stdistill._slide.windows import hash_image
+from stdistill._support.checks import check_key
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -25,9 +26,30 @@ PRIMARIES = {"r": 0, "red": 0, "g": 1, "green": 1, "b": 2, "blue": 2}
 """What channels of colours are called."""
 
 
+def get_image(sdata: SpatialData, key: str) -> Any:
+    """Return an image element, which must be there."""
+    hint = "Read one with sd.pp.read_xenium(..., he_image=...), or name yours with image_key=."
+    check_key(key, sdata.images, "an image of the SpatialData", argument="image_key", hint=hint)
+    return sdata.images[key]
+
+
+def image_shape(image: Any) -> tuple[int, int]:
+    """Height and width of an image element, at full resolution."""
+    level = full_resolution(image)
+    return int(level.sizes["y"]), int(level.sizes["x"])
+
+
+def full_resolution(element: Any) -> Any:
+    """Return the array of an element of an image, or of labels, at full resolution."""
+    from spatialdata import get_pyramid_levels
+    from xarray import DataTree
+
+    return get_pyramid_levels(element, n=0) if isinstance(element, DataTree) else element
+
+
 def is_rgb(image: Any) -> bool:
     """Whether an image element is RGB with 8 bits, as an H&E is, perhaps with opacity."""
-    full = _levels(image)[0]
+    full = full_resolution(image)
     has_channels = full.sizes.get("c") == 3 or _has_alpha(full)
     return bool(full.dtype == np.uint8 and has_channels and _rgb_channels(full) is not None)
 
@@ -60,8 +82,7 @@ def slide_levels(image: Any, name: str) -> list[SlideLevel]:
     ValueError
         When it is not RGB with 8 bits.
     """
-    arrays = _levels(image)
-    full = arrays[0]
+    full = full_resolution(image)
     if not is_rgb(image):
         is_it = (
             f'say so with sdata.set_channel_names({name!r}, ["r", "g", "b"])'
@@ -78,7 +99,7 @@ def slide_levels(image: Any, name: str) -> list[SlideLevel]:
     size = np.array([full.sizes["x"], full.sizes["y"]])
     rgb = _rgb_channels(full)
     levels = []
-    for array in arrays:
+    for array in _levels(image):
         pixels = da.asarray(array.transpose("c", "y", "x").data)
         if len(pixels.chunks[0]) > 1:
             pixels = pixels.rechunk({0: -1})

@@ -10,10 +10,12 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._slide.affine import Float64Array, FloatArray, apply_affine, inside
+from stdistill._slide.affine import apply_affine, inside
+from stdistill._support.arrays import Float64s, Floats
 from stdistill._table import schema
+from stdistill._table.checks import held_beside
+from stdistill._table.he.images import get_image
 from stdistill._table.he.place import systems_of_um
-from stdistill._table.he.placement import get_image
 from stdistill._table.he.slide_record import SlideRecord, write_slide_record
 from stdistill._table.records import read_record, write_record
 
@@ -33,9 +35,9 @@ class NucleusTable:
 
     outlines: npt.NDArray[np.object_]
     """Polygons in pixels, or points where only centres are known."""
-    centroids: FloatArray
+    centroids: Floats
     """(n, 2), x and y in pixels."""
-    columns: dict[str, Float64Array]
+    columns: dict[str, Float64s]
     """Of the table."""
     ids: npt.NDArray[Any] | None = None
     """Integers or strings; `None`: 1 … n."""
@@ -54,7 +56,7 @@ def check_free(sdata: SpatialData, shapes_key: str, table_key: str) -> None:
             'name with table_key=, such as "nuclei_table".'
         )
         raise ValueError(msg)
-    if before is not None and (made := _made_of(before)):
+    if before is not None and (made := held_beside(before, (*COLUMNS, "region", schema.INSTANCE))):
         msg = (
             f"The table {table_key!r} of nuclei that were found before holds {', '.join(made)}, which would be lost. "
             "Give the new nuclei other names with table_key= and shapes_key=, or delete the table first: "
@@ -73,17 +75,6 @@ def check_free(sdata: SpatialData, shapes_key: str, table_key: str) -> None:
             "nuclei another name with shapes_key=."
         )
         raise ValueError(msg)
-
-
-def _made_of(nuclei: AnnData) -> list[str]:
-    """Name what a table of nuclei holds beside what it was written with."""
-    parts = {
-        "obs": set(nuclei.obs) - {*COLUMNS, "region", schema.INSTANCE},
-        "obsm": set(nuclei.obsm) - {schema.SPATIAL},
-        "obsp": set(nuclei.obsp),
-        "layers": {key for key in nuclei.layers if key is not None},  # anndata 0.13 has .X among them
-    }
-    return [f".{part}[{key!r}]" for part, keys in parts.items() for key in sorted(map(str, keys))]
 
 
 def write_nuclei(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import FloatArray, apply_affine
-from stdistill._support.arrays import Rows
+from stdistill._slide.affine import apply_affine
+from stdistill._support.arrays import Floats, Rows
 from stdistill._table.checks import get_table, is_spatialdata
 from stdistill._table.he.placement import HEFrame, he_frames
 
@@ -44,7 +44,7 @@ class CellOutlines:
         """Return polygons in pixels, of some of the cells by their number in the frame."""
         import shapely
 
-        matrix: FloatArray = np.asarray(self.frame.element_to_px)
+        matrix: Floats = np.asarray(self.frame.element_to_px)
         part = self.shapes.iloc[self.positions[which]]
         geometries = part.geometry.to_numpy()
         if "radius" in part:

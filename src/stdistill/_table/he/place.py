@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stdistill._slide.affine import FloatArray, affine_scale, check_affine
-from stdistill._table.he.placement import get_image, image_shape
+from stdistill._slide.affine import affine_scale, check_affine
+from stdistill._support.arrays import Floats
+from stdistill._table.he.images import get_image, image_shape
 from stdistill._table.he.slide_record import GIVEN, SlideRecord, read_slide_record
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def assume_place(sdata: SpatialData, image_key: str, mpp: float, source: str = G
     )
 
 
-def find_um_to_px(sdata: SpatialData, image_key: str) -> FloatArray:
+def find_um_to_px(sdata: SpatialData, image_key: str) -> Floats:
     """Return the affine map (3 × 3) of µm to the pixels of an image.
 
     Raises
@@ -84,7 +85,7 @@ def find_um_to_px(sdata: SpatialData, image_key: str) -> FloatArray:
     return place.um_to_px
 
 
-def systems_of_um(image: Any, um_to_px: FloatArray) -> dict[str, Any]:
+def systems_of_um(image: Any, um_to_px: Floats) -> dict[str, Any]:
     """Return the transformations of what is in µm to all coordinate systems of an image, and to ``"um"``."""
     from spatialdata.transformations import Affine, Identity, get_transformation
 

@@ -11,12 +11,14 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._slide.affine import FloatArray, affine_scale, apply_affine, check_affine, fit_affine, inside
+from stdistill._slide.affine import affine_scale, apply_affine, check_affine, fit_affine, inside
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
+from stdistill._support.arrays import Floats
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.he.centroids import element_centroids
+from stdistill._table.he.images import get_image, image_shape
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.records import read_record
 
@@ -44,13 +46,13 @@ class HEFrame:
     """Name of the image."""
     cells: npt.NDArray[np.int64]
     """Rows of the table that lie on this slide."""
-    um_to_px: FloatArray
+    um_to_px: Floats
     """Affine map (3 × 3) of cell centres in µm to pixels."""
     shape: tuple[int, int]
     """Height and width of the image in pixels."""
     region: str | None = None
     """The element that the table annotates; `None` for a table alone."""
-    element_to_px: FloatArray | None = None
+    element_to_px: Floats | None = None
     """Affine map (3 × 3) of the element's own coordinates to pixels."""
 
     @property
@@ -58,15 +60,15 @@ class HEFrame:
         """Resolution of the image in µm per pixel."""
         return 1 / affine_scale(self.um_to_px)
 
-    def to_px(self, um: FloatArray) -> FloatArray:
+    def to_px(self, um: Floats) -> Floats:
         """Map centres (n, 2) in µm to pixels."""
         return apply_affine(self.um_to_px, um)
 
-    def to_um(self, px: FloatArray) -> FloatArray:
+    def to_um(self, px: Floats) -> Floats:
         """Map pixels (n, 2) to µm."""
         return apply_affine(np.linalg.inv(self.um_to_px), px)
 
-    def contains(self, px: FloatArray) -> npt.NDArray[np.bool_]:
+    def contains(self, px: Floats) -> npt.NDArray[np.bool_]:
         """Tell which pixels (n, 2) lie on the image."""
         return inside(px, self.shape)
 
@@ -156,7 +158,7 @@ def cell_pixels(
     return locate(frames, get_centers(table)).set_index(table.obs_names)
 
 
-def locate(frames: Sequence[HEFrame], centers: FloatArray) -> pd.DataFrame:
+def locate(frames: Sequence[HEFrame], centers: Floats) -> pd.DataFrame:
     """Find the pixels of all cells of a table with these centres; missing for cells of no frame."""
     pixels = np.full((len(centers), 2), np.nan)
     image_keys = np.full(len(centers), None, dtype=object)
@@ -176,15 +178,6 @@ def locate(frames: Sequence[HEFrame], centers: FloatArray) -> pd.DataFrame:
             "on_image": on_image,
         }
     )
-
-
-def image_shape(image: Any) -> tuple[int, int]:
-    """Height and width of an image element, at full resolution."""
-    from spatialdata import get_pyramid_levels
-    from xarray import DataTree
-
-    level = get_pyramid_levels(image, n=0) if isinstance(image, DataTree) else image
-    return int(level.sizes["y"]), int(level.sizes["x"])
 
 
 def _check_once(instances: npt.NDArray[Any], region: str) -> None:
@@ -249,12 +242,6 @@ def _image_of(region: str, image_keys: Mapping[str, str]) -> str:
     return image_keys[region]
 
 
-def get_image(sdata: SpatialData, key: str) -> Any:
-    hint = "Read one with sd.pp.read_xenium(..., he_image=...), or name yours with image_key=."
-    check_key(key, sdata.images, "an image of the SpatialData", argument="image_key", hint=hint)
-    return sdata.images[key]
-
-
 def _get_element(sdata: SpatialData, region: str) -> Any:
     elements = {**sdata.shapes, **sdata.labels}
     hint = (
@@ -267,7 +254,7 @@ def _get_element(sdata: SpatialData, region: str) -> Any:
 
 def map_to_pixels(
     element: Any, image: Any, coordinate_system: str | None, *, names: tuple[str, str]
-) -> dict[str, FloatArray]:
+) -> dict[str, Floats]:
     """Affine maps of an element's own coordinates to the image's own pixels, by the systems that they share."""
     from spatialdata.transformations import get_transformation
 
@@ -293,8 +280,8 @@ def map_to_pixels(
 
 
 def _the_only_map(
-    native_to_px: Mapping[str, FloatArray], um_to_native: FloatArray, centers: FloatArray, *, names: tuple[str, str]
-) -> FloatArray:
+    native_to_px: Mapping[str, Floats], um_to_native: Floats, centers: Floats, *, names: tuple[str, str]
+) -> Floats:
     """Return the map of an element to pixels, by whichever system; raise when they put cells at different places."""
     (first, matrix), *others = native_to_px.items()
     low, high = centers.min(axis=0), centers.max(axis=0)
@@ -313,7 +300,7 @@ def _the_only_map(
     return matrix
 
 
-def _um_to_native(element: Any, instances: npt.NDArray[Any], centers: FloatArray, region: str) -> FloatArray:
+def _um_to_native(element: Any, instances: npt.NDArray[Any], centers: Floats, region: str) -> Floats:
     """Affine map of centres in µm to the element's own coordinates, found from the cells that have both.
 
     Shapes of a Xenium slide are in µm, its labels in pixels, and other platforms and users have their own

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from anndata import AnnData
 
-from stdistill._slide.affine import FloatArray, affine_scale, apply_affine
+from stdistill._slide.affine import affine_scale, apply_affine
 from stdistill._slide.glass import check_colors, share_on_tissue
-from stdistill._support.arrays import Mask
+from stdistill._support.arrays import Floats, Mask
 from stdistill._support.warn import warn
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
 from stdistill._table.he.images import slide_levels
@@ -51,7 +51,7 @@ def check_placement(data: AnnData | SpatialData, frames: Sequence[HEFrame], tabl
             _check_frame(data, frame, frame.to_px(get_centers(table)[frame.cells]))
 
 
-def _check_frame(sdata: SpatialData, frame: HEFrame, px: FloatArray) -> None:
+def _check_frame(sdata: SpatialData, frame: HEFrame, px: Floats) -> None:
     on_image = frame.contains(px)
     share = float(on_image.mean())
     found = f"{share:.1%} of the {len(px)} cells lie on the image {frame.image_key!r}"
@@ -111,7 +111,7 @@ def warn_of_cut_crops(table: AnnData, frames: Sequence[HEFrame], crop_px: int, m
         )
 
 
-def _is_within(px: FloatArray, shape: tuple[int, int], margin: float) -> Mask:
+def _is_within(px: Floats, shape: tuple[int, int], margin: float) -> Mask:
     """Whether squares around pixels (n, 2), which reach so far, lie within an image of height and width."""
     middle = np.array(shape[::-1]) / 2
     within: Mask = np.all(np.abs(px - middle) <= middle - margin, axis=1)
@@ -131,13 +131,13 @@ def _was_checked(table: AnnData, frame: HEFrame) -> bool:
     return bool(apart.max() < SAME_PX)
 
 
-def _is_identity(frame: HEFrame, px: FloatArray) -> bool:
+def _is_identity(frame: HEFrame, px: Floats) -> bool:
     """Whether the map is that of µm to pixels of the morphology image."""
     as_morphology = frame.to_um(px) / MORPHOLOGY_UM
     return bool(np.abs(as_morphology - px).max() < SAME_PX)
 
 
-def _share_on_tissue(sdata: SpatialData, frame: HEFrame, px: FloatArray) -> float | None:
+def _share_on_tissue(sdata: SpatialData, frame: HEFrame, px: Floats) -> float | None:
     levels = slide_levels(sdata.images[frame.image_key], frame.image_key)
     small = [level for level in levels if max(level.shape) <= OVERVIEW_PX]
     if not small:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
-from stdistill._slide.affine import FloatArray
 from stdistill._slide.glass import background_color
 from stdistill._slide.looks import with_look
 from stdistill._slide.plan import CROP_PX, Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import level_for
 from stdistill._slide.scale import is_same_mpp
+from stdistill._support.arrays import Floats
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import HEFrame
 from stdistill._table.records import read_record
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def plan_slides(
     sdata: SpatialData,
     frames: Sequence[HEFrame],
-    centers: FloatArray,
+    centers: Floats,
     crop_px: int,
     mpp: float | None,
     stain_reference: Any = None,

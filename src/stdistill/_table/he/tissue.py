@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._slide.affine import FloatArray, apply_affine
+from stdistill._slide.affine import apply_affine
 from stdistill._slide.glass import OVERVIEW_PX, small_image, stained
 from stdistill._slide.overview import Overview, read_overview
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._slide.tissue import NothingSeenError, TissueMap, map_tissue
-from stdistill._support.arrays import Mask
+from stdistill._support.arrays import Floats, Mask
 from stdistill._table.he.placement import map_to_pixels
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Tissue:
     outlines: npt.NDArray[np.object_] | None
     """Polygons in pixels of the full resolution; `None` where none are known."""
 
-    def contains(self, px: FloatArray) -> Mask:
+    def contains(self, px: Floats) -> Mask:
         """Tell which places (n, 2), in pixels, lie within the outlines; all of them where none are known."""
         import shapely
 

@@ -40,9 +40,8 @@ def warn_of_other_labels(adata: AnnData, column: str, key: str) -> None:
         return
     given = adata.obs[column]
     labels = given.cat.codes.to_numpy() if isinstance(given.dtype, pd.CategoricalDtype) else pd.factorize(given)[0]
-    known = (labels >= 0) & np.logical_and.reduce(
-        [adata.obs[name].notna() for name in needed]
-    )  # not so where tables met
+    there = [adata.obs[name].notna() for name in needed]  # not so where tables met
+    known = (labels >= 0) & np.logical_and.reduce(there)
     labels = labels[known]
     codes = _codes(*(adata.obs[name].to_numpy()[known].astype(np.uint32) for name in needed))
     n_changed = int((~_is_renamed(codes, labels)).sum())
@@ -71,9 +70,8 @@ def _is_renamed(codes: Integers, labels: Integers) -> Mask:
     """Tell cells that have the label that most of their code have."""
     written = codes >= 0
     pairs = pd.Series(labels[written].astype(np.int64) * MOST_CODES + codes[written]).value_counts().index.to_numpy()
+    pairs = pairs[::-1]  # the most frequent has the last word
     usual = np.full(MOST_CODES, NOT_WRITTEN)
-    usual[pairs[::-1] % MOST_CODES] = (
-        pairs[::-1] // MOST_CODES
-    )  # the last, which is the most frequent, has the last word
+    usual[pairs % MOST_CODES] = pairs // MOST_CODES
     renamed: Mask = written & (usual[codes] == labels)
     return renamed

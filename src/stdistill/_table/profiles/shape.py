@@ -11,7 +11,7 @@ import pandas as pd
 from stdistill._nuclei.given import outline_measures
 from stdistill._support.arrays import Float64s, Rows
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
-from stdistill._table.he.centroids import WINDOW_PX, element_centroids
+from stdistill._table.he.centroids import element_centroids, whole_labels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -38,7 +38,7 @@ def measure_shapes(data: AnnData | SpatialData, rows: Rows, table_key: str) -> S
     columns = [name for name in MEASURES if name in table.obs]
     if columns:
         return {name: _column(table, name, rows) for name in columns}, "columns of .obs"
-    found = _measure_elements(data, table, rows, table_key) if is_spatialdata(data) else None
+    found = _measure_elements(data, table, rows) if is_spatialdata(data) else None
     if found is not None:
         return found
     for name in AREA_COLUMNS:
@@ -52,7 +52,7 @@ def _column(table: AnnData, name: str, rows: Rows) -> Float64s:
     return values
 
 
-def _measure_elements(data: SpatialData, table: AnnData, rows: Rows, table_key: str) -> Shapes | None:
+def _measure_elements(data: SpatialData, table: AnnData, rows: Rows) -> Shapes | None:
     """Measure outlines or masks of the one element that the table annotates, or of the nuclei beside it."""
     from spatialdata.models import get_table_keys
 
@@ -104,18 +104,10 @@ def _measure_outlines(
 def _measure_masks(labels: Any, wanted: npt.NDArray[Any], scale: float) -> dict[str, Float64s]:
     """Measure the masks of cells by scikit-image, of those that lie wholly inside a window."""
     from skimage.measure import regionprops_table
-    from spatialdata import get_pyramid_levels
-    from xarray import DataTree
 
-    raster = get_pyramid_levels(labels, n=0) if isinstance(labels, DataTree) else labels
-    height, width = raster.sizes["y"], raster.sizes["x"]
-    corners = [(y, x) for y in range(0, height, WINDOW_PX) for x in range(0, width, WINDOW_PX)]
-    np.random.default_rng(0).shuffle(corners)
     places = pd.Index(wanted)
     values = {name: np.full(len(wanted), np.nan) for name in MEASURES}
-    for y, x in corners:
-        window = raster.data[y : y + WINDOW_PX, x : x + WINDOW_PX].compute()
-        window = _without_cut(window, y > 0, x > 0, y + WINDOW_PX < height, x + WINDOW_PX < width)
+    for _, _, window in whole_labels(labels):
         window[~np.isin(window, wanted)] = 0
         found = regionprops_table(window, properties=("label", "area", "eccentricity", "solidity"))
         at = places.get_indexer(found["label"])
@@ -124,11 +116,3 @@ def _measure_masks(labels: Any, wanted: npt.NDArray[Any], scale: float) -> dict[
         if np.isfinite(values["area_um2"]).sum() >= ENOUGH_CELLS:
             break
     return values
-
-
-def _without_cut(window: npt.NDArray[Any], top: bool, left: bool, bottom: bool, right: bool) -> npt.NDArray[Any]:
-    """Return a window without the masks that its edges, where they are no edges of the image, cut."""
-    edges = [window[0]] * top + [window[:, 0]] * left + [window[-1]] * bottom + [window[:, -1]] * right
-    cut = np.unique(np.concatenate(edges)) if edges else np.array([], dtype=window.dtype)
-    whole: npt.NDArray[Any] = np.where(np.isin(window, cut), 0, window)
-    return whole

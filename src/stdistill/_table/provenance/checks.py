@@ -50,7 +50,7 @@ def check_features_unseen(adata: AnnData, use_rep: str, split_key: str | None) -
     if not seen.any():
         return
     if saw_all_cells(adata, use_rep):
-        _warn_of_all_cells(adata, use_rep, name)
+        _warn_of_all_cells(use_rep, name)
         return
     msg = (
         f"{_count(seen, test, name)} had a part in fitting .obsm[{use_rep!r}], which was done with another split. Run "
@@ -141,7 +141,7 @@ def check_measured(
         _check_crops(adata, name, repr(column), record.get("crop_um"))
     for use_rep in dict.fromkeys(result_of(adata, column)[2].get("use_rep") for column in columns):
         if use_rep is not None and saw_all_cells(adata, use_rep) and (test & fitted_cells(adata, use_rep)).any():
-            _warn_of_all_cells(adata, use_rep, name)
+            _warn_of_all_cells(use_rep, name)
 
 
 def _warn_of_lost_cells(adata: AnnData, key: str) -> None:
@@ -218,7 +218,7 @@ def _test_cells(adata: AnnData, split_key: str | None) -> Mask | None:
     return test if test is not None and test.any() else None
 
 
-def _warn_of_all_cells(adata: AnnData, use_rep: str, split: str | None) -> None:
+def _warn_of_all_cells(use_rep: str, split: str | None) -> None:
     warn(
         f".obsm[{use_rep!r}] was fitted on all cells before there was .obs[{split!r}], the test cells among them. For "
         "a latent that never saw these run sd.pp.embed_expression again, and what stands on it."

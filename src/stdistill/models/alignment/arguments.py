@@ -7,7 +7,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 
-from stdistill._support.checks import check_integer, check_positive
+from stdistill._support.checks import check_choice, check_integer, check_positive
 from stdistill._training.arguments import DEFAULTS, TrainingArguments, check_training
 
 Edges = Literal["stochastic", "all", "none"]
@@ -93,9 +93,7 @@ def check_fitting(arguments: FittingArguments) -> None:
     if isinstance(scales, str) or not scales or set(scales) - set(get_args(Scale)) or len(set(scales)) < len(scales):
         msg = f"scales must be some of {list(get_args(Scale))}, each once, found {scales!r}."
         raise ValueError(msg)
-    if values["edges"] not in get_args(Edges):
-        msg = f"edges must be one of {list(get_args(Edges))}, found {values['edges']!r}."
-        raise ValueError(msg)
+    check_choice(values["edges"], "edges", get_args(Edges))
     for name in ("max_pairs", "width", "hidden", "n_dims"):
         check_integer(values[name], name, minimum=1)
     check_integer(values["finetune_blocks"], "finetune_blocks", minimum=0)

@@ -20,7 +20,7 @@ from stdistill.models.alignment.arguments import FittingArguments, network_argum
 from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.objective import Alignment
 from stdistill.models.alignment.tiles import PIXELS, CellGraphs, TileDataset
-from stdistill.models.features import Rows, digest_rows, feature_statistics
+from stdistill.models.features import ReadableRows, digest_rows, feature_statistics
 
 TILES_SEEN = 25_000
 """Tiles that training sees by default, all epochs together, within `EPOCHS` (our choice)."""
@@ -47,7 +47,7 @@ class Tuning(NamedTuple):
 
     encoder: nn.Module
     """Makes features of each scale, (b, d), of pixels (b, 3, side, side). It is trained in place."""
-    pixels: Rows
+    pixels: ReadableRows
     """(n_tiles, 3, side, side), 0 to 255."""
 
 

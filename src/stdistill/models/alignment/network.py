@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -108,8 +108,3 @@ class AlignmentNetwork(nn.Module):
     def forward(self, batch: TileBatch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return both sides of the tiles of a batch."""
         return self.embed_he(batch.images), self.embed_expression(batch.graphs, len(batch.slide))
-
-
-def side_by_side(scales: Sequence[Tensor]) -> Tensor:
-    """Join scales (n, d) of unit length to one vector of unit length, whose products are the means of theirs."""
-    return torch.cat(list(scales), dim=1) / math.sqrt(len(scales))

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from stdistill._support.arrays import Float64s, Floats, Integers
 from stdistill._training.sampling import BatchRequest
 from stdistill.models.alignment.pairs import candidate_pairs, near_pairs
-from stdistill.models.features import Rows
+from stdistill.models.features import ReadableRows
 
 SIDE = 4
 """Micro places along the side of a tile; a meso place is 2 × 2 of them."""
@@ -173,7 +173,7 @@ class TileDataset(Dataset[TileBatch]):
 
     def __init__(
         self,
-        images: Mapping[str, Floats | Rows],
+        images: Mapping[str, Floats | ReadableRows],
         graphs: CellGraphs,
         slide: Integers,
         centers: Float64s,
@@ -200,6 +200,6 @@ class TileDataset(Dataset[TileBatch]):
         )
 
 
-def as_float(features: Floats | Rows, rows: Integers) -> Tensor:
+def as_float(features: Floats | ReadableRows, rows: Integers) -> Tensor:
     """Read some rows as float32."""
     return torch.from_numpy(np.asarray(features[rows], dtype=np.float32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypedDict
 
-from stdistill._support.checks import check_integer
+from stdistill._support.checks import check_choice, check_integer
 from stdistill._training.arguments import DEFAULTS, TrainingArguments
 
 Head = Literal["linear", "prototypes"]
@@ -70,9 +70,7 @@ STUDENT_DEFAULTS: NicheArguments = {**TEACHER_DEFAULTS, "dropout": 0.1, "batch_s
 def network_size(arguments: NicheArguments, head: Head) -> dict[str, Any]:
     """Take the preset `size`, and what is set beside it, as arguments of `NicheNetwork`."""
     size, dropout = arguments["size"], arguments["dropout"]
-    if size not in SIZES:
-        msg = f"size must be one of {list(SIZES)}, found {size!r}."
-        raise ValueError(msg)
+    check_choice(size, "size", list(SIZES))
     given = {"width": arguments["width"], "depth": arguments["depth"], "n_heads": arguments["n_heads"]}
     chosen = {**SIZES[size], **{name: value for name, value in given.items() if value is not None}}
     chosen["n_frequencies"] = arguments["n_frequencies"]

@@ -11,11 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import Dataset
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.jit import njit
-from stdistill._training.sampling import BatchRequest
 from stdistill.models.features import known_rows
 
 CELLS_PER_BLOCK = 16
@@ -239,16 +237,6 @@ class Neighborhoods:
         kept = np.empty(len(order), dtype=bool)
         kept[order] = np.arange(len(order)) - first < self.max_tokens
         return tokens.keep(kept)
-
-
-class NeighborhoodDataset(Dataset[TokenBatch]):
-    """Makes the batch of a request: the neighbourhoods of its cells, whole."""
-
-    def __init__(self, neighborhoods: Neighborhoods) -> None:
-        self.neighborhoods = neighborhoods
-
-    def __getitem__(self, request: BatchRequest) -> TokenBatch:
-        return self.neighborhoods.batch(self.neighborhoods.tokens(request.rows))
 
 
 @njit(cache=True)

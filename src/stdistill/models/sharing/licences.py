@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 ATTRIBUTION, NON_COMMERCIAL, NO_DERIVATIVES = "attribution", "non-commercial", "no derivatives"
 SHARE_ALIKE, RESEARCH_ONLY = "share-alike", "research only"
-UNKNOWN = ("", "unknown", "other")
-"""What stands where nobody has said it."""
 
 
 class Licence(NamedTuple):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._support.arrays import Float64s
 from stdistill._support.jit import njit
 
 N_ANGLES = 24
@@ -16,7 +17,6 @@ MAX_REACH_UM = 15.0
 BIN_UM = 16.0
 """Side of the squares in which neighbours are looked up."""
 
-Floats = npt.NDArray[np.float64]
 """One value a cell or nucleus."""
 Outlines = npt.NDArray[np.float32]
 """Cell or nucleus by angle, µm."""
@@ -26,8 +26,8 @@ Outlines = npt.NDArray[np.float32]
 class Cells:
     """The cells of a section, sorted so that neighbours in space are near each other in the arrays."""
 
-    x: Floats
-    y: Floats
+    x: Float64s
+    y: Float64s
     """Where the outlines are centred, µm."""
     niche: npt.NDArray[np.uint8]
     cell_type: npt.NDArray[np.uint8]
@@ -50,15 +50,15 @@ class Nuclei:
 
     cell: npt.NDArray[np.int64]
     """Index of the cell."""
-    x: Floats
-    y: Floats
+    x: Float64s
+    y: Float64s
     outline: Outlines
 
     def __len__(self) -> int:
         return len(self.x)
 
 
-def spatial_bins(x: Floats, y: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+def spatial_bins(x: Float64s, y: Float64s) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
     """Sort cells into square bins: the order, where each bin starts in it, and the number of columns."""
     column, row = (x // BIN_UM).astype(np.int64), (y // BIN_UM).astype(np.int64)
     columns = int(column.max()) + 1

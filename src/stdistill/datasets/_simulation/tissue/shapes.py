@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from stdistill._support.arrays import Float64s
 from stdistill._support.jit import njit
 from stdistill.datasets._simulation.biology.cell_types import CellTypes
 from stdistill.datasets._simulation.biology.niches import GLAND, NEST, STROMA, WALL
@@ -15,7 +16,6 @@ from stdistill.datasets._simulation.tissue.cells import (
     MAX_REACH_UM,
     N_ANGLES,
     Cells,
-    Floats,
     Nuclei,
     Outlines,
     spatial_bins,
@@ -27,7 +27,7 @@ from stdistill.datasets._simulation.tissue.tissue import Tissue
 
 def shape_cells(
     rng: np.random.Generator,
-    placed: Floats,
+    placed: Float64s,
     tissue: Tissue,
     anatomy: Anatomy,
     cell_types: CellTypes,
@@ -65,12 +65,12 @@ def shape_cells(
 
 def _long_axis(
     rng: np.random.Generator,
-    x: Floats,
-    y: Floats,
+    x: Float64s,
+    y: Float64s,
     zone: npt.NDArray[np.uint8],
     tissue: Tissue,
     anatomy: Anatomy,
-) -> Floats:
+) -> Float64s:
     """Nuclei lie along fibres and vessel walls, stand upright on the lumen of a gland, and else point anywhere."""
     reach = 4.0 / ANATOMY_STEP_UM
     gx, gy = x / ANATOMY_STEP_UM, y / ANATOMY_STEP_UM
@@ -92,7 +92,7 @@ def _long_axis(
 
 
 def _nuclei(
-    x: Floats, y: Floats, angle: Floats, outline: Outlines, nucleus: Outlines, n_nuclei: npt.NDArray[np.uint8]
+    x: Float64s, y: Float64s, angle: Float64s, outline: Outlines, nucleus: Outlines, n_nuclei: npt.NDArray[np.uint8]
 ) -> Nuclei:
     """Give every cell its nuclei: one in its middle, or two along its axis."""
     cell = np.repeat(np.arange(len(x)), n_nuclei)
@@ -110,9 +110,9 @@ def _nuclei(
 @njit(nogil=True, cache=True)
 def _confine(
     outline: Outlines,
-    x: Floats,
-    y: Floats,
-    core: Floats,
+    x: Float64s,
+    y: Float64s,
+    core: Float64s,
     order: npt.NDArray[np.int64],
     starts: npt.NDArray[np.int64],
     columns: int,

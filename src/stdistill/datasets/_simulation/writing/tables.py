@@ -13,9 +13,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from stdistill._support.arrays import Float64s
 from stdistill.datasets._simulation.biology.expression import CONTROLS, GENE_EXPRESSION
 from stdistill.datasets._simulation.painting.frames import PIXEL_SIZE_UM
-from stdistill.datasets._simulation.tissue.cells import N_ANGLES, Floats, Outlines
+from stdistill.datasets._simulation.tissue.cells import N_ANGLES, Outlines
 from stdistill.datasets._simulation.tissue.section import Section
 from stdistill.datasets._simulation.writing.layout import Layout
 
@@ -80,7 +81,7 @@ class Measured:
         return pd.DataFrame(columns)
 
 
-def polygon_centroids(x: Floats, y: Floats, outline: Outlines) -> tuple[Floats, Floats, Floats]:
+def polygon_centroids(x: Float64s, y: Float64s, outline: Outlines) -> tuple[Float64s, Float64s, Float64s]:
     """Return the centroids and areas of the polygons through the radii of outlines."""
     theta = np.arange(N_ANGLES) * (2 * np.pi / N_ANGLES)
     dx, dy = outline * np.cos(theta), outline * np.sin(theta)
@@ -96,7 +97,7 @@ def polygon_centroids(x: Floats, y: Floats, outline: Outlines) -> tuple[Floats, 
     return x + np.where(inside, cx, 0), y + np.where(inside, cy, 0), double / 2
 
 
-def vertices(x: Floats, y: Floats, outline: Outlines, n_vertices: int = N_ANGLES) -> npt.NDArray[np.float32]:
+def vertices(x: Float64s, y: Float64s, outline: Outlines, n_vertices: int = N_ANGLES) -> npt.NDArray[np.float32]:
     """Return closed polygons: outline by vertex by (x, y), the last vertex is the first again."""
     angles = np.arange(n_vertices + 1) % n_vertices * (N_ANGLES // n_vertices)
     theta = angles * (2 * np.pi / N_ANGLES)
@@ -116,8 +117,8 @@ def _write_polygons(
     path: Path,
     measured: Measured,
     owner: npt.NDArray[np.int64],
-    x: Floats,
-    y: Floats,
+    x: Float64s,
+    y: Float64s,
     outline: Outlines,
 ) -> None:
     """Write polygons as one row a vertex, block by block."""
