@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -125,3 +126,16 @@ def test_bad_input(slide: ad.AnnData) -> None:
         sd.pl.explain(slide, found, cell="17", image_key="he")
     with pytest.raises(KeyError, match="'reds' is not a colour map"):
         sd.pl.explain(slide, found, cell="17", cmap="reds")
+
+
+def test_an_explanation_of_another_model(slide: ad.AnnData) -> None:
+    """The student was fitted again since; of a table that says nothing of models nothing can be told."""
+    found = explained(slide, "17", 40)
+    slide = slide.copy()
+    slide.obs["student_niche"] = pd.Categorical(["1"]).repeat(slide.n_obs)
+    sd.pl.explain(slide, replace(found, model="old"), cell="17", show=False)
+    slide.obs["student_model"] = pd.Categorical(["new"]).repeat(slide.n_obs)
+    with pytest.warns(UserWarning, match=r"of another model than the niches in .obs\['student_niche'\].*sd.tl.explain"):
+        sd.pl.explain(slide, replace(found, model="old"), cell="17", show=False)
+    for known in ("new", None):
+        sd.pl.explain(slide, replace(found, model=known), cell="17", show=False)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from stdistill._drawing.axes import AxesOrList, finish
 from stdistill._drawing.colors import MISSING, Palette, category_colors
+from stdistill._drawing.explained import warn_of_other_model
 from stdistill._drawing.profile import draw_cell_types, draw_markers, draw_morphology, draw_neighbors
 from stdistill._drawing.view import draw_cells, draw_view, make_view, scale_bar_um
 from stdistill._measures.labels import Labels
@@ -142,7 +143,7 @@ def niche_card(
             "again."
         )
     if explanation is not None:
-        _warn_of_other_model(table, key, explanation)
+        warn_of_other_model(table, [key], explanation)
     shown: dict[str, pd.DataFrame] = {}
     if of_it is not None:
         parts = ("cell_types", "markers", "morphology", "neighbors")
@@ -185,18 +186,6 @@ def _find_key(table: AnnData, niche_key: str | None, profile: NicheProfile | Non
         msg = f"There is neither {usual[0]!r} nor {usual[1]!r} in .obs: name a column of niches with niche_key=."
         raise KeyError(msg)
     return found
-
-
-def _warn_of_other_model(table: AnnData, key: str, explanation: Explanation) -> None:
-    """Warn when the explained niches are not those of a column: of another model, whose niches are others."""
-    column = f"{key.removesuffix(NICHE_SUFFIX)}{schema.MODEL_SUFFIX}"
-    models = set(table.obs[column].dropna()) if column in table.obs else set()
-    if explanation.model is not None and models and explanation.model not in models:
-        warn(
-            f"The explanation is of another model than the niches in .obs[{key!r}]: of one that was fitted before, or "
-            "goes by another key. The rings tell what decides its niches, not these. Run sd.tl.explain again with the "
-            "model of these."
-        )
 
 
 def _choose_cells(
