@@ -170,7 +170,9 @@ def _check_same_measure(tables: Sequence[AnnData], target_key: str, parts: Seque
         least, most = (f"{radius:.{decimals}f}" for radius in (min(radii), max(radii)))
         found = f"counts cells within {least} µm in one table, and {most} in another"
     elif any(are_shares) and not all(are_shares):
-        found = "holds shares, of which a place has 1 at most, in one table, and other numbers, such as percent, in another"
+        found = (
+            "holds shares, of which a place has 1 at most, in one table, and other numbers, such as percent, in another"
+        )
     if found:
         msg = f".obsm[{target_key!r}] {found}: they are not one measure. Run sd.pp.abundances on all tables alike."
         raise ValueError(msg)
