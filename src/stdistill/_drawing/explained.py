@@ -24,6 +24,6 @@ def warn_of_other_model(table: AnnData, keys: Iterable[str], explanation: Explan
         found = ", ".join(f".obs[{key!r}]" for key in models)
         warn(
             f"The explanation is of another model than the niches in {found}: of one that was fitted before, or goes "
-            "by another key. What decides its niches is shown, not what decides these. Run sd.tl.explain again with the "
-            "model of these."
+            "by another key. What decides its niches is shown, not what decides these. Run sd.tl.explain again with "
+            "the model of these."
         )

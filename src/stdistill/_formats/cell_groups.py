@@ -86,8 +86,8 @@ def read_cell_groups(path: Path, cell_ids: pd.Index) -> CellGroups:
     if n_without > LEFT_OUT * len(cell_ids):
         warn(
             f"{n_without} of the {len(cell_ids)} cells of this slide are not in {path.name}, and have no group. Unless "
-            "they were left out on purpose, it is of another slide, or of cells that were segmented otherwise: ids may be "
-            "the same, and groups are those of other cells then."
+            "they were left out on purpose, it is of another slide, or of cells that were segmented otherwise: ids may "
+            "be the same, and groups are those of other cells then."
         )
     labels = pd.Categorical(groups["group"].reindex(cell_ids).to_numpy())
     colors = None

@@ -171,8 +171,8 @@ def _warn_of_other_unit(found: Floats, truth: Floats, key: str, reference_key: s
     if min(totals) > 0 and max(totals) >= OTHER_UNIT * min(totals):
         warn(
             f"Places have {totals[0]:.3g} of all types in .obsm[{key!r}] and {totals[1]:.3g} in "
-            f".obsm[{reference_key!r}] (medians): shares beside percent or numbers of cells? cc does not see it, but l1 and "
-            "skill mean nothing. Run sd.pp.abundances on what is in one unit."
+            f".obsm[{reference_key!r}] (medians): shares beside percent or numbers of cells? cc does not see it, but "
+            "l1 and skill mean nothing. Run sd.pp.abundances on what is in one unit."
         )
 
 
