@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._formats.alignment import Alignment, check_cells_on_image, read_alignment
+from stdistill._formats.registration import share_on_nuclei
 from stdistill._formats.slides.element import slide_element
 from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.open import open_slide
@@ -18,7 +19,6 @@ from stdistill._formats.slides.reduced import OVERVIEW_PX
 from stdistill._slide.affine import affine_scale, apply_affine, inside
 from stdistill._slide.glass import share_on_tissue
 from stdistill._slide.pyramid import SlideLevel, shrink_factor
-from stdistill._slide.registration import share_on_nuclei
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
 from stdistill._support.arrays import Floats
 from stdistill._support.reading import find_visible

@@ -6,8 +6,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
+from stdistill._formats.registration import MIN_CELLS, share_on_nuclei
 from stdistill._slide.pyramid import SlideLevel
-from stdistill._slide.registration import MIN_CELLS, share_on_nuclei
 
 SIDE, RADIUS, MPP = 1200, 7, 0.5
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.ndimage import map_coordinates, uniform_filter
 
 from stdistill._slide.pyramid import SlideLevel, level_for
 from stdistill._support.arrays import Floats
@@ -39,6 +38,8 @@ def share_on_nuclei(levels: Sequence[SlideLevel], px: Floats, mpp: float) -> flo
     -------
     `None` where too few cells are looked at, or no level shows nuclei.
     """
+    from scipy.ndimage import map_coordinates, uniform_filter
+
     if mpp > LOOKED_AT_UM or len(px) < MIN_CELLS:
         return None
     level = level_for(list(levels), LOOKED_AT_UM / mpp)
