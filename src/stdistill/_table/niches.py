@@ -203,11 +203,11 @@ def _colored(adata: AnnData, column: str, colors: Sequence[str]) -> list[str]:
     """Name whose the colours of a column are, in their order: its categories, unless these were changed by themselves.
 
     Niches that lost their cells may have been dropped from the categories, or all brought into another order, as by
-    making them text. Colours that a model wrote stay in the order of its logits.
+    making them text. The colours that a model writes by default stay in the order of its logits.
     """
     names = [label_name(name) for name in adata.obs[column].cat.categories]
     prefix = column.removesuffix(NICHE_SUFFIX)
-    are_as_written = len(names) < len(colors) or list(colors) == default_colors(len(colors))
+    are_as_written = list(colors) == default_colors(len(colors))  # others may follow the categories as they were then
     in_order = names == [str(number) for number in range(len(colors))]
     if are_as_written and not in_order and len(logit_columns(adata, prefix)) == len(colors):
         with suppress(ValueError):  # labels that are not those of the logits
