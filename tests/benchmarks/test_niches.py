@@ -105,6 +105,13 @@ def test_transfer(run: Run, tmp_path: Path) -> None:
     assert table.loc["other stain, normalised", "cells"] == table.loc["other stain", "cells"]
 
 
+def test_teacher_arrangement(run: Run) -> None:
+    lines = run("teacher_arrangement.py", "--quick").splitlines()
+    ari = {line[2:26].strip(): float(line.split()[-2]) for line in lines[-3:]}
+    assert ari["the two pairs"] == pytest.approx(0.5, abs=0.05)
+    assert 0.1 < ari["k-means"] < 0.5
+
+
 def test_leave_one_slide_out(run: Run, tmp_path: Path) -> None:
     run("leave_one_slide_out.py", "--quick", "--out", str(tmp_path))
     table = pd.read_csv(tmp_path / "leave_one_slide_out.csv").set_index(["features", "slides", "left out"]).sort_index()

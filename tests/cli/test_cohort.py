@@ -18,6 +18,7 @@ from stdistill.models import NicheModel
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 2, "batch_size": 128}
 FAST |= {"progress_bar": False, "accelerator": "cpu"}
 MPP = 0.274
+PER_CM = (10_000_000, 274)  # a ratio: before 2026.2.20 tifffile rounds large numbers that do not end
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,8 @@ def student(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write(path: Path, pixels: np.ndarray, *, mpp: float | None = MPP) -> Path:
-    scale = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+def write(path: Path, pixels: np.ndarray, *, scaled: bool = True) -> Path:
+    scale = {"resolution": (PER_CM, PER_CM), "resolutionunit": "CENTIMETER"} if scaled else {}
     tifffile.imwrite(path, pixels, tile=(256, 256), photometric="rgb", **scale)
     return path
 
@@ -48,7 +49,7 @@ def slides(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     whole = write(folder / "a.tif", crop)
     write(folder / "b.tif", pixels[100:740, 300:940])
     (folder / "truncated.tif").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    write(folder / "unscaled.tif", crop, mpp=None)
+    write(folder / "unscaled.tif", crop, scaled=False)
     write(folder / "white.tif", np.full_like(crop, 243))
     return folder
 

@@ -33,8 +33,8 @@ def test_frozen(encoder: sd.encoders.Encoder) -> None:
         ({"input_px": -1}, ValueError, "input_px must be at least 1"),
         ({"resize_px": 256}, ValueError, "found None"),
         ({"input_px": 224, "resize_px": 200}, ValueError, "resize_px=200"),
-        ({"interpolation": "nearest"}, ValueError, "one of bilinear, bicubic, found 'nearest'"),
-        ({"precision": "int8"}, ValueError, "one of float32, bfloat16, float16"),
+        ({"interpolation": "nearest"}, ValueError, r"one of \['bilinear', 'bicubic'\], found 'nearest'"),
+        ({"precision": "int8"}, ValueError, r"one of \['float32', 'bfloat16', 'float16'\]"),
         ({"load": nn.Identity()(3)}, TypeError, "load must be a function"),
     ],
 )

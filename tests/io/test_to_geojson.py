@@ -64,6 +64,22 @@ def test_cells_as_qupath_reads_them(slide: SpatialData, tmp_path: Path) -> None:
     assert (ring(first)[0] == ring(first)[-1]).all()
 
 
+@pytest.mark.parametrize("ending", ["geojson", "geojson.gz"])
+def test_a_file_of_others_is_kept(slide: SpatialData, tmp_path: Path, ending: str) -> None:
+    """Annotations drawn in QuPath are not replaced; what was written here before is."""
+    drawn = b'{"type":"FeatureCollection","features":[{"type":"Feature","id":"1"}]}'
+    drawn = gzip.compress(drawn) if ending.endswith("gz") else drawn
+    path = tmp_path / f"annotations.{ending}"
+    path.write_bytes(drawn)
+    with pytest.raises(FileExistsError, match=r"annotations.* stdistill did not write it"):
+        sd.io.to_geojson(slide, path, key="student_niche")
+    assert path.read_bytes() == drawn
+    path.write_bytes(b"")
+    for key in ("student_niche", "student_niche"):
+        sd.io.to_geojson(slide, path, key=key)
+    assert len(load(path)) == 3
+
+
 def test_circles_and_nuclei(make_slide: Callable[..., SpatialData], tmp_path: Path) -> None:
     slide = add_niches(make_slide(CENTERS, he_to_global=TURNED), ["0", "1", "1"])
     slide["nuclei"] = slide.shapes.pop("cells")

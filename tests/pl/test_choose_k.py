@@ -82,7 +82,7 @@ def test_what_cannot_be_drawn(stability: pd.DataFrame) -> None:
         sd.pl.choose_k(stability.drop(columns="ari_runs_min"))
     with pytest.raises(ValueError, match="has 0 rows"):
         sd.pl.choose_k(stability[:0])
-    with pytest.raises(TypeError, match="found str"):
+    with pytest.raises(TypeError, match=r"found the path .stability\.csv.: read it first"):
         sd.pl.choose_k("stability.csv")
     with pytest.raises(ValueError, match="title holds 1 titles; there are 2 panels"):
         sd.pl.choose_k(stability, title="stability")

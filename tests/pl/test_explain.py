@@ -114,6 +114,27 @@ def test_a_slide_whose_cells_have_the_same_names(slide: ad.AnnData) -> None:
     sd.pl.explain(other, found, cell="17", show=False)
 
 
+def test_an_explanation_of_a_student_that_was_fitted_again(slide: ad.AnnData) -> None:
+    table = slide.copy()
+    found = replace(explained(table, "17", 40), model="old")
+    sd.pl.explain(table, found, cell="17", show=False)  # nothing is known of the table's niches
+    table.obs["student_niche"], table.obs["student_model"] = "1", "new"
+    with pytest.warns(UserWarning, match=r"of another model than the niches in .obs\['student_niche'\].*sd.tl.explain"):
+        sd.pl.explain(table, found, cell="17", show=False)
+    table.obs["teacher_niche"], table.obs["teacher_model"] = "1", "old"
+    sd.pl.explain(table, found, cell="17", show=False)  # the teacher was explained
+
+
+def test_an_explanation_by_other_names(slide: ad.AnnData) -> None:
+    table = slide.copy()
+    found = replace(explained(table, "17", 40), model="same")
+    table.obs["student_niche"], table.obs["student_model"] = "1", "same"
+    sd.pl.explain(table, found, cell="17", show=False)
+    table.obs["student_niche"] = "tumour"
+    with pytest.warns(UserWarning, match="'17': 'tumour' here, '1' in the explanation"):
+        sd.pl.explain(table, found, cell="17", show=False)
+
+
 def test_bad_input(slide: ad.AnnData) -> None:
     found = explained(slide, "17", 40)
     with pytest.raises(KeyError, match="'18' is not a cell that was explained"):
@@ -126,16 +147,3 @@ def test_bad_input(slide: ad.AnnData) -> None:
         sd.pl.explain(slide, found, cell="17", image_key="he")
     with pytest.raises(KeyError, match="'reds' is not a colour map"):
         sd.pl.explain(slide, found, cell="17", cmap="reds")
-
-
-def test_an_explanation_of_another_model(slide: ad.AnnData) -> None:
-    """The student was fitted again since; of a table that says nothing of models nothing can be told."""
-    found = explained(slide, "17", 40)
-    slide = slide.copy()
-    slide.obs["student_niche"] = pd.Categorical(["1"]).repeat(slide.n_obs)
-    sd.pl.explain(slide, replace(found, model="old"), cell="17", show=False)
-    slide.obs["student_model"] = pd.Categorical(["new"]).repeat(slide.n_obs)
-    with pytest.warns(UserWarning, match=r"of another model than the niches in .obs\['student_niche'\].*sd.tl.explain"):
-        sd.pl.explain(slide, replace(found, model="old"), cell="17", show=False)
-    for known in ("new", None):
-        sd.pl.explain(slide, replace(found, model=known), cell="17", show=False)

@@ -85,7 +85,8 @@ def explain(cells: ad.AnnData, names: list[str]) -> Explanation:
             strength = -1.0 if rank == 3 else 8.0 - rank
             rows.append((name, cells.obs_names[row], "1", strength, distance[row]))
     neighbors = pd.DataFrame(rows, columns=["cell", "neighbor", "niche", "attribution", "distance_um"])
-    return Explanation(neighbors, pd.DataFrame({"beaten": 0.8}, index=names), pd.DataFrame(), "leave_one_out", 40.0)
+    explained = pd.DataFrame({"niche": "1", "beaten": 0.8}, index=names)
+    return Explanation(neighbors, explained, pd.DataFrame(), "leave_one_out", 40.0)
 
 
 def test_deciding_neighbours_are_ringed(he_slide: SpatialData, profile: NicheProfile) -> None:
@@ -117,6 +118,21 @@ def test_an_explanation_of_another_model(he_slide: SpatialData) -> None:
         sd.pl.niche_card(he_slide, "1", explanation=replace(explanation, model="old"), show=False)
     for known in ("new", None):
         sd.pl.niche_card(he_slide, "1", explanation=replace(explanation, model=known), show=False)
+    del cells.obs["student_model"]
+
+
+def test_an_explanation_by_other_names(he_slide: SpatialData) -> None:
+    """Niches were renamed in the table since, as sd.tl.match_niches does, or merged by hand."""
+    cells = he_slide["table"]
+    cells.obs["student_model"] = pd.Categorical(["new"]).repeat(cells.n_obs)
+    on_image = sd.get.he_pixels(he_slide)["on_image"]
+    names = cells.obs_names[(cells.obs["student_niche"] == "1") & on_image][:2].tolist()
+    explanation = replace(explain(cells, names), model="new")
+    renamed = explanation.cells.assign(niche=["1", "0"])
+    with pytest.warns(
+        UserWarning, match=f"1 of the 2 explained cells .*'{names[1]}': '1' here, '0' in the explanation"
+    ):
+        sd.pl.niche_card(he_slide, "1", explanation=replace(explanation, cells=renamed), show=False)
     del cells.obs["student_model"]
 
 

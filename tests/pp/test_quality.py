@@ -120,6 +120,12 @@ def test_another_stain(slide: SpatialData, good: dict[str, Any]) -> None:
     assert same["stain_distance"] == pytest.approx(0, abs=0.1)
 
 
+def test_red_and_blue_in_the_place_of_each_other(slide: SpatialData) -> None:
+    """As OpenCV reads files."""
+    with pytest.warns(UserWarning, match=r"Red and blue of the image 'he' .* OpenCV .* pixels\[..., ::-1\]"):
+        sd.pp.quality(changed(slide, lambda pixels: pixels[::-1]))
+
+
 def test_columns(slide: SpatialData) -> None:
     sd.pp.quality(slide)
     obs = slide["table"].obs[COLUMNS]

@@ -203,6 +203,16 @@ def test_slides_that_were_replaced_since(tmp_path: Path) -> None:
     assert cohort.statuses()["status"].to_dict() == {"a": "done", "b": "waiting", "c": "done"}
 
 
+def test_a_group_that_had_no_treatment(tmp_path: Path) -> None:
+    """Who has "None" is in a group; what R and pandas write for missing is none."""
+    given = {"group": ["None", "chemo", "NA"], "months": ["1.5", "NA", "3"]}
+    cohort = begun(tmp_path, listed("/x/a.svs", "/x/b.svs", "/x/c.svs", **given))
+    assert cohort.slides["group"].tolist()[:2] == ["None", "chemo"]
+    assert cohort.slides["group"].isna().tolist() == [False, False, True]
+    assert cohort.slides["months"].isna().tolist() == [False, True, False]
+    assert cohort.slides["months"].dtype == float
+
+
 def test_a_slide_of_the_name_of_nothing(tmp_path: Path) -> None:
     """``NA.svs`` has a name; a patient that is NA has none."""
     cohort = begun(tmp_path, listed("/x/NA.svs", "/x/None.svs", patient=["NA", "007"]))

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from stdistill._slide.crops import CropCutter, show_grid
+from stdistill._slide.crops import CropCutter, resampling_weights, show_grid
 from stdistill._slide.plan import plan_crops
 from stdistill._slide.pyramid import SlideLevel
+from stdistill._support.arrays import Interpolation
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
 
@@ -58,3 +59,12 @@ def test_both_axes_by_hand() -> None:
     shown = show((0, 0), 2.0, (5, 5), (6, 6))[:, 0, 0].numpy()
     weights = np.array([1, 3, 3, 1]) / 8
     np.testing.assert_allclose(shown, np.einsum("i,j,ijc->c", weights, weights, PIXELS[9:13, 9:13]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_an_enlarged_crop_repeats_its_last_whole_pixel(interpolation: Interpolation) -> None:
+    """From 0.9 to 16.9 the pixels 1 to 15 are whole; the last of 32 lies 1.15 pixels beyond the centre of 15."""
+    (weights,) = resampling_weights(np.array([0.9]), 16.0, 18, 32, interpolation)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(weights[-1], np.eye(18)[15], atol=0.15)
+    assert not weights[:, [0, 16, 17]].any()

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stdistill._slide.stain import stain_angle, stain_vectors
+from stdistill._slide.stain import looks_swapped, stain_angle, stain_vectors
 
 GLASS = (242, 240, 243)
 VECTORS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
@@ -35,6 +35,15 @@ def test_angles() -> None:
     assert stain_angle(right, 3 * right) == pytest.approx(0, abs=1e-6)
     assert stain_angle(right, np.array([[1.0, 0, 0], [0, 1, 1]])) == pytest.approx(45)
     assert stain_angle(right, right[::-1]) == pytest.approx(90)
+
+
+def test_red_and_blue_in_the_place_of_each_other() -> None:
+    """Nuclei, of haematoxylin, are the densest."""
+    nuclei = mixture(2 * VECTORS[:1].repeat(2, axis=0))
+    fields = [mixture(VECTORS), nuclei]
+    assert not looks_swapped(fields, GLASS)
+    assert looks_swapped([field[..., ::-1] for field in fields], GLASS[::-1])
+    assert not looks_swapped([np.full((100, 100, 3), 240, np.uint8)], GLASS)
 
 
 def test_glass_has_no_stain() -> None:

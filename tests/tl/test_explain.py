@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 import stdistill as sd
 from stdistill._support.threads import kept_threads
 from stdistill.models import NicheModel
+from stdistill.models.explanation.result import Explanation
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 12, "learning_rate": 5e-3}
 FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}
@@ -46,19 +47,39 @@ def inside(trained: tuple[ad.AnnData, NicheModel]) -> list[str]:
     return trained[0].obs_names[(x > 60) & (x < 140)][:20].tolist()
 
 
-@pytest.mark.parametrize("method", METHODS)
+def check_sooner_than_random(found: Explanation) -> None:
+    """The niche goes sooner where cells are left out in the order that was found."""
+    assert (found.cells["niche"] == "left").all()
+    curves = found.deletion.groupby("removed")[["probability", "random"]].mean().iloc[1:-1]
+    assert (curves["probability"] < curves["random"]).all()
+    assert found.cells["beaten"].mean() > 0.9
+
+
+@pytest.mark.parametrize("method", ["shapley", "integrated_gradients"])
 def test_the_type_that_decides(trained: tuple[ad.AnnData, NicheModel], inside: list[str], method: str) -> None:
     cells, student = trained
     n_samples = 6 if method == "shapley" else None  # orders; it is slow
     found = sd.tl.explain(cells, student, cells=inside, method=method, n_samples=n_samples, label_key="cell_type")
     assert found.method == method
-    assert (found.cells["niche"] == "left").all()
     first = found.neighbors.groupby("cell").head(3)
     assert (first["label"] == "only left").mean() > 0.7  # of a network that learned for seconds
     assert (found.neighbors["label"] == "only left").mean() < 0.4
-    curves = found.deletion.groupby("removed")[["probability", "random"]].mean().iloc[1:-1]
-    assert (curves["probability"] < curves["random"]).all()
-    assert found.cells["beaten"].mean() > 0.9
+    check_sooner_than_random(found)
+
+
+def test_a_cell_that_decides_alone(trained: tuple[ad.AnnData, NicheModel]) -> None:
+    """Leaving one out tells of it; where many cells say the same, the niche does not need any one of them."""
+    cells, student = trained
+    tells = (cells.obs["cell_type"] == "only left").to_numpy()
+    n_telling = tells + cells.obsp["spatial_connectivities"] @ tells
+    few = (n_telling >= 1) & (n_telling <= 2) & (cells.obs["student_niche"] == "left").to_numpy()
+    asked = cells.obs_names[few].tolist()
+    assert len(asked) >= 10
+    found = sd.tl.explain(cells, student, cells=asked, method="leave_one_out", label_key="cell_type")
+    assert found.method == "leave_one_out"
+    assert (found.neighbors.groupby("cell").head(1)["label"] == "only left").mean() > 0.7
+    assert (found.neighbors["label"] == "only left").mean() < 0.2
+    check_sooner_than_random(found)
 
 
 def test_frames(trained: tuple[ad.AnnData, NicheModel]) -> None:

@@ -219,7 +219,7 @@ def test_what_is_missing(make_tiles: Make, make_cells: Callable[..., ad.AnnData]
         sd.tl.retrieval(tiles)
     with pytest.raises(ValueError, match=r"not one of tiles.*Lay them with sd\.pp\.tiles"):
         sd.tl.retrieval(make_cells())
-    with pytest.raises(TypeError, match="Expected an AnnData or a SpatialData, found str"):
+    with pytest.raises(TypeError, match="Expected an AnnData or a SpatialData, found the path"):
         sd.tl.retrieval("slide")
 
 

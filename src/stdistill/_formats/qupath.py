@@ -21,6 +21,8 @@ DECIMALS = 2
 """Of a pixel."""
 GZIP_LEVEL = 4
 """Half the time of the usual 9, and a few percent more bytes."""
+BEGIN = b'{"type":"FeatureCollection","features":['
+"""Files that are written here begin so, and go on in a new line, as those of QuPath do not."""
 SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")
 
 
@@ -58,12 +60,18 @@ def write_objects(path: Path, blocks: Iterable[Block], classes: Sequence[ObjectC
         The classes that their codes stand for.
     object_type
         QuPath's: ``"annotation"``, ``"detection"`` or ``"cell"``.
+
+    Raises
+    ------
+    FileExistsError
+        When there is a file that was not written here.
     """
+    _check_not_of_others(path)
     n_written = 0
     heads = [_head(object_type, each) for each in classes]
     heads.append(_head(object_type, None))  # of the code -1
     with replacing(path) as new, _open(new, path.suffix.lower() == ".gz") as file:
-        file.write(b'{"type":"FeatureCollection","features":[')
+        file.write(BEGIN)
         for block in blocks:
             lines = ",\n".join(_features(block, heads))
             file.write(b",\n" if n_written else b"\n")
@@ -97,6 +105,23 @@ def check_suffix(path: Path) -> None:
             f"path is {str(path)!r}; QuPath opens GeoJSON by its name, which must end in one of {', '.join(SUFFIXES)}."
         )
         raise ValueError(msg)
+
+
+def _check_not_of_others(path: Path) -> None:
+    """Raise when a file is there that was not written here, such as annotations drawn by hand: they would be lost."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            begin = file.read(len(BEGIN) + 1)
+    except (OSError, EOFError):
+        begin = b""
+    if begin != BEGIN + b"\n":
+        msg = (
+            f"{path} exists already, and stdistill did not write it: annotations that were drawn or changed in QuPath "
+            "would be lost. Name another file, or delete this one."
+        )
+        raise FileExistsError(msg)
 
 
 def _head(object_type: str, which: ObjectClass | None) -> str:

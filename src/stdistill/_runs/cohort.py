@@ -28,6 +28,8 @@ TEXT = (ID, SLIDE, "nuclei", "group", "patient")
 DOUBLE_SUFFIX = re.compile(r"\.ome$", re.IGNORECASE)
 UNSAFE = re.compile(r"[^\w.-]+")
 NO_COHORT = "is no record of a cohort"
+MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "<NA>"]
+"""What R, Excel and pandas write for what is not known. "None" is a group, such as of those who were not treated."""
 NO_SLIDES = "is no table of a cohort's slides (slide_id, slide)"
 NO_STATUS = "is no record of a slide"
 ELSEWHERE = "name another folder for the cohort, or put back the file as it was"
@@ -121,7 +123,8 @@ class CohortFolder:
     def slides(self) -> pd.DataFrame:
         """One row per slide, index ``slide_id``: ``slide`` (absolute path), and the columns that were given."""
         names = self._read_slides()[[ID, SLIDE]]  # a file may be called NA, which is no missing name
-        return self._parse_slides(dtype=dict.fromkeys(TEXT, "str")).assign(**names).set_index(ID)
+        given = self._parse_slides(dtype=dict.fromkeys(TEXT, "str"), keep_default_na=False, na_values=MISSING)
+        return given.assign(**names).set_index(ID)
 
     def statuses(self) -> pd.DataFrame:
         """One row per slide, index ``slide_id``.

@@ -77,8 +77,11 @@ def resampling_weights(
     reach = max(scale, 1.0)
     centers = starts[:, None, None] + (np.arange(n_out)[:, None] + 0.5) * scale
     pixels = np.arange(n_in)
-    weights = _kernel(np.abs(pixels + 0.5 - centers) / reach, interpolation)
     slack = 1e-6
+    if scale < 1:  # filters of enlarged crops may reach no pixel that lies wholly in the interval: the last is repeated
+        first, last = np.ceil(starts - slack), np.floor(starts + side + slack)
+        centers = np.clip(centers, first[:, None, None], last[:, None, None])
+    weights = _kernel(np.abs(pixels + 0.5 - centers) / reach, interpolation)
     whole = (pixels >= starts[:, None, None] - slack) & (pixels + 1 <= starts[:, None, None] + side + slack)
     weights = np.where(whole, weights, 0.0)
     normalised: npt.NDArray[np.float32] = (weights / weights.sum(axis=2, keepdims=True)).astype(np.float32)

@@ -16,7 +16,7 @@ from stdistill._slide.stain import RUIFROK, stain_vectors
 from stdistill._slide.windows import sample_squares
 from stdistill._support.arrays import Float64s, Floats, Pixels
 
-LOOKS = 2
+LOOKS = 3
 """Version of the looks, by which stores of others are told: to be raised when they are drawn or shown differently."""
 N_SQUARES = 16
 EVERY = 4
@@ -65,7 +65,11 @@ class Look:
     """Of the JPEG."""
 
     def show(self, pixels: Pixels) -> Pixels:
-        """Show pixels (3, height, width)."""
+        """Show pixels (3, height, width); where they are scanned coarser, as fewer.
+
+        The JPEG is of what was scanned, and whoever reads the look resamples it as a slide: enlarged here and then
+        compressed, it would have fine details that no coarse slide has.
+        """
         from PIL import Image
         from scipy.ndimage import gaussian_filter
 
@@ -77,11 +81,15 @@ class Look:
             shown = gaussian_filter(shown, (self.blur_px, self.blur_px, 0))
         image = Image.fromarray(shown)
         if self.shrinkage > 1:
-            size = [max(1, round(side / self.shrinkage)) for side in image.size]
-            image = image.resize((size[0], size[1]), Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
+            width, height = (self.scanned_px(side) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.BOX)
         file = io.BytesIO()
         image.save(file, "JPEG", quality=self.quality)
         return np.ascontiguousarray(np.moveaxis(np.asarray(Image.open(file)), -1, 0))
+
+    def scanned_px(self, side: int) -> int:
+        """How many pixels there are of so many."""
+        return max(1, round(side / self.shrinkage))
 
     def _stain(self, rgb: Pixels) -> Pixels:
         density = -np.log(np.maximum(rgb, 1) / self.glass.astype(np.float32)) @ self.mixing.astype(np.float32)
@@ -121,7 +129,7 @@ def draw_look(vectors: Float64s, glass: npt.NDArray[np.uint8], mpp: float, numbe
 
 
 def with_look(level: SlideLevel, places: Floats, glass: npt.NDArray[np.uint8], mpp: float, number: int) -> SlideLevel:
-    """Return a level as seen with one of many looks, lazily, chunk by chunk.
+    """Return a level as seen with one of many looks, lazily, chunk by chunk; a coarser one, if it is scanned coarser.
 
     Parameters
     ----------
@@ -144,8 +152,11 @@ def with_look(level: SlideLevel, places: Floats, glass: npt.NDArray[np.uint8], m
     stains = vectors if vectors is not None and is_told else np.array(RUIFROK)
     mpp_of_level = mpp * float(level.factor.max())
     look = draw_look(stains, glass, mpp_of_level, number, level.shape)
-    shown = level.pixels.map_blocks(look.show, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))
-    return SlideLevel(shown, level.factor)
+    colors, *sides = level.pixels.chunks
+    chunks = (colors, *(tuple(look.scanned_px(side) for side in along) for along in sides))
+    shown = level.pixels.map_blocks(look.show, chunks=chunks, dtype=np.uint8, meta=np.empty((0, 0, 0), np.uint8))
+    coarser = np.array(level.shape[::-1]) / shown.shape[:0:-1]
+    return SlideLevel(shown, level.factor * coarser)
 
 
 def _point(number: int, sequence: qmc.Sobol) -> Float64s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -43,6 +44,12 @@ def get_table(data: AnnData | SpatialData, table_key: str) -> AnnData:
     if isinstance(data, AnnData):
         return _sound(data)
     if not is_spatialdata(data):
+        if isinstance(data, (str, os.PathLike)):
+            msg = (
+                f"Expected an AnnData or a SpatialData, found the path {os.fspath(data)!r}: read it first, with "
+                "sd.pp.read_slide, sd.pp.read_xenium, spatialdata.read_zarr or anndata.read_h5ad."
+            )
+            raise TypeError(msg)
         msg = f"Expected an AnnData or a SpatialData, found {type(data).__name__}."
         raise TypeError(msg)
     check_key(table_key, data.tables, "a table of the SpatialData", argument="table_key")

@@ -61,7 +61,8 @@ def to_geojson(
         SpatialData with an H&E, whose table annotates the shapes of the cells. For regions a table is enough, if it was
         read with an H&E.
     path
-        The file: ``.geojson`` or ``.json``, compressed with ``.gz`` behind it.
+        The file: ``.geojson`` or ``.json``, compressed with ``.gz`` behind it. What this function wrote before is
+        written anew.
     key
         Categorical column of ``.obs`` with the groups, such as ``"student_niche"``.
     as_regions
@@ -85,6 +86,8 @@ def to_geojson(
 
     Raises
     ------
+    FileExistsError
+        When there is a file that this function did not write, such as annotations of QuPath.
     KeyError
         When the table, the image, the annotated element or a column is not there.
     TypeError

@@ -29,6 +29,7 @@ from stdistill.models.sharing.shareable import Shareable
 Network = TypeVar("Network", bound=nn.Module)
 
 CARD, WEIGHTS, HISTORY = hub.FILES[:3]
+ARCHIVES = (".zip", ".gz", ".tar", ".tgz", ".7z")
 EARLIER_WEIGHTS = "weights.safetensors"
 KINDS = {
     "alignment": "stdistill.models.alignment.model:AlignmentModel",
@@ -280,7 +281,11 @@ def find_kind(folder: Path) -> str | None:
 def _read(folder: Path, name: str, kind: str) -> bytes:
     if not folder.is_dir():
         if folder.is_file():
-            msg = f"{folder} is a file, and no saved model: give the folder that it lies in, {folder.parent}."
+            lies_in_one = (folder.parent / CARD).is_file() and folder.suffix.lower() not in ARCHIVES
+            advice = (
+                f"the folder that it lies in, {folder.parent}" if lies_in_one else "a folder; unpack an archive first"
+            )
+            msg = f"{folder} is a file, and no saved model: give {advice}."
             raise FileNotFoundError(msg)
         msg = (
             f"There is no folder {folder}; expected a saved model ({CARD}, {WEIGHTS} and {HISTORY}), or its name on "

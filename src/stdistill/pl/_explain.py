@@ -11,14 +11,13 @@ import pandas as pd
 
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import MISSING, Palette, category_colors, find_colormap
-from stdistill._drawing.explained import warn_of_other_model
+from stdistill._drawing.explained import warn_of_other_niches
 from stdistill._drawing.legend import draw_legend
 from stdistill._drawing.view import CELL_UM, View, draw_view, make_view
 from stdistill._support.arrays import Floats, Rows
 from stdistill._support.checks import check_key
 from stdistill._table import schema
 from stdistill._table.checks import find_rows, get_centers, get_table
-from stdistill._table.labels import NICHE_SUFFIX
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -100,7 +99,9 @@ def explain(
     Warns
     -----
     UserWarning
-        When the explanation is of a model that none of the niches in the table are of, as when it was fitted again.
+        When the table holds niches of a student, and none are of the explained model, as after another fit; or the
+        niche of the cell has another name in the table than in the explanation, as after ``sd.tl.match_niches`` with
+        ``rename=True``.
 
     Notes
     -----
@@ -133,7 +134,7 @@ def explain(
     check_key(cell, explanation.cells.index, "a cell that was explained", argument="cell")
     adata = get_table(data, table_key)
     row = int(find_rows(adata, [cell])[0])
-    warn_of_other_model(adata, [str(key) for key in adata.obs if str(key).endswith(NICHE_SUFFIX)], explanation)
+    warn_of_other_niches(adata, explanation, [cell], None)
     centers = get_centers(adata)
     x, y = (float(value) for value in centers[row])
     reach = MARGIN * explanation.radius_um

@@ -12,7 +12,7 @@ import pandas as pd
 
 from stdistill._drawing.axes import AxesOrList, finish
 from stdistill._drawing.colors import MISSING, Palette, category_colors
-from stdistill._drawing.explained import warn_of_other_model
+from stdistill._drawing.explained import warn_of_other_niches
 from stdistill._drawing.profile import draw_cell_types, draw_markers, draw_morphology, draw_neighbors
 from stdistill._drawing.view import draw_cells, draw_view, make_view, scale_bar_um
 from stdistill._measures.labels import Labels
@@ -113,7 +113,8 @@ def niche_card(
     Warns
     -----
     UserWarning
-        When the profile is of the niches as they were before, or the explanation of another model than the niches.
+        When the profile is of the niches as they were before, or the explanation of another model than the niches or of
+        niches by other names, as before ``sd.tl.match_niches`` with ``rename=True``.
 
     Notes
     -----
@@ -143,7 +144,7 @@ def niche_card(
             "again."
         )
     if explanation is not None:
-        warn_of_other_model(table, [key], explanation)
+        warn_of_other_niches(table, explanation, table.obs_names[members], key)
     shown: dict[str, pd.DataFrame] = {}
     if of_it is not None:
         parts = ("cell_types", "markers", "morphology", "neighbors")

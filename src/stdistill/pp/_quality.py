@@ -14,9 +14,10 @@ from stdistill._slide.overview import Overview, read_overview
 from stdistill._slide.pyramid import level_for
 from stdistill._slide.quality import FIELD_MPP, Fields, find_folds, lower_limit, measure_fields
 from stdistill._slide.scale import MPP_TOLERANCE
-from stdistill._slide.stain import RUIFROK, stain_angle, stain_vectors
+from stdistill._slide.stain import RUIFROK, looks_swapped, stain_angle, stain_vectors
 from stdistill._slide.tissue import NothingSeenError, TissueMap, map_tissue
 from stdistill._support.arrays import Float64s, Floats, Mask
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_sdata, share_elements
 from stdistill._table.he.images import mark_images, slide_levels
@@ -111,6 +112,11 @@ def quality(
     ValueError
         When no tissue is seen, µm are not known, or a reference was measured at other µm per pixel (by more than 10 %).
 
+    Warns
+    -----
+    UserWarning
+        When red and blue seem to have changed places, as in files read by OpenCV.
+
     See Also
     --------
     find_tissue : the outlines of the tissue.
@@ -145,6 +151,13 @@ def quality(
     if not len(fields.focus):
         msg = f"No field of the image {image_key!r} holds enough tissue to measure its quality."
         raise NothingSeenError(msg)
+    if looks_swapped(fields.pixels, tissue.glass):
+        warn(
+            f"Red and blue of the image {image_key!r} seem to have changed places: what is darkest absorbs more blue "
+            "than red, and nuclei of an H&E do not. OpenCV reads files as blue, green, red: turn them, "
+            'pixels[..., ::-1], or name the channels as they are, c_coords=["b", "g", "r"]. Features and nuclei of '
+            "these colours are wrong. Another stain than H&E may look so, too."
+        )
     stains = stain_vectors(fields.pixels, tissue.glass)
     folds = find_folds(overview, tissue, stains)
     slide = _of_slide(fields, stains, folds, tissue, references)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,9 @@ def test_however_it_is_written(
 ) -> None:
     """Pixels, levels and µm per pixel are those that were written, and any rectangle is a part of the whole."""
     levels = halve(draw(height, width, seed=height), n_levels)
-    options: dict[str, Any] = {"resolution": (PER_UNIT[unit] / mpp,) * 2, "resolutionunit": unit}
+    # A ratio: before 2026.2.20 tifffile rounds large numbers to four digits.
+    per_unit = Fraction(PER_UNIT[unit] / mpp).limit_denominator(10_000).as_integer_ratio()
+    options: dict[str, Any] = {"resolution": (per_unit, per_unit), "resolutionunit": unit}
     if tile is None and compression is not None:
         options["rowsperstrip"] = 32
     path = write(

@@ -14,6 +14,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from stdistill._training.arguments import DEFAULTS
+from stdistill._training.sampling import BatchRequest
 from stdistill.models.niche import self_distillation, use
 from stdistill.models.niche.batches import Neighborhoods
 from stdistill.models.niche.fit_teacher import train_teacher
@@ -130,25 +131,18 @@ def test_finds_uneven_niches(data: Neighborhoods) -> None:
 
 
 def test_sinkhorn_is_judged_by_the_niches_not_by_its_targets(
-    data: Neighborhoods, monkeypatch: pytest.MonkeyPatch
+    make_module: Callable[..., SelfDistillation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Targets are of more even size than the niches, and would hide a collapse of these."""
-    sizes = []
-    make_targets = SelfDistillation._targets
-
-    def spy(self: SelfDistillation, cosines: torch.Tensor) -> torch.Tensor:
-        targets = make_targets(self, cosines)
-        sizes.append(targets.argmax(dim=1).bincount(minlength=3))
-        return targets
-
-    monkeypatch.setattr(SelfDistillation, "_targets", spy)
-    teacher = train(data, centering="sinkhorn")
-    targets = torch.stack(sizes).sum(dim=0)
-    last = teacher.history.iloc[-1]
-    found = np.bincount(niches(teacher, data), minlength=3)
-    assert last["occupied_niches"] == (found > 0).sum() == 2
-    assert last["largest_niche"] == pytest.approx(found.max() / 500, abs=0.1)
-    assert targets.min() > 0.6 * targets.max()
+    """Targets are of even size though all cells are nearest to one prototype, and would hide that collapse."""
+    module = make_module(centering="sinkhorn")
+    noise = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    cosines = 0.1 * noise + torch.tensor([0.5, 0.0, -0.5])
+    monkeypatch.setattr(SelfDistillation, "is_starting", False)
+    monkeypatch.setattr(module.teacher.head, "forward", lambda read: cosines)
+    module.loss(module.data[BatchRequest(np.arange(50), (0, 0))])
+    assert module._targets(cosines).argmax(dim=1).bincount(minlength=3).min() > 10
+    measures = module.use.compute()
+    assert measures["occupied_niches"] == measures["largest_niche"] == 1
 
 
 def test_quiet(data: Neighborhoods, capfd: pytest.CaptureFixture, recwarn: pytest.WarningsRecorder) -> None:

@@ -100,6 +100,8 @@ def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
         features = table.obsm[use_rep]
         if issparse(features) or not hasattr(features, "dtype") or getattr(features, "ndim", 0) != 2:
             msg = f".obsm[{use_rep!r}] is a {type(features).__name__}; expected a dense array (n_cells, n_features)."
+            if isinstance(features, pd.DataFrame):
+                msg += f" Make it one: adata.obsm[{use_rep!r}] = adata.obsm[{use_rep!r}].to_numpy()."
             raise TypeError(msg)
         if not np.issubdtype(features.dtype, np.floating):
             msg = f".obsm[{use_rep!r}] holds {features.dtype}; expected floating point numbers."

@@ -76,7 +76,7 @@ def _reading(path: Path) -> Iterator[tifffile.TiffFile]:
         with opened(path, path.stat().st_mtime_ns) as tiff:
             check_whole(tiff, path)
             yield tiff
-    except (tifffile.TiffFileError, struct.error, ArithmeticError, AttributeError, LookupError, TypeError) as error:
+    except (struct.error, ArithmeticError, AttributeError, LookupError, TypeError) as error:
         raise ValueError(damaged(path, error)) from error
     except ValueError as error:
         if path.name in str(error):  # ours name the file
