@@ -140,6 +140,11 @@ def distill(
     TypeError
         When features are no dense floating point array, or the labels are floating point numbers.
 
+    Warns
+    -----
+    UserWarning
+        When `teacher_key` is the column of labels of a model whose logits are there and could teach.
+
     Notes
     -----
     By default training lasts for epochs that see 60,000 cells together, at most 50; at least 5, or of many cells as few
