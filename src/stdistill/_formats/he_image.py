@@ -178,6 +178,6 @@ def _check_nuclei(image: SlideImage, px: Floats, mpp: float) -> None:
     if share is not None and share < MIN_SHARE_ON_NUCLEI:
         warn(
             f"Cells do not seem to lie on nuclei of the H&E: {share:.0%} of them are darker than the tissue around, "
-            "half are by chance. Was the image turned, mirrored, cut or replaced since it was aligned, or is it "
-            "blurred? Look at the cells over it with sd.pl.niches(image_key=...) first."
+            "half are by chance. Was the image turned, mirrored, cut or replaced since it was aligned, is the "
+            "alignment some µm off, or is it blurred? Look at the cells over it with sd.pl.niches(image_key=...) first."
         )
