@@ -11,7 +11,7 @@ import pytest
 from matplotlib.colors import to_hex, to_rgba
 
 from stdistill._drawing.colors import MISSING, category_colors, find_colormap, palette_colors, write_colors
-from stdistill._table.niches import default_colors
+from stdistill._table.niches import default_colors, write_niches
 
 NAMES = ["B cell", "T cell"]
 
@@ -37,6 +37,19 @@ def test_colors_of_another_number_of_categories_are_not_taken(cells: ad.AnnData)
     assert category_colors(cells, "cell_type", NAMES, None, {}) == default_colors(2)
     write_colors(cells, "cell_type", ["#000000", "#ffffff"])
     assert list(cells.uns["cell_type_colors"]) == ["#000000", "#ffffff"]
+
+
+@pytest.mark.parametrize("categories", [["0", "2"], ["2", "1", "0"]])
+def test_niches_keep_their_colours_when_their_column_is_changed(
+    make_cells: Callable[..., ad.AnnData], categories: list[str]
+) -> None:
+    """A niche without cells is dropped from the categories, or these are brought into another order by themselves."""
+    cells = make_cells(4)
+    logits = np.array([[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]], dtype=np.float32)
+    write_niches(cells, "student", logits, niches=["0", "1", "2"], colors=default_colors(3))
+    cells.obs["student_niche"] = cells.obs["student_niche"].cat.set_categories(categories)
+    colors = category_colors(cells, "student_niche", categories, None, {})
+    assert colors == [default_colors(3)[int(name)] for name in categories]
 
 
 def test_what_stands_in_the_table_is_not_written_over(cells: ad.AnnData) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pandas as pd
 import pytest
 
 from stdistill._formats.cell_groups import find_cell_groups, read_cell_groups, write_cell_groups
+
+pytestmark = pytest.mark.filterwarnings("ignore:. of the 3 cells of this slide are not in")
 
 IDS = pd.Index(["aaaaaaab-1", "aaaaaaac-1", "aaaaaaad-1"], dtype=object)
 ROWS = [("cell_id", "group", "color"), ("aaaaaaad-1", "T-Zellen, früh", "#FF0000"), ("aaaaaaab-1", "B", "#00FF00")]
@@ -52,6 +55,19 @@ def test_a_group_that_is_called_na(tmp_path: Path) -> None:
     assert groups.labels.categories.tolist() == ["NA", "nan"]
     assert groups.labels.codes.tolist() == [0, 1, -1]
     assert groups.colors is None
+
+
+def test_groups_of_another_slide(tmp_path: Path) -> None:
+    """Ids of early bundles are 1, 2, …: those of a slide with fewer cells are all there, and are other cells."""
+    path, ids = tmp_path / "a.csv", pd.Index([str(number) for number in range(1, 101)])
+    for n_known, is_said in ((98, False), (85, True)):
+        pd.DataFrame({"cell_id": ids[:n_known], "group": "a"}).to_csv(path, index=False)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            read_cell_groups(path, ids)
+        assert [str(each.message)[:56] for each in said] == [
+            "15 of the 100 cells of this slide are not in a.csv, and "
+        ] * is_said
 
 
 def test_hidden_files_are_no_groups(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,3 +66,18 @@ def test_other_bad_input(make_table: Callable[[list[object]], ad.AnnData], tmp_p
         sd.io.to_xenium_explorer(table, tmp_path / "a.geojson", key="student_niche")
     with pytest.raises(KeyError, match=r"key='niche' is not a column"):
         sd.io.to_xenium_explorer(table, tmp_path / "a.csv", key="niche")
+
+
+def test_two_slides_in_one_table(tmp_path: Path, make_cells: Callable[..., ad.AnnData]) -> None:
+    """Their ids differ, but Xenium Explorer opens one of them."""
+    cells = {name: make_cells(60, seed=seed) for seed, name in enumerate("AB")}
+    for first, table in enumerate(cells.values()):
+        table.obs["cell_id"] = [str(first * 60 + row) for row in range(60)]
+        table.obs["student_niche"] = pd.Categorical(["0", "1"] * 30)
+    joint = ad.concat(cells, label="slide", index_unique="-")
+    with pytest.warns(UserWarning, match="2 slides that lie over one another.*write them one by one"):
+        sd.io.to_xenium_explorer(joint, tmp_path / "both.csv", key="student_niche")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.io.to_xenium_explorer(joint[joint.obs["slide"] == "A"], tmp_path / "one.csv", key="student_niche")
+    assert len((tmp_path / "one.csv").read_text().splitlines()) == 61

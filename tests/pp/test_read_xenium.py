@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -521,3 +522,17 @@ def test_a_cell_without_an_area(bundle: Path, tmp_path: Path) -> None:
     cells["cell_area"] = np.r_[0.0, np.nan, cells["cell_area"][2:]]
     cells.to_parquet(tmp_path / "cells.parquet")
     assert sd.pp.read_xenium(tmp_path)["cell_circles"]["radius"].iloc[:2].tolist() == [5.0, 5.0]
+
+
+def test_an_h_and_e_that_was_turned(bundle: Path, tmp_path: Path) -> None:
+    """By half, as in a viewer, and saved under its name: all cells are on the image, and on tissue."""
+    folder = Path(shutil.copytree(bundle, tmp_path / "outs"))
+    (image,) = folder.glob("*he_image.ome.tif")
+    pixels = tifffile.imread(image)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        sd.pp.read_xenium(folder)
+    assert not any("on nuclei" in str(each.message) for each in said)
+    tifffile.imwrite(image, pixels[::-1, ::-1].copy(), photometric="rgb", tile=(256, 256))
+    with pytest.warns(UserWarning, match="do not seem to lie on nuclei of the H&E"):
+        sd.pp.read_xenium(folder)

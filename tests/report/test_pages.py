@@ -232,6 +232,20 @@ def test_no_niche(tmp_path: Path, own_run: Path) -> None:
     assert [picture["key"] for picture in parsed.data["viewer-data"]["pictures"]] == ["he", "student_ood"]
 
 
+def test_niches_that_were_renamed(own_run: Path) -> None:
+    """In the table that sd.tl.cohort reads; outlines are from the other file, of the names of before."""
+    table = ad.read_h5ad(own_run / "niches.h5ad")
+    last = table.obs["student_niche"].cat.categories[-1]
+    table.obs["student_niche"] = table.obs["student_niche"].cat.rename_categories({last: "T cells <5 % & B"})
+    table.write_h5ad(own_run / "niches.h5ad")
+    with pytest.warns(UserWarning, match=r"student_niche in niches.h5ad are others than in niches.zarr.*are shown"):
+        parsed = Page(write_report(own_run))
+    (names,) = (each["names"] for each in parsed.data["viewer-data"]["layers"] if each["key"] == "student_niche")
+    assert "T cells <5 % & B" in names
+    assert "T cells <5 % & B" in parsed.text
+    assert last not in names
+
+
 def test_no_run(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     result = CliRunner().invoke(main, ["report", str(tmp_path)])

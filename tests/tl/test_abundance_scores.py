@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,3 +154,17 @@ def test_abundances_that_were_made_again_since(spots: ad.AnnData, tmp_path: Path
     pd.testing.assert_frame_equal(sd.tl.abundance_scores(spots, keys="he_abundance", library_key="section"), expected)
     sd.pp.abundances(spots, cell_type_key="cell_type", radius_um=400, key_added="further")  # asked for, under its name
     assert len(sd.tl.abundance_scores(spots, keys="he_abundance", reference_key="further", library_key="section"))
+
+
+def test_percent_beside_shares(spots: ad.AnnData) -> None:
+    """Of one truth and itself in another unit; within the unit nothing is said."""
+    shares = sd.get.abundances(spots)
+    shares = shares.div(shares.sum(axis=1), axis=0)
+    spots.obsm["shares"], spots.obsm["percent"] = shares, 100 * shares
+    for key in ("shares", "percent"):
+        sd.pp.abundances(spots, obsm_key=key, key_added=key)
+    with pytest.warns(UserWarning, match=r"Places have 100 of all types in .obsm\['percent'\] and 1 in"):
+        sd.tl.abundance_scores(spots, keys="percent", reference_key="shares", library_key="section")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.tl.abundance_scores(spots, keys="percent", reference_key="percent", library_key="section")

@@ -388,7 +388,17 @@ def test_abundances_that_are_not_one_measure(make_places: Callable[..., ad.AnnDa
     truth = other.obsm["given"]
     other.obsm["given"] = truth.div(truth.sum(axis=1), axis=0)
     sd.pp.abundances(other, obsm_key="given")
-    with pytest.raises(ValueError, match="holds shares, which sum to 1, in one table, and other numbers in another"):
+    shares = "holds shares, of which a place has 1 at most, in one table, and other numbers"
+    with pytest.raises(ValueError, match=shares):
+        sd.tl.decompose([cells, other], method="ridge")
+    # Percent, and places where nothing was found, beside shares of which a rare type was left out.
+    percent = truth.div(truth.sum(axis=1), axis=0) * 100
+    percent.iloc[:5] = 0
+    cells.obsm["given"] = percent.set_axis(cells.obs_names)
+    other.obsm["given"] = other.obsm["given"].assign(**{TYPES[2]: 0.0})
+    for table in (cells, other):
+        sd.pp.abundances(table, obsm_key="given")
+    with pytest.raises(ValueError, match=shares):
         sd.tl.decompose([cells, other], method="ridge")
     for table, radius_um in ((cells, 150), (other, 300)):
         table.obs["cell_type"] = pd.Categorical(np.arange(table.n_obs) % 3).rename_categories(TYPES)

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.niches import colors_of, default_colors
+from stdistill._table.niches import colors_by_name, default_colors
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -42,8 +42,9 @@ def category_colors(
     """
     if palette is not None:
         return palette_colors(palette, names)
-    if _has_colors(adata, key, len(names)):
-        return colors_of([adata], key, names)
+    known = colors_by_name(adata, key)
+    if known.keys() >= set(names):
+        return [known[name] for name in names]
     return [defaults.get(name, color) for name, color in zip(names, default_colors(len(names)), strict=True)]
 
 

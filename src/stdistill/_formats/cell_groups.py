@@ -18,6 +18,8 @@ from stdistill._support.warn import warn
 MISSING = "file of cell groups"
 NOT_GROUPS = "is no table of cell groups (cell_id, group and perhaps color)"
 NO_COLORS = ("NA", "nan")
+LEFT_OUT = 0.1
+"""10x's own files leave out cells of few transcripts; those of another slide, whose ids are 1, 2, …, many more."""
 SPELLINGS = {"cell id": "cell_id", "colour": "color"}
 
 
@@ -80,6 +82,13 @@ def read_cell_groups(path: Path, cell_ids: pd.Index) -> CellGroups:
     n_foreign = len(groups) - n_known
     if n_foreign:
         warn(f"{n_foreign} cells in {path.name} are not on this slide and are ignored.")
+    n_without = len(cell_ids) - n_known
+    if n_without > LEFT_OUT * len(cell_ids):
+        warn(
+            f"{n_without} of the {len(cell_ids)} cells of this slide are not in {path.name}, and have no group. Unless "
+            "they were left out on purpose, it is of another slide, or of cells that were segmented otherwise: ids may "
+            "be the same, and groups are those of other cells then."
+        )
     labels = pd.Categorical(groups["group"].reindex(cell_ids).to_numpy())
     colors = None
     if "color" in groups:

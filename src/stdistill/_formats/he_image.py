@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._formats.alignment import Alignment, check_cells_on_image, read_alignment
+from stdistill._formats.registration import share_on_nuclei
 from stdistill._formats.slides.element import slide_element
 from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.open import open_slide
 from stdistill._formats.slides.reduced import OVERVIEW_PX
 from stdistill._slide.affine import affine_scale, apply_affine, inside
 from stdistill._slide.glass import share_on_tissue
+from stdistill._slide.pyramid import SlideLevel, shrink_factor
 from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
 from stdistill._support.arrays import Floats
 from stdistill._support.reading import find_visible
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_SHARE_ON_TISSUE = 0.5
+MIN_SHARE_ON_NUCLEI = 0.55
+"""By chance it is half, with a spread of .035 of the fewest cells that are looked at."""
 LARGE_PX = 8192
 """A level of which no side is longer can be looked at as a whole."""
 
@@ -91,6 +95,10 @@ def place_he(image_path: Path, alignment: Alignment, centers: Floats, pixel_size
     share_on_image = check_cells_on_image(he_to_morphology, centers, pixel_size, image.shape, source)
     mpp = 1 / affine_scale(um_to_px)
     _check_mpp(None if image.stated is None else image.stated.usable, mpp, source)
+    px = apply_affine(um_to_px, centers)
+    share = _share_on_tissue(image, px)
+    if share is None or share >= MIN_SHARE_ON_TISSUE:
+        _check_nuclei(image, px, mpp)
     return PlacedHE(
         element=slide_element(image, um_to_px, pixel_size),
         um_to_px=um_to_px,
@@ -99,7 +107,7 @@ def place_he(image_path: Path, alignment: Alignment, centers: Floats, pixel_size
         path=Path(image_path).absolute(),
         digest=image.digest,
         share_on_image=share_on_image,
-        share_on_tissue=_share_on_tissue(image, apply_affine(um_to_px, centers)),
+        share_on_tissue=share,
     )
 
 
@@ -160,3 +168,16 @@ def _share_on_tissue(image: SlideImage, px: Floats) -> float | None:
     if share < MIN_SHARE_ON_TISSUE:
         warn(f"Only {share:.1%} of the cells on the H&E lie on stained tissue: the alignment seems to be off.")
     return share
+
+
+def _check_nuclei(image: SlideImage, px: Floats, mpp: float) -> None:
+    """Warn when cells lie on tissue, but no more of them on nuclei than by chance."""
+    full = np.array(image.shape[::-1])
+    levels = [SlideLevel(level, shrink_factor(full, np.array(level.shape[:0:-1]))) for level in image.levels]
+    share = share_on_nuclei(levels, px[inside(px, image.shape)], mpp)
+    if share is not None and share < MIN_SHARE_ON_NUCLEI:
+        warn(
+            f"Cells do not seem to lie on nuclei of the H&E: {share:.0%} of them are darker than the tissue around, "
+            "half are by chance. Was the image turned, mirrored, cut or replaced since it was aligned, is the "
+            "alignment some µm off, or is it blurred? Look at the cells over it with sd.pl.niches(image_key=...) first."
+        )

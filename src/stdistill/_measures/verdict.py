@@ -60,7 +60,8 @@ LIMITS: Mapping[str, Limit] = {
     "density_ratio": Limit(
         (1 / 3, 3),
         None,
-        "cells lie {:.2g} times as dense as in the training: other tissue, or nuclei that were missed or split",
+        "cells lie {:.2g} times as dense as in the training: other tissue, nuclei that were missed or split, or "
+        "another µm per pixel",
     ),
     "mpp_is_estimated": Limit((0, 0), None, "µm per pixel are estimated from the size of the nuclei"),
 }

@@ -19,12 +19,14 @@ from stdistill._runs.folder import read_manifest as read_run_manifest
 from stdistill._slide.affine import affine_scale, apply_affine
 from stdistill._slide.pyramid import SlideLevel
 from stdistill._support.arrays import Floats, Rows
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import get_centers
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.outlines import cell_outlines
 from stdistill._table.he.placement import HEFrame, map_to_pixels
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.labels import NICHE_SUFFIX
 from stdistill.pp import attach_slide
 
 if TYPE_CHECKING:
@@ -136,16 +138,34 @@ def _read_cells(folder: Path) -> tuple[SpatialData, AnnData]:
 
     if (folder / SHAPES).is_dir():
         data = spatialdata.read_zarr(folder / SHAPES)
+        if (folder / TABLES[0]).is_file():  # the same table, and what sd.tl.cohort reads: a user may have edited it
+            cells = _read_table(folder / TABLES[0])
+            _warn_of_others(data.tables.pop(schema.TABLE), cells)
+            data.tables[schema.TABLE] = cells
         return data, data.tables[schema.TABLE]
-    path = next(folder / name for name in TABLES if (folder / name).is_file())
+    cells = _read_table(next(folder / name for name in TABLES if (folder / name).is_file()))
+    cells.uns.pop("spatialdata_attrs", None)  # what it annotates stayed in the bundle
+    return spatialdata.SpatialData(tables={schema.TABLE: cells}), cells
+
+
+def _read_table(path: Path) -> AnnData:
     with h5py.File(path) as file:
-        cells = AnnData(
+        return AnnData(
             obs=ad.io.read_elem(file["obs"]),
             obsm={schema.SPATIAL: ad.io.read_elem(file["obsm"][schema.SPATIAL])},
             uns=ad.io.read_elem(file["uns"]),
         )
-    cells.uns.pop("spatialdata_attrs", None)  # what it annotates stayed in the bundle
-    return spatialdata.SpatialData(tables={schema.TABLE: cells}), cells
+
+
+def _warn_of_others(beside: AnnData, cells: AnnData) -> None:
+    """Warn when the table beside the outlines has other niches: one of the two was edited."""
+    both = [key for key in cells.obs if str(key).endswith(NICHE_SUFFIX) and key in beside.obs]
+    differ = [key for key in both if not cells.obs[key].astype(str).equals(beside.obs[key].astype(str))]
+    if differ:
+        warn(
+            f"{', '.join(differ)} in {TABLES[0]} are others than in {SHAPES}, which were written alike. Those of "
+            f"{TABLES[0]} are shown, which sd.tl.cohort reads, too."
+        )
 
 
 def _attach(data: SpatialData, cells: AnnData, he_image: Path | None) -> str:

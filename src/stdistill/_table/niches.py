@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -181,20 +182,37 @@ def colors_of(adatas: Iterable[AnnData], column: str, names: Sequence[str]) -> l
     """Find the colours of the categories of a column by name; the default ones for those that have none."""
     found: dict[str, str] = {}
     for adata in adatas:
-        found = {**_colors_by_name(adata, column), **found}
+        found = {**colors_by_name(adata, column), **found}
     return [found.get(name, color) for name, color in zip(names, default_colors(len(names)), strict=True)]
 
 
-def _colors_by_name(adata: AnnData, column: str) -> Mapping[str, str]:
+def colors_by_name(adata: AnnData, column: str) -> Mapping[str, str]:
+    """Return the colours of the categories of a column by name; none where it cannot be told whose they are."""
     colors = adata.uns.get(f"{column}_colors")
     if colors is None or column not in adata.obs or not isinstance(adata.obs[column].dtype, pd.CategoricalDtype):
         return {}
     if isinstance(colors, Mapping):
         return {label_name(name): _as_color(color, column) for name, color in colors.items()}
-    categories = adata.obs[column].cat.categories
-    if len(colors) != len(categories):
+    names = _colored(adata, column, [str(color) for color in colors])
+    if len(colors) != len(names):
         return {}
-    return {label_name(name): _as_color(color, column) for name, color in zip(categories, colors, strict=True)}
+    return {name: _as_color(color, column) for name, color in zip(names, colors, strict=True)}
+
+
+def _colored(adata: AnnData, column: str, colors: Sequence[str]) -> list[str]:
+    """Name whose the colours of a column are, in their order: its categories, unless these were changed by themselves.
+
+    Niches that lost their cells may have been dropped from the categories, or all brought into another order, as by
+    making them text. The colours that a model writes by default stay in the order of its logits.
+    """
+    names = [label_name(name) for name in adata.obs[column].cat.categories]
+    prefix = column.removesuffix(NICHE_SUFFIX)
+    are_as_written = list(colors) == default_colors(len(colors))  # others may follow the categories as they were then
+    in_order = names == [str(number) for number in range(len(colors))]
+    if are_as_written and not in_order and len(logit_columns(adata, prefix)) == len(colors):
+        with suppress(ValueError):  # labels that are not those of the logits
+            return niche_names([adata], prefix, len(colors))
+    return names
 
 
 def _as_color(color: Any, column: str) -> str:

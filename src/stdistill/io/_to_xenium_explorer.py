@@ -12,9 +12,10 @@ import pandas as pd
 
 from stdistill._drawing.colors import category_colors
 from stdistill._table import schema
-from stdistill._table.checks import get_table
+from stdistill._table.checks import get_centers, get_table
 from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.labels import read_labels
+from stdistill._table.libraries import warn_of_overlap
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -60,6 +61,11 @@ def to_xenium_explorer(
     ValueError
         When `path` is no CSV, all cells lack a group, or the cells have ids that no Xenium run has, or some twice.
 
+    Warns
+    -----
+    UserWarning
+        When the table seems to hold several slides that lie over one another.
+
     Notes
     -----
     The format is that of 10x's own ``cell_groups.csv``. Ids are ``.obs["cell_id"]``, else the table's index.
@@ -82,6 +88,8 @@ def to_xenium_explorer(
     table = get_table(data, table_key)
     labels = read_labels(table, key, "key")
     ids = _xenium_ids(table)
+    if schema.SPATIAL in table.obsm:
+        warn_of_overlap(table, get_centers(table), "Xenium Explorer colours the cells of one: write them one by one.")
     colors = [to_hex(color).upper() for color in category_colors(table, key, labels.names, None, {})]
     n_written = write_cell_groups(path, ids, labels.codes, labels.names, colors)
     logger.info("Wrote %r of %d of %d cells to %s.", key, n_written, table.n_obs, path)

@@ -71,7 +71,11 @@ def read_card(path: Path, content: bytes) -> StoredCard:
         or not isinstance(sums, dict)
         or own != _own_sum(card)
     ):
-        msg = f"{path} is not the file that was saved: it was changed. Save the model again."
+        msg = (
+            f"{path} is not the file that was saved: it was changed. Save the model again, or put back what was saved. "
+            "What its card says is changed in Python, as by model.card = dataclasses.replace(model.card, tissue=...), "
+            "and saved with the model."
+        )
         raise ValueError(msg)
     return StoredCard(kind, entries, sums)
 

@@ -120,9 +120,9 @@ def read_xenium(
     -----
     UserWarning
         When the software version cannot be parsed, masks or cell groups that were not asked for cannot be read (they
-        are left out), the alignment mirrors or stretches the image, cells fall off
-        it, the resolution that the file states is another one, or the image is large and has no tiles or no
-        pyramid.
+        are left out), the alignment mirrors or stretches the image, cells fall off it, no more of them lie on nuclei
+        than by chance, the resolution that the file states is another one, the image is large and has no tiles or no
+        pyramid, or more than a tenth of the cells are not in the file of cell groups.
 
     Notes
     -----

@@ -261,8 +261,9 @@ def _split_section(section: _Section, n_strips: int, test_strip: int) -> npt.NDA
     split = np.where((y >= first) & (y < last), schema.TEST, schema.TRAIN).astype(object)
     if not (split == schema.TEST).any():
         msg = (
-            f"No test cell is left: strip {test_strip} of {n_strips}{section.name} holds no cell, between rows "
-            f"{first:.0f} and {last:.0f}. {REMEDY} Else choose another test_strip or n_strips."
+            f"No test cell is left: strip {test_strip} of {n_strips}{section.name} holds none of {len(y)} cells, "
+            f"between rows {first:.0f} and {last:.0f}. {REMEDY} Else choose another test_strip or n_strips, or take "
+            "out of the table what is too small for strips, such as a core of few cells."
         )
         raise ValueError(msg)
     for border in (first, last):

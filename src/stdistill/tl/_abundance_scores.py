@@ -13,6 +13,7 @@ from anndata import AnnData
 from stdistill._measures.abundances.scores import score
 from stdistill._support.arrays import Floats, Mask
 from stdistill._support.checks import as_names
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.abundances import Abundances, check_taught_abundances, read_abundances
 from stdistill._table.checks import check_one_model, get_centers, get_table
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("stdistill")
 
+OTHER_UNIT = 10
+"""No prediction that is of use is so many times too much, or too little, of all types together."""
 FITTED, UNSEEN = "fitted", "unseen"
 
 
@@ -85,6 +88,11 @@ def abundance_scores(
         When no key is given, a prediction lacks types of the reference, is of several models, learned other abundances
         than those that stand under the key of the reference now, or has no row in common with the reference.
 
+    Warns
+    -----
+    UserWarning
+        When places hold ten times as much of all types in a key as in the reference, or a tenth.
+
     Notes
     -----
     Sun, Zhu and Qiu 2025 (arXiv 2507.07013) report CC and L1, and do not say over what they are averaged. The order
@@ -126,6 +134,7 @@ def abundance_scores(
         if not compared.any():
             msg = f"No row is known in both .obsm[{key!r}] and .obsm[{reference_key!r}] (reference_key)."
             raise ValueError(msg)
+        _warn_of_other_unit(found.values[compared][:, columns], truth.values[compared], key, reference_key)
         for name, cells in _groups(adata, key).items():
             rows = np.flatnonzero(cells & compared)
             if not len(rows):
@@ -154,6 +163,17 @@ def _columns(found: Abundances, truth: Abundances, key: str, reference_key: str)
         )
         raise ValueError(msg)
     return [found.types.index(name) for name in truth.types]
+
+
+def _warn_of_other_unit(found: Floats, truth: Floats, key: str, reference_key: str) -> None:
+    """Warn when places hold so much more in one than in the other that these are no numbers of the same thing."""
+    totals = [float(np.median(values.sum(axis=1))) for values in (found, truth)]
+    if min(totals) > 0 and max(totals) >= OTHER_UNIT * min(totals):
+        warn(
+            f"Places have {totals[0]:.3g} of all types in .obsm[{key!r}] and {totals[1]:.3g} in "
+            f".obsm[{reference_key!r}] (medians): shares beside percent or numbers of cells? cc does not see it, but "
+            "l1 and skill mean nothing. Run sd.pp.abundances on what is in one unit."
+        )
 
 
 def _training_mean(adata: AnnData, key: str, found: Abundances) -> Floats | None:

@@ -12,7 +12,7 @@ from stdistill._support.checks import check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
-from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
+from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets, warn_of_labels_alone
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import STUDENT_DEFAULTS, NetworkArguments, NicheArguments, network_size
@@ -140,6 +140,11 @@ def distill(
     TypeError
         When features are no dense floating point array, or the labels are floating point numbers.
 
+    Warns
+    -----
+    UserWarning
+        When `teacher_key` is the column of labels of a model whose logits are there and could teach.
+
     Notes
     -----
     By default training lasts for epochs that see 60,000 cells together, at most 50; at least 5, or of many cells as few
@@ -179,6 +184,7 @@ def distill(
         if teacher_key != schema.TEACHER:
             raise missing_targets(tables, teacher_key)
         _fit_teacher(data, k, keys, table_key, arguments)
+    warn_of_labels_alone(tables, teacher_key)
     teacher = read_targets(tables, teacher_key, k)
     radius_um = check_teachers(tables, teacher_key, split_key)
     ensure_neighborhoods(tables, **keys, radius_um=radius_um)

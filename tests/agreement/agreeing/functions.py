@@ -154,7 +154,9 @@ FUNCTIONS: dict[str, Function] = {
         "student_niche X_he spatial slide", "X_he student_*", cells(sd.pl.crops, niche_key="student_niche", **QUIET)
     ),
     "pl.neighborhood": Function("graph spatial", "graph split+graph", cells(sd.pl.neighborhood, cell="@cell", **QUIET)),
-    "pl.explain": Function("spatial", "", cells(sd.pl.explain, explanation="@explanation", cell="@cell", **QUIET)),
+    "pl.explain": Function(
+        "spatial student_*", "", cells(sd.pl.explain, explanation="@explanation", cell="@cell", **QUIET)
+    ),
     "pl.niche_card": Function(
         "student_* spatial slide", "", cells(sd.pl.niche_card, niche="@niche", profile="@profile", **QUIET)
     ),

@@ -161,15 +161,18 @@ def _check_same_measure(tables: Sequence[AnnData], target_key: str, parts: Seque
     """Raise when tables hold numbers of other radii, or shares beside numbers: it would be learned which it is."""
     recorded = [find_record(table, schema.ABUNDANCE_STEPS, target_key)[1].get("radius_um") for table in tables]
     radii = [float(radius) for radius in recorded if radius is not None]
-    known = [part.values[part.known] for part in parts if part.known.any()]
-    are_shares = [np.allclose(values.sum(axis=1), 1, atol=SHARES_SUM) for values in known]
+    totals = [part.values[part.known].sum(axis=1) for part in parts if part.known.any()]
+    # Shares of a place sum to less where rare types were left out, and to nothing where nothing was found.
+    are_shares = [total.max() <= 1 + SHARES_SUM for total in totals]
     found = None
     if radii and not is_same_radius(min(radii), max(radii)):
         decimals = decimals_apart(min(radii), max(radii))
         least, most = (f"{radius:.{decimals}f}" for radius in (min(radii), max(radii)))
         found = f"counts cells within {least} µm in one table, and {most} in another"
     elif any(are_shares) and not all(are_shares):
-        found = "holds shares, which sum to 1, in one table, and other numbers in another"
+        found = (
+            "holds shares, of which a place has 1 at most, in one table, and other numbers, such as percent, in another"
+        )
     if found:
         msg = f".obsm[{target_key!r}] {found}: they are not one measure. Run sd.pp.abundances on all tables alike."
         raise ValueError(msg)

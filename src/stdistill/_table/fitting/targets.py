@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill._support.arrays import Integers
+from stdistill._support.warn import warn
 from stdistill._table.checks import check_one_model
 from stdistill._table.labels import NICHE_SUFFIX, label_name, warn_of_edited_labels, warn_of_names
 from stdistill._table.niches import colors_of, logit_columns, logit_prefixes, niche_names, read_logits
@@ -50,6 +52,20 @@ def read_targets(tables: Sequence[AnnData], teacher_key: str, k: int) -> Targets
     if all(logit_columns(table, teacher_key) for table in tables):
         return _soft(tables, teacher_key, k)
     return _hard(tables, teacher_key)
+
+
+def warn_of_labels_alone(tables: Sequence[AnnData], teacher_key: str) -> None:
+    """Warn when the labels of a model teach whose logits are there and say the same: labels that were edited do not."""
+    prefix = teacher_key.removesuffix(NICHE_SUFFIX)
+    n_logits = {len(logit_columns(table, prefix)) for table in tables}
+    if prefix == teacher_key or len(n_logits) > 1 or not min(n_logits):
+        return
+    with suppress(ValueError):
+        niche_names(tables, prefix, min(n_logits))
+        warn(
+            f"teacher_key={teacher_key!r} is the column of labels, from which is learned as if the teacher were sure "
+            f"of every cell. teacher_key={prefix!r} teaches its logits, as the method does."
+        )
 
 
 def missing_targets(tables: Sequence[AnnData], teacher_key: str) -> KeyError:
