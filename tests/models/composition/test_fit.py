@@ -171,6 +171,7 @@ def test_all_rows_are_learned_from_for_as_long_as_was_best(monkeypatch: pytest.M
         assert after.network is member
     assert fitted.training == {"n_training_cells": N, "n_epochs": [2, 1]}
     assert fitted.history["member"].tolist() == [0] * 6 + [1] * 5
+    assert fitted.history["all_rows"].tolist() == [False] * 4 + [True] * 2 + [False] * 4 + [True]
 
 
 @pytest.mark.parametrize(("seen", "expected"), [(100, 5), (12_000, 50), (10**9, 200)])

@@ -135,11 +135,10 @@ def _fit_members(
         _, stopped = learn(folds[number % len(folds)], seed, folder, patience=patience)
         best = int(stopped[VALIDATION_LOSS].fillna(np.inf).argmin()) + 1
         network, history = learn(all_rows, seed, f"{folder}/all_rows", n_epochs=best)
-        histories += [each.reset_index().assign(member=number) for each in (stopped, history)]
+        histories += [stopped.assign(member=number, all_rows=False), history.assign(member=number, all_rows=True)]
         members.append(network)
         n_epochs.append(best)
-    history = pd.concat(histories).set_index("epoch")
-    return FittedComposition(members, history, size, {"n_training_cells": len(cells), "n_epochs": n_epochs})
+    return FittedComposition(members, pd.concat(histories), size, {"n_training_cells": len(cells), "n_epochs": n_epochs})
 
 
 def _fit_ridge(rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale) -> Ridge:

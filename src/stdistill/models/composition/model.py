@@ -39,7 +39,7 @@ class CompositionModel(SavedModel):
     card
         What it is: types, features, encoders, training.
     history
-        One row per member and epoch: losses.
+        One row per member and epoch: losses, first without the held-out rows, then on all rows (column ``all_rows``).
     seen
         What it remembers of the rows that it was fitted on: sorted numbers, one of each.
 
