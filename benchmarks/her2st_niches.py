@@ -13,6 +13,8 @@ neighbours on average. Each section is left out once, and nothing is fitted to i
   mean: sections are batches;
 - logistic regression and k-means of neighbourhood means of the standardised features;
 - student: `sd.tl.distill` on the teacher's logits, one narrow layer (`NETWORK`), 10 epochs;
+- logistic regression and student by slide: features are brought to one mean and spread on each section by its own spots
+  (`standardize="slide"`), also on the one that is left out;
 - three students: the mean of the probabilities of three such, whose seeds no other three share;
 - Histology-NOLAN: `sd.tl.nolan` on the features, the same network, otherwise its defaults;
 - Histology-Leiden: `sd.tl.leiden` on the features, with both of its ways to label test cells.
@@ -59,6 +61,7 @@ N_COMPONENTS = 50
 PENALTIES = [{"C": C} for C in np.logspace(-4, 1, 6)]
 NETWORK = {"width": 64, "depth": 1}
 N_EPOCHS = 10
+STANDARDIZED = {"": "training", ", by slide": "slide"}
 REGULARIZATION = [{"dropout": dropout, "weight_decay": decay} for dropout, decay in product((0.1, 0.5), (0.05, 20.0))]
 
 Array = np.ndarray
@@ -110,16 +113,23 @@ def leave_out(spots: ad.AnnData, section: str) -> ad.AnnData:
     return spots
 
 
-def features_around(spots: ad.AnnData) -> tuple[Array, Array]:
+def features_around(spots: ad.AnnData, standardize: str = "training") -> tuple[Array, Array]:
     """Neighbourhood means of the features, standardised by the training spots, and which those are."""
     training = (spots.obs["split"] == "train").to_numpy()
-    means = neighborhood_means(spots, spots.obsm["X_he"].astype(float))
+    features = spots.obsm["X_he"].astype(float)
+    if standardize == "slide":
+        for section in spots.obs["section"].unique():
+            rows = (spots.obs["section"] == section).to_numpy()
+            features[rows] = StandardScaler().fit_transform(features[rows])
+    means = neighborhood_means(spots, features)
     return StandardScaler().fit(means[training]).transform(means), training
 
 
-def logistic_regression(spots: ad.AnnData, *, teacher: str, seed: int = 0, **penalty: float) -> Array:
+def logistic_regression(
+    spots: ad.AnnData, *, teacher: str, seed: int = 0, standardize: str = "training", **penalty: float
+) -> Array:
     """Learn the teacher's niches from neighbourhood means."""
-    means, training = features_around(spots)
+    means, training = features_around(spots, standardize)
     model = LogisticRegression(max_iter=2000, random_state=seed, **penalty)
     return model.fit(means[training], spots.obs[f"{teacher}_niche"][training]).predict(means)
 
@@ -195,12 +205,16 @@ def compare(
     distil = partial(student, max_epochs=1 if quick else N_EPOCHS)
     n_tried = 2 if quick else None
     for teacher in teachers:
-        distilled = choose(spots, distil, teacher, REGULARIZATION[:n_tried])
-        methods += [
-            ("logistic regression", choose(spots, logistic_regression, teacher, PENALTIES[:n_tried]), [teacher]),
-            ("student", distilled, [teacher]),
-            ("three students", partial(average, distilled), [teacher]),
-        ]
+        for by, standardize in STANDARDIZED.items():
+            regress, distilled = (
+                choose(spots, partial(method, standardize=standardize), teacher, settings[:n_tried])
+                for method, settings in ((logistic_regression, PENALTIES), (distil, REGULARIZATION))
+            )
+            methods += [
+                (f"logistic regression{by}", regress, [teacher]),
+                (f"student{by}", distilled, [teacher]),
+                (f"three students{by}", partial(average, distilled), [teacher]),
+            ]
     rows = []
     for (method, predict, of), seed in product(methods, seeds):
         start = time.perf_counter()

@@ -12,6 +12,9 @@ are given, so that all that differs is how the H&E looks. The features are the b
 - normalised: every slide brought to the colours of the first, that which is left out, too (Reinhard, by squidpy, whose
   Macenko refuses some of these slides).
 
+Features are brought to one mean and spread by all training cells ("training"), or on each slide by its own cells
+("slide"), but for the normalised ones.
+
 Beside each student is the logistic regression on the mean features of the neighbourhood, of the same slides; it does
 not learn from looks. Accuracy on the slide that is left out; the spread is the standard deviation over the five.
 """
@@ -22,6 +25,7 @@ import argparse
 import tempfile
 import warnings
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,9 @@ FEATURES: dict[str, dict[str, Any]] = {
     "looks": {"n_augmented": 4},
     "normalised": {"n_augmented": 0},
 }
+
+
+STANDARDIZED = {"plain": ("training", "slide"), "looks": ("training", "slide"), "normalised": ("training",)}
 
 
 def section(folder: Path, seed: int, number: int, options: argparse.Namespace) -> Path:
@@ -68,14 +75,17 @@ def describe(folder: Path, bundles: list[Path], features: str, options: argparse
     return [slide["table"] for slide in slides]
 
 
-def ask(slides: list[ad.AnnData], left_out: int, training: int, options: argparse.Namespace) -> dict[str, float]:
+def ask(
+    slides: list[ad.AnnData], left_out: int, training: int, standardize: Any, options: argparse.Namespace
+) -> dict[str, float]:
     """Fit a student and a regression to the slides that follow, and measure their accuracy on the one left out."""
     fitted = [slides[(left_out + 1 + step) % len(slides)].copy() for step in range(training)]
     asked = slides[left_out].copy()
     truth = asked.obs["truth"].astype(str)
     asked.obs["truth"] = pd.Categorical([None] * asked.n_obs)
-    student = sd.tl.distill(fitted, teacher_key="truth", max_epochs=options.epochs, progress_bar=False)
-    sd.tl.logistic_niches([*fitted, asked], teacher_key="truth")
+    how: dict[str, Any] = {"teacher_key": "truth", "standardize": standardize}
+    student = sd.tl.distill(fitted, max_epochs=options.epochs, progress_bar=False, **how)
+    sd.tl.logistic_niches([*fitted, asked], **how)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The H&E features of this slide")  # what is measured here
         sd.tl.predict(asked, student)
@@ -87,12 +97,12 @@ def compare(folder: Path, seed: int, options: argparse.Namespace) -> Iterator[di
     bundles = [section(folder, seed, number, options) for number in range(options.n_slides)]
     for features in FEATURES:
         slides = describe(folder, bundles, features, options)
-        for name, training in {"one": 1, "others": options.n_slides - 1}.items():
-            for left_out in range(options.n_slides):
-                found = ask(slides, left_out, training, options)
-                row = {"seed": seed, "features": features, "slides": name, "left out": left_out, **found}
-                print(row, flush=True)
-                yield row
+        numbers = {"one": 1, "others": options.n_slides - 1}
+        for standardize, name, left_out in product(STANDARDIZED[features], numbers, range(options.n_slides)):
+            found = ask(slides, left_out, numbers[name], standardize, options)
+            row = {"seed": seed, "features": features, "by": standardize, "slides": name, "left out": left_out, **found}
+            print(row, flush=True)
+            yield row
 
 
 def main() -> None:
@@ -113,10 +123,10 @@ def main() -> None:
         folder = options.out or Path(scratch)
         rows = pd.DataFrame([row for seed in options.seeds for row in compare(folder / f"seed_{seed}", seed, options)])
         rows.to_csv(folder / "leave_one_slide_out.csv", index=False)
-    groups = rows.groupby(["seed", "features", "slides"], sort=False)[list(METHODS)]
+    groups = rows.groupby(["seed", "features", "by", "slides"], sort=False)[list(METHODS)]
     print(f"\n{groups.agg(['mean', 'std', 'min']).round(3).to_string()}")
     if len(options.seeds) > 1:
-        mean = groups.mean().groupby(["features", "slides"], sort=False).mean()
+        mean = groups.mean().groupby(["features", "by", "slides"], sort=False).mean()
         print(f"\nMean over tissues\n{mean.round(3).to_string()}")
 
 

@@ -234,6 +234,53 @@ def test_several_slides(make_tissue: Callable) -> None:
     assert together.card.training == student.card.training
 
 
+def restained(cells: ad.AnnData) -> ad.AnnData:
+    """The same cells on a slide of another stain, which moves and stretches each feature for all cells alike."""
+    cells = cells.copy()
+    cells.obsm["X_he"] = (cells.obsm["X_he"] * [0.5, 1.5, 2, 1, 0.7, 1.2] + [3, -2, 4, 0, -5, 2]).astype(np.float32)
+    for name in [name for name in cells.obs if name.startswith("student")]:
+        del cells.obs[name]
+    return cells
+
+
+def test_by_slide_another_stain_is_not_seen(tissue: ad.AnnData, tmp_path: Path) -> None:
+    by_slide = sd.tl.distill(tissue, k=3, standardize="slide", **FAST | {"max_epochs": 8})
+    assert tissue.uns["stdistill"]["distill"]["standardize"] == by_slide.card.standardize == "slide"
+    assert "by the mean and spread of the slide" in repr(by_slide)
+    test = (tissue.obs["split"] == "test").to_numpy()
+    assert agreement(tissue, test) > 0.85
+    by_slide.save(tmp_path / "student")
+    other = restained(tissue)
+    with pytest.warns(UserWarning, match="unlike"):  # how unusual a slide is, is of the features as they are
+        sd.tl.predict(other, tmp_path / "student")
+    logits = [cells.obs.filter(like="student_logit_").to_numpy() for cells in (tissue, other)]
+    np.testing.assert_allclose(logits[1], logits[0], atol=0.02)
+    by_training = sd.tl.distill(tissue, k=3, **FAST | {"max_epochs": 8})
+    other = restained(tissue)
+    with pytest.warns(UserWarning, match="unlike"):
+        sd.tl.predict(other, by_training)
+    assert agreement(other, test) < agreement(tissue, test) - 0.2
+
+
+def test_by_slide_predicts_what_it_wrote(tissue: ad.AnnData, make_tissue: Callable) -> None:
+    """Of two slides that were trained on together: one by one, and in one table."""
+    slides = [tissue, restained(make_tissue(seed=3))]
+    sd.pp.neighborhoods(slides[1], radius_um=tissue.uns["spatial_neighbors"]["params"]["radius"])
+    student = sd.tl.distill(slides, k=3, standardize="slide", **FAST)
+    written = [slide.obs["student_logit_0"].copy() for slide in slides]
+    for slide, expected in zip(slides, written, strict=True):
+        again = slide.copy()
+        sd.tl.predict(again, student)
+        np.testing.assert_allclose(again.obs["student_logit_0"], expected, atol=1e-5)
+    slides[1].obsm["spatial"] = slides[1].obsm["spatial"] + [5_000, 0]
+    both = ad.concat(dict(zip("ab", slides, strict=True)), label="slide", index_unique="-", uns_merge="first")
+    for name in [name for name in both.obs if name.startswith("student")]:
+        del both.obs[name]
+    sd.pp.neighborhoods(both, library_key="slide", radius_um=student.radius_um)
+    sd.tl.predict(both, student)
+    np.testing.assert_allclose(both.obs["student_logit_0"], np.concatenate(written), atol=1e-5)
+
+
 def test_a_slide_and_a_copy_of_it(make_tissue: Callable) -> None:
     """What is held out in one of them is trained on in the other."""
     one, copy = make_tissue(), make_tissue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +20,21 @@ ROWS_AT_ONCE = 16_384
 
 
 class ReadableRows(Protocol):
-    """Features (n, n_features) that are read row by row."""
+    """Features (n, n_features) of which rows are read, by their numbers or in a slice."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """n, n_features."""
 
-    def __getitem__(self, rows: Integers, /) -> Floats | Tensor:
+    def __getitem__(self, rows: Any, /) -> Floats | Tensor:
         """Read some rows."""
 
 
-def known_rows(features: Floats | Tensor) -> npt.NDArray[np.bool_]:
+def known_rows(features: ReadableRows) -> npt.NDArray[np.bool_]:
     """Which rows have no NaN, read piece by piece."""
-    known = np.empty(len(features), dtype=bool)
-    for start in range(0, len(features), ROWS_AT_ONCE):
-        piece = _as_tensor(features[start : start + ROWS_AT_ONCE])
+    known = np.empty(features.shape[0], dtype=bool)
+    for start in range(0, len(known), ROWS_AT_ONCE):
+        piece = as_tensor(features[start : start + ROWS_AT_ONCE])
         if piece.isinf().any():
             msg = "The features hold infinite values: they overflowed where they were computed. Compute them again."
             raise ValueError(msg)
@@ -46,7 +46,7 @@ def feature_statistics(looks: Sequence[ReadableRows], cells: Integers) -> tuple[
     """Mean and standard deviation (n_features,) of the features of cells with all looks, float32, piece by piece."""
     count, mean, squares = 0, torch.zeros(looks[0].shape[1], dtype=torch.float64), torch.zeros(1)
     for features, start in product(looks, range(0, len(cells), ROWS_AT_ONCE)):
-        piece = _as_tensor(features[np.sort(cells[start : start + ROWS_AT_ONCE])]).cpu().double()
+        piece = as_tensor(features[np.sort(cells[start : start + ROWS_AT_ONCE])]).cpu().double()
         # Chan et al. 1983: sums of squares about a mean, merged without cancellation.
         shift = piece.mean(dim=0) - mean
         total = count + len(piece)
@@ -59,7 +59,7 @@ def feature_statistics(looks: Sequence[ReadableRows], cells: Integers) -> tuple[
 
 def digest_rows(features: ReadableRows, rows: Integers) -> str:
     """Tell rows of features, in their order, from others; read piece by piece."""
-    pieces = (_as_tensor(features[rows[start : start + ROWS_AT_ONCE]]) for start in range(0, len(rows), ROWS_AT_ONCE))
+    pieces = (as_tensor(features[rows[start : start + ROWS_AT_ONCE]]) for start in range(0, len(rows), ROWS_AT_ONCE))
     return digest(*(digest(piece.cpu().numpy()) for piece in pieces))
 
 
@@ -78,6 +78,6 @@ def standardize(features: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return ((features.float() - mean) / std).clamp(-FARTHEST, FARTHEST)
 
 
-def _as_tensor(rows: Floats | Tensor) -> Tensor:
+def as_tensor(rows: Floats | Tensor) -> Tensor:
     """Rows as a tensor; of a read-only memory map a copy, which is what tensors have to be made from."""
     return rows if isinstance(rows, Tensor) else torch.from_numpy(np.array(rows))

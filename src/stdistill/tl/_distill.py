@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from stdistill._support.arguments import takes
-from stdistill._support.checks import check_integer, check_positive
+from stdistill._support.checks import check_choice, check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets, warn_of_labels_alone
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill._training.arguments import TrainingArguments, check_training
-from stdistill.models.niche.arguments import STUDENT_DEFAULTS, NetworkArguments, NicheArguments, network_size
+from stdistill.models.niche.arguments import (
+    STUDENT_DEFAULTS,
+    NetworkArguments,
+    NicheArguments,
+    Standardization,
+    network_size,
+)
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
@@ -49,6 +55,7 @@ def distill(
     use_rep: str = schema.HE_FEATURES,
     key_added: str = schema.STUDENT,
     temperature: float | None = None,
+    standardize: Standardization = "training",
     split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
     patience: int | None = None,
@@ -82,6 +89,11 @@ def distill(
     temperature
         τ. By default the one at which the teacher's softened niches have on average a quarter of the entropy of even
         ones, which does not depend on the scale of its logits.
+    standardize
+        Features are brought to the mean and spread of all ``"training"`` cells; or with ``"slide"`` those of each
+        slide to that of all of its own cells, in training and of whatever is predicted: what a stain and a scanner do
+        to a slide as a whole is then taken away. So is what its tissue as a whole differs by: slides should hold the
+        same tissues in similar parts, and be predicted whole. Features of test cells count in the mean of their slide.
     split_key
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are trained on.
@@ -173,6 +185,7 @@ def distill(
     check_training(arguments)
     if patience is not None:
         check_integer(patience, "patience", minimum=1)
+    check_choice(standardize, "standardize", get_args(Standardization))
     if temperature is not None:
         check_positive(temperature, "temperature")
     size = network_size(arguments, "linear")
@@ -193,7 +206,7 @@ def distill(
 
     from stdistill.models.niche.fit_student import train_student
 
-    neighborhoods = inputs.neighborhoods(arguments["max_tokens"], with_augmented=True)
+    neighborhoods = inputs.neighborhoods(arguments["max_tokens"], with_augmented=True, standardize=standardize)
     training = inputs.training & neighborhoods.known & teacher.known
     n_training, k = int(training.sum()), len(teacher.niches)
     if n_training < k:
@@ -227,6 +240,7 @@ def distill(
         **keys,
         teacher=teacher_key,
         targets=teacher,
+        standardize=standardize,
         patience=patience,
     )
     return model

@@ -22,7 +22,7 @@ from stdistill.tl._predict import load_model
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from stdistill.models import NicheModel
+    from stdistill.models import ModelCard, NicheModel
     from stdistill.models.explanation.attribution import Method
     from stdistill.models.explanation.explain import ExplainedCell
     from stdistill.models.explanation.result import Explanation
@@ -153,7 +153,7 @@ def explain(
     graph_key(table)
     inputs = niche_inputs([table], use_rep=rep, split_key=split_key, library_key=library_key)
     check_radius(inputs.radius_um, loaded.radius_um)
-    neighborhoods = _around(inputs, rows, loaded.card.max_tokens)
+    neighborhoods = _around(inputs, rows, loaded.card)
     _check_predicted(table, rows, inputs.eligible & neighborhoods.known)
     explained = explain_cells(
         loaded, neighborhoods, rows, method=method, n_samples=n_samples, seed=seed, device=torch_device(device)
@@ -194,8 +194,10 @@ def _find_cells(table: AnnData, cells: Sequence[str]) -> Rows:
     return np.array(list(dict.fromkeys(find_rows(table, cells))))
 
 
-def _around(inputs: NicheInputs, rows: Rows, max_tokens: int | None) -> Neighborhoods:
-    """Make the neighbourhoods of some cells; the features of others are not read."""
+def _around(inputs: NicheInputs, rows: Rows, card: ModelCard) -> Neighborhoods:
+    """Make the neighbourhoods of some cells; the features of others are not read, unless they say what these mean."""
+    if card.standardize == "slide":
+        return inputs.neighborhoods(card.max_tokens, standardize="slide")
     from stdistill.models.features import known_rows
     from stdistill.models.niche.batches import Neighborhoods
 
@@ -204,7 +206,7 @@ def _around(inputs: NicheInputs, rows: Rows, max_tokens: int | None) -> Neighbor
     known = np.zeros(len(inputs.features), dtype=bool)
     known[read] = known_rows(inputs.features[read])
     graph = (inputs.features, inputs.indptr, inputs.indices, inputs.centers, inputs.radius_um)
-    return Neighborhoods(*graph, known=known, max_tokens=max_tokens)
+    return Neighborhoods(*graph, known=known, max_tokens=card.max_tokens)
 
 
 def _check_predicted(table: AnnData, rows: Rows, predicted: Mask) -> None:

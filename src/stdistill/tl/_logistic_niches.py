@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from stdistill._support.checks import check_integer, check_name
+from stdistill._support.checks import check_choice, check_integer, check_name
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
 from stdistill._table.fitting.plain import write_plain
@@ -13,6 +13,7 @@ from stdistill._table.fitting.results import Naming
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
 from stdistill._table.niches import logit_columns
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
+from stdistill.models.niche.arguments import Standardization
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def logistic_niches(
     teacher_key: str = schema.TEACHER,
     use_rep: str = schema.HE_FEATURES,
     key_added: str = schema.LOGISTIC,
+    standardize: Standardization = "training",
     split_key: str | None = schema.SPLIT,
     library_key: str | None = None,
     seed: int = 0,
@@ -48,6 +50,9 @@ def logistic_niches(
         Key of ``.obsm`` of the features, floating point; a row with a NaN is a cell without features.
     key_added
         Prefix of what is written.
+    standardize
+        By what cells features are brought to one mean and spread before they are averaged, as in
+        :func:`stdistill.tl.distill`.
     split_key
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are fitted on.
@@ -117,6 +122,7 @@ def logistic_niches(
     """
     check_integer(seed, "seed", minimum=0)
     check_name(key_added, "key_added")
+    check_choice(standardize, "standardize", get_args(Standardization))
     tables = get_tables(data, table_key)
     check_split(tables, split_key)
     check_fittable(tables, use_rep, split_key)
@@ -130,7 +136,7 @@ def logistic_niches(
 
     from stdistill.models.niche.plain.logistic import logistic_logits
 
-    neighborhoods = inputs.neighborhoods(None)
+    neighborhoods = inputs.neighborhoods(None, standardize=standardize)
     training = inputs.training & neighborhoods.known & teacher.known
     if not training.any():
         msg = (
@@ -150,6 +156,7 @@ def logistic_niches(
         teacher=teacher_key,
         split_key=split_key,
         library_key=library_key,
+        standardize=standardize,
         seed=seed,
         **fitted._asdict(),
     )

@@ -247,6 +247,7 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
         inputs.indices,
         inputs.centers,
         cells=np.flatnonzero(inputs.eligible),
+        slides=inputs.libraries,
         **using,
     )
     sha256 = model.sha256

@@ -27,6 +27,7 @@ from stdistill._table.records import augmented_keys, read_record
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+    from stdistill.models.niche.arguments import Standardization
     from stdistill.models.niche.batches import Neighborhoods
 
 MADE_BY = {schema.HE_FEATURES: "sd.pp.embed_he", schema.EXPRESSION_LATENT: "sd.pp.embed_expression"}
@@ -55,18 +56,28 @@ class NicheInputs(NamedTuple):
     training: npt.NDArray[np.bool_]
     """(n,), the cells to train on: those of that group, without a split all."""
 
-    def neighborhoods(self, max_tokens: int | None, *, with_augmented: bool = False) -> Neighborhoods:
-        """Make the neighbourhoods from which batches are cut; this reads all features once."""
+    def neighborhoods(
+        self, max_tokens: int | None, *, with_augmented: bool = False, standardize: Standardization = "training"
+    ) -> Neighborhoods:
+        """Make the neighbourhoods from which batches are cut; this reads all features once, by slide once more."""
+        from stdistill.models.by_slide import as_seen
+        from stdistill.models.features import known_rows
         from stdistill.models.niche.batches import Neighborhoods
 
+        known = known_rows(self.features)
+        features, *augmented = (
+            as_seen(look, self.libraries, known, standardize)
+            for look in (self.features, *(self.augmented if with_augmented else ()))
+        )
         return Neighborhoods(
-            self.features,
+            features,
             self.indptr,
             self.indices,
             self.centers,
             self.radius_um,
+            known=known,
             max_tokens=max_tokens,
-            augmented=self.augmented if with_augmented else (),
+            augmented=augmented,
         )
 
     def divide(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from stdistill.models import NicheModel
-    from stdistill.models.niche.arguments import NicheArguments
+    from stdistill.models.niche.arguments import NicheArguments, Standardization
     from stdistill.models.niche.fitting import Fitted
 
 logger = logging.getLogger("stdistill")
@@ -81,6 +81,7 @@ def write_model(
     library_key: str | None,
     teacher: str | None = None,
     targets: Targets | None = None,
+    standardize: Standardization = "training",
     **settings: Any,
 ) -> tuple[NicheModel, npt.NDArray[np.integer[Any]]]:
     """Give the network its card, and write what it says of all cells of the tables.
@@ -99,6 +100,8 @@ def write_model(
         Columns of ``.obs`` that the cells were divided by, as users give them, for the record.
     teacher, targets
         What a student was taught by: its key, and what it says of each cell.
+    standardize
+        By what cells its features were brought to one mean and spread.
     settings
         Of the objective.
 
@@ -122,6 +125,7 @@ def write_model(
         niches=list(naming.niches),
         colors=list(naming.colors),
         network=size,
+        standardize=standardize,
         max_tokens=arguments["max_tokens"],
         teacher=teacher,
         temperature=fitted.temperature,
@@ -159,6 +163,7 @@ def write_model(
         split_key=split_key,
         library_key=library_key,
         temperature=fitted.temperature,
+        standardize=standardize,
         **size,
         **record,
     )
@@ -304,6 +309,7 @@ def _predict_together(model: NicheModel, inputs: NicheInputs, arguments: NicheAr
         inputs.indices,
         inputs.centers,
         cells=mine,
+        slides=inputs.libraries,
         device=arguments["accelerator"],
         progress_bar=arguments["progress_bar"] and is_first_process(),
     )

@@ -138,7 +138,9 @@ def _fit_members(
         histories += [stopped.assign(member=number, all_rows=False), history.assign(member=number, all_rows=True)]
         members.append(network)
         n_epochs.append(best)
-    return FittedComposition(members, pd.concat(histories), size, {"n_training_cells": len(cells), "n_epochs": n_epochs})
+    return FittedComposition(
+        members, pd.concat(histories), size, {"n_training_cells": len(cells), "n_epochs": n_epochs}
+    )
 
 
 def _fit_ridge(rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale) -> Ridge:

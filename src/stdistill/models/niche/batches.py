@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.jit import njit
-from stdistill.models.features import known_rows
+from stdistill.models.features import ReadableRows, known_rows
 
 CELLS_PER_BLOCK = 16
 MAX_BLOCKS = 16
@@ -131,8 +131,8 @@ class Neighborhoods:
     Parameters
     ----------
     features
-        (n, n_features) array, memory map or tensor. A row with a NaN is a cell without features: it is no token, and
-        a centre without features has no tokens at all unless others are around it.
+        (n, n_features) array, memory map, tensor, or what reads like one. A row with a NaN is a cell without features:
+        it is no token, and a centre without features has no tokens at all unless others are around it.
     indptr, indices
         The graph in CSR form: the cells within the radius of each cell, without itself.
     centers
@@ -149,7 +149,7 @@ class Neighborhoods:
 
     def __init__(
         self,
-        features: Floats | Tensor,
+        features: ReadableRows,
         indptr: Integers,
         indices: Integers,
         centers: Floats,
@@ -157,7 +157,7 @@ class Neighborhoods:
         *,
         known: npt.NDArray[np.bool_] | None = None,
         max_tokens: int | None = None,
-        augmented: Sequence[Floats | Tensor] = (),
+        augmented: Sequence[ReadableRows] = (),
     ) -> None:
         self.features = features
         self.looks = [features, *augmented]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from stdistill._support.checks import check_choice
+from stdistill.models.niche.arguments import Standardization
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.saved import Card
 
@@ -31,6 +33,9 @@ class ModelCard(Card):
         Names and colours of the niches.
     network
         Arguments of the network: width, depth, heads, frequencies, dropout, head.
+    standardize
+        Whether the features are brought to the mean and spread of all cells of the ``"training"``, or of the cells of
+        each ``"slide"`` to its own.
     max_tokens
         Largest number of cells read of a neighbourhood; `None`: all.
     encoder, encoder_licence, encoder_revision
@@ -97,6 +102,7 @@ class ModelCard(Card):
     niches: list[str]
     colors: list[str]
     network: dict[str, Any]
+    standardize: str = "training"
     max_tokens: int | None = None
     encoder: str | None = None
     encoder_licence: str | None = None
@@ -118,6 +124,7 @@ class ModelCard(Card):
     loadings: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
+        check_choice(self.standardize, "standardize", get_args(Standardization))
         for name in ("niches", "colors", "sizes", "cell_types"):
             names = getattr(self, name)
             if names is not None and len(names) != self.k:

@@ -19,6 +19,7 @@ from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
 from stdistill._training.sampling import spatial_order
 from stdistill._training.state import own_torch_state, tensor_cores
+from stdistill.models.by_slide import as_seen
 from stdistill.models.features import known_rows
 from stdistill.models.niche.batches import Neighborhoods, TokenBatch
 from stdistill.models.niche.card import ModelCard
@@ -176,6 +177,7 @@ class NicheModel(SavedModel):
         centers: Floats,
         *,
         cells: Integers | None = None,
+        slides: Integers | None = None,
         batch_size: int | None = None,
         device: torch.device | str = "auto",
         progress_bar: bool = True,
@@ -192,6 +194,9 @@ class NicheModel(SavedModel):
             (n, 2), µm.
         cells
             The cells to predict, by default all. A cell without features gets no prediction.
+        slides
+            (n,), number of each cell's slide, for a model that standardises features by slide; by default all are of
+            one.
         batch_size
             Cells at once, by default 512 on a CPU and 2,048 on a GPU.
         device
@@ -227,8 +232,10 @@ class NicheModel(SavedModel):
         chosen = np.flatnonzero(wanted)
         if not len(chosen):
             return logits
+        slides = np.zeros(len(centers), dtype=np.intp) if slides is None else slides
+        seen = as_seen(features, slides, known, self.card.standardize)
         neighborhoods = Neighborhoods(
-            features, indptr, indices, centers, self.radius_um, known=known, max_tokens=self.card.max_tokens
+            seen, indptr, indices, centers, self.radius_um, known=known, max_tokens=self.card.max_tokens
         )
         chosen = chosen[spatial_order(centers[chosen])]
         place = torch.device(torch_device(device) if isinstance(device, str) else device)

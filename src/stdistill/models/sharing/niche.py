@@ -27,6 +27,10 @@ def describe(card: ModelCard, usual: UsualFeatures | None) -> Description:
             *describe_crops(card),
             f"cells within {card.radius_um:.1f} µm"
             + ("" if card.max_tokens is None else f", at most {card.max_tokens}"),
+            *(
+                ["features by the mean and spread of the slide, which is predicted whole"]
+                * (card.standardize == "slide")
+            ),
         ],
         "Agreement": _agreement(card),
         "Confidence": _confidence(card),

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stdistill.models.by_slide import SlideFeatures, as_seen
+
+N, D = 150, 4
+
+
+def two_slides() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of two slides whose cells alternate; the third cell of the first has none."""
+    rng = np.random.default_rng(0)
+    slides = np.tile([7, 3], N)
+    features = (rng.normal(size=(2 * N, D)) * 2 + 5 * (slides == 7)[:, None]).astype(np.float16)
+    features[4] = np.nan
+    return features, slides, ~np.isnan(features).any(axis=1)
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+def test_each_slide_has_mean_0_and_spread_1(kind: str) -> None:
+    features, slides, known = two_slides()
+    seen = SlideFeatures(features if kind == "array" else torch.from_numpy(features), slides, known)
+    assert seen.shape == (2 * N, D)
+    rows = np.flatnonzero(known)
+    for slide in (3, 7):
+        own = np.flatnonzero(known & (slides == slide))
+        expected = (features[own] - features[own].mean(axis=0, dtype=float)) / features[own].std(axis=0, dtype=float)
+        np.testing.assert_allclose(seen[own].numpy(), expected, atol=1e-4)
+    assert torch.equal(seen[rows[[9, 2]]], seen[rows][[9, 2]])
+    assert torch.equal(seen[:10][5:], seen[np.arange(5, 10)])
+    assert seen[np.array([4])].isnan().all()
+
+
+def test_what_a_stain_does_to_all_cells_alike_is_not_seen() -> None:
+    features, slides, known = two_slides()
+    stained = features.astype(np.float32)
+    stained[slides == 7] = stained[slides == 7] * [0.5, 2, 1, 3] + [1, -4, 0, 9]
+    seen, other = (SlideFeatures(each, slides, known)[np.flatnonzero(known)] for each in (features, stained))
+    torch.testing.assert_close(other, seen, atol=1e-4, rtol=1e-4)
+
+
+def test_a_feature_that_does_not_vary_on_a_slide() -> None:
+    features, slides, known = two_slides()
+    features[slides == 3, 1] = 2
+    seen = SlideFeatures(features, slides, known)
+    assert not seen[np.flatnonzero(slides == 3)][:, 1].any()
+    features[slides == 3] = 2
+    assert not SlideFeatures(features, slides, known)[np.flatnonzero(slides == 3)].any()
+
+
+def test_few_cells_do_not_tell_a_slide() -> None:
+    features, slides, known = two_slides()
+    known &= (slides == 7) | (np.arange(2 * N) < 20)
+    with pytest.warns(UserWarning, match='A slide has 10 cells .*standardize="slide".* Expected 100 or more'):
+        SlideFeatures(features, slides, known)
+    with pytest.warns(UserWarning, match="A slide has 0 cells"):
+        SlideFeatures(features, slides, known & (slides == 7))
+
+
+def test_by_the_training_they_stay_as_they_are() -> None:
+    features, slides, known = two_slides()
+    assert as_seen(features, slides, known, "training") is features
+    assert isinstance(as_seen(features, slides, known, "slide"), SlideFeatures)
