@@ -1,11 +1,13 @@
 """Niches of a section that was left out, from its H&E: the student beside logistic regression and the baselines.
 
     python benchmarks/her2st_niches.py
+    python benchmarks/her2st_niches.py --context
     python benchmarks/her2st_niches.py --quick
 
 Sections C2 to C5 of patient C of her2st (see `her2st.py`), with MobileNetV2's features of the 155 µm around each spot.
-Spots with fewer than 200 counts are left out. A neighbourhood is the spots within 450 µm: two steps of the grid, 14
-neighbours on average. Each section is left out once, and nothing is fitted to it or chosen by it:
+`--context` puts those of the 465 µm around it beside them. Spots with fewer than 200 counts are left out. A
+neighbourhood is the spots within 450 µm: two steps of the grid, 14 neighbours on average. Each section is left out once,
+and nothing is fitted to it or chosen by it:
 
 - teacher: k-means (k = 5) of neighbourhood means of 50 principal components of the log-normalised 2,000 most variable
   genes. Its logits are squared distances to the centres, times -1, its niche is the nearest centre. "plain" takes
@@ -41,7 +43,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from her2st import MOBILENET, SECTIONS, SHARED_DATA, MobileNetV2, embed, read_section
+from her2st import CROP_PX, MOBILENET, SECTIONS, SHARED_DATA, MobileNetV2, embed, read_section
 from scipy.sparse import csr_matrix, eye_array
 from scipy.special import softmax
 from sklearn.cluster import KMeans
@@ -55,6 +57,7 @@ import stdistill as sd
 K = 5
 TEACHERS = ("plain", "centred")
 RADIUS_UM = 450
+CONTEXT_UM = 465
 MIN_COUNTS = 200
 N_GENES = 2000
 N_COMPONENTS = 50
@@ -67,7 +70,7 @@ REGULARIZATION = [{"dropout": dropout, "weight_decay": decay} for dropout, decay
 Array = np.ndarray
 
 
-def read(folder: Path, names: Sequence[str], every: int) -> ad.AnnData:
+def read(folder: Path, names: Sequence[str], every: int, context: bool) -> ad.AnnData:
     """Read the sections into one table, with features and neighbourhoods."""
     with np.load(folder / MOBILENET) as file:
         encoder = sd.encoders.from_module(MobileNetV2(dict(file)), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -75,6 +78,11 @@ def read(folder: Path, names: Sequence[str], every: int) -> ad.AnnData:
     for name in names:
         section = read_section(folder / "her2st", name, every)
         embed(section, encoder)
+        if context:
+            wide = {"crop_px": CROP_PX, "mpp": CONTEXT_UM / CROP_PX, "key_added": "X_context"}
+            sd.pp.embed_he(section, encoder=encoder, **wide)
+            beside = section["table"].obsm
+            beside["X_he"] = np.hstack([beside["X_he"], beside["X_context"]])
         tables[name] = section["table"]
     spots = ad.concat(tables, label="section", index_unique="-", uns_merge="same")
     spots = spots[np.asarray(spots.X.sum(axis=1)).ravel() >= MIN_COUNTS].copy()
@@ -232,12 +240,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED_DATA, help="folder with her2st and mobilenet_v2_imagenet")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--context", action="store_true", help="also see the tissue around each spot")
     parser.add_argument("--quick", action="store_true", help="a look at whether it works")
     arguments = parser.parse_args()
     names, left_out, every, teachers, seeds = SECTIONS, SECTIONS, 1, TEACHERS, arguments.seeds
     if arguments.quick:
         names, left_out, every, teachers, seeds = SECTIONS[:3], SECTIONS[:1], 4, TEACHERS[:1], arguments.seeds[:1]
-    spots = read(arguments.data, names, every)
+    spots = read(arguments.data, names, every, arguments.context)
     n_neighbors = spots.obsp["spatial_connectivities"].nnz / spots.n_obs
     print(f"{', '.join(names)}: {spots.n_obs} spots, {n_neighbors:.1f} neighbours, seeds {seeds}", flush=True)
     rows = pd.concat([compare(spots, section, teachers, seeds, arguments.quick) for section in left_out])

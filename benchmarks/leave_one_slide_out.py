@@ -95,7 +95,7 @@ def ask(
 def compare(folder: Path, seed: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Leave out each slide of a tissue, and yield what the students and regressions of the others say of it."""
     bundles = [section(folder, seed, number, options) for number in range(options.n_slides)]
-    for features in FEATURES:
+    for features in options.features:
         slides = describe(folder, bundles, features, options)
         numbers = {"one": 1, "others": options.n_slides - 1}
         for standardize, name, left_out in product(STANDARDIZED[features], numbers, range(options.n_slides)):
@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[51, 52, 53], help="of tissues")
     parser.add_argument("--n-slides", type=int, default=5, help="of each tissue")
     parser.add_argument("--n-cells", type=int, default=2_000, help="of each section")
+    parser.add_argument("--features", nargs="+", default=list(FEATURES), choices=list(FEATURES))
     parser.add_argument("--crop-px", type=int, default=224)
     parser.add_argument("--epochs", type=int, help="of the students, by default their default")
     parser.add_argument("--out", type=Path, help="folder to keep, with leave_one_slide_out.csv")

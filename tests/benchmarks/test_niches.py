@@ -43,7 +43,14 @@ def test_her2st(run: Run, shared_data: Path) -> None:
 
 def test_her2st_niches(run: Run, shared_data: Path) -> None:
     means = run("her2st_niches.py", "--quick", "--data", str(shared_data)).split("Mean over sections")[1]
-    for method in ("k-means", "logistic regression", "student", "Histology-NOLAN", "Histology-Leiden"):
+    for method in (
+        "k-means",
+        "logistic regression",
+        "student",
+        "student, by slide",
+        "Histology-NOLAN",
+        "Histology-Leiden",
+    ):
         assert method in means
 
 
@@ -114,12 +121,19 @@ def test_teacher_arrangement(run: Run) -> None:
 
 def test_leave_one_slide_out(run: Run, tmp_path: Path) -> None:
     run("leave_one_slide_out.py", "--quick", "--out", str(tmp_path))
-    table = pd.read_csv(tmp_path / "leave_one_slide_out.csv").set_index(["features", "slides", "left out"]).sort_index()
-    assert len(table) == 3 * 2 * 3
+    table = (
+        pd.read_csv(tmp_path / "leave_one_slide_out.csv")
+        .set_index(["features", "by", "slides", "left out"])
+        .sort_index()
+    )
+    assert len(table) == (2 + 2 + 1) * 2 * 3
     assert table[["student", "regression"]].min().min() > 0.05  # of 8 niches
     for training in ("one", "others"):  # looks are for the student alone
-        assert table.loc["plain", training]["regression"].equals(table.loc["looks", training]["regression"])
+        for by in ("training", "slide"):
+            assert table.loc["plain", by, training]["regression"].equals(table.loc["looks", by, training]["regression"])
     assert not table.loc["plain"]["student"].equals(table.loc["looks"]["student"])
+    for method in ("student", "regression"):
+        assert not table.loc["plain", "training"][method].equals(table.loc["plain", "slide"][method])
 
 
 def test_niche_profile(run: Run) -> None:
