@@ -124,6 +124,18 @@ def test_what_is_explained_is_what_is_predicted(trained: tuple[ad.AnnData, Niche
     np.testing.assert_allclose(found["log_odds"], logit(confidence), rtol=1e-3, atol=1e-3)
 
 
+def test_a_student_by_slide() -> None:
+    """Its features are those of the whole slide, brought to one mean and spread; another stain changes nothing."""
+    cells = make(3, n=300)
+    student = sd.tl.distill(cells, teacher_key="truth", standardize="slide", **FAST | {"max_epochs": 3})
+    confidence = cells.obs["student_confidence"].iloc[:3].to_numpy()
+    found = sd.tl.explain(cells, student, cells=cells.obs_names[:3])
+    np.testing.assert_allclose(found.cells["log_odds"], logit(confidence.astype(float)), rtol=1e-3, atol=1e-3)
+    cells.obsm["X_he"] = cells.obsm["X_he"] * np.float32(3) + np.float32(1)
+    again = sd.tl.explain(cells, student, cells=cells.obs_names[:3])
+    np.testing.assert_allclose(again.neighbors["attribution"], found.neighbors["attribution"], atol=1e-4)
+
+
 def test_completeness(trained: tuple[ad.AnnData, NicheModel]) -> None:
     cells, student = trained
     found = {method: sd.tl.explain(cells, student, cells=["17", "3"], method=method) for method in METHODS}

@@ -86,6 +86,20 @@ def test_several_slides(tissue: ad.AnnData) -> None:
     assert tissue.obs["logistic_model"].iloc[0] == other.obs["logistic_model"].iloc[0]
 
 
+def test_by_slide_another_stain_is_not_seen(tissue: ad.AnnData) -> None:
+    """Of features that a stain moved and stretched for all cells alike, the same is told."""
+    other = tissue.copy()
+    other.obsm["X_he"] = (other.obsm["X_he"] * np.linspace(0.5, 2, 10) + np.linspace(-9, 9, 10)).astype(np.float32)
+    other.obs["region"] = pd.Categorical([None] * other.n_obs)
+    right = {}
+    for how in ("training", "slide"):
+        sd.tl.logistic_niches([tissue, other], teacher_key="region", standardize=how)
+        right[how] = (other.obs["logistic_niche"] == tissue.obs["logistic_niche"])[tissue.obs["logistic_niche"].notna()]
+    assert right["slide"].mean() > 0.99
+    assert right["training"].mean() < 0.9
+    assert tissue.uns["stdistill"]["logistic_niches"]["standardize"] == "slide"
+
+
 def test_bad_input(tissue: ad.AnnData) -> None:
     columns = tissue.obs.columns.tolist()
     with pytest.raises(KeyError, match=r"teacher_key='teacher' is neither a prefix of logits"):
