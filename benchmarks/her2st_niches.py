@@ -240,10 +240,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED_DATA, help="folder with her2st and mobilenet_v2_imagenet")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--teachers", nargs="+", default=list(TEACHERS), choices=TEACHERS)
     parser.add_argument("--context", action="store_true", help="also see the tissue around each spot")
     parser.add_argument("--quick", action="store_true", help="a look at whether it works")
     arguments = parser.parse_args()
-    names, left_out, every, teachers, seeds = SECTIONS, SECTIONS, 1, TEACHERS, arguments.seeds
+    names, left_out, every, teachers, seeds = SECTIONS, SECTIONS, 1, arguments.teachers, arguments.seeds
     if arguments.quick:
         names, left_out, every, teachers, seeds = SECTIONS[:3], SECTIONS[:1], 4, TEACHERS[:1], arguments.seeds[:1]
     spots = read(arguments.data, names, every, arguments.context)

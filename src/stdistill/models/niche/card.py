@@ -33,9 +33,6 @@ class ModelCard(Card):
         Names and colours of the niches.
     network
         Arguments of the network: width, depth, heads, frequencies, dropout, head.
-    standardize
-        Whether the features are brought to the mean and spread of all cells of the ``"training"``, or of the cells of
-        each ``"slide"`` to its own.
     max_tokens
         Largest number of cells read of a neighbourhood; `None`: all.
     encoder, encoder_licence, encoder_revision
@@ -72,6 +69,9 @@ class ModelCard(Card):
         Commonest cell types of each niche and their shares, where :meth:`NicheModel.push_to_hub` was told.
     loadings
         Of features that are principal components: the ``gene`` that leads each, and its ``loading``.
+    standardize
+        ``"training"`` where features are brought to the mean and spread of all training cells, ``"slide"`` where those
+        of each slide are brought to that of its own cells.
     tissue, licence
         What it was trained on, and the terms under which it was shared, in the words of whoever shared it.
     training
@@ -102,7 +102,6 @@ class ModelCard(Card):
     niches: list[str]
     colors: list[str]
     network: dict[str, Any]
-    standardize: str = "training"
     max_tokens: int | None = None
     encoder: str | None = None
     encoder_licence: str | None = None
@@ -122,6 +121,7 @@ class ModelCard(Card):
     agreement: dict[str, Any] | None = None
     cell_types: list[dict[str, Any]] | None = None
     loadings: list[dict[str, Any]] | None = None
+    standardize: str = "training"
 
     def __post_init__(self) -> None:
         check_choice(self.standardize, "standardize", get_args(Standardization))
