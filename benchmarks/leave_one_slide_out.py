@@ -13,7 +13,8 @@ are given, so that all that differs is how the H&E looks. The features are the b
   Macenko refuses some of these slides).
 
 Features are brought to one mean and spread by all training cells ("training"), or on each slide by its own cells
-("slide"), but for the normalised ones.
+("slide"), but for the normalised ones. "halves" is the student asked for the left and the right half of the slide as
+if each was a slide: they hold other parts of the tissue than the whole.
 
 Beside each student is the logistic regression on the mean features of the neighbourhood, of the same slides; it does
 not learn from looks. Accuracy on the slide that is left out; the spread is the standard deviation over the five.
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 from squidpy.experimental import im
 from transfer import true_niches, with_tissue
@@ -89,7 +91,19 @@ def ask(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The H&E features of this slide")  # what is measured here
         sd.tl.predict(asked, student)
-    return {name: float((asked.obs[f"{key}_niche"].astype(str) == truth).mean()) for name, key in METHODS.items()}
+        niches = {name: asked.obs[f"{key}_niche"] for name, key in METHODS.items()}
+        niches["halves"] = pd.concat([half.obs["student_niche"] for half in predicted_halves(asked, student)])
+    return {name: float((found.astype(str) == truth.loc[found.index]).mean()) for name, found in niches.items()}
+
+
+def predicted_halves(slide: ad.AnnData, student: sd.models.NicheModel) -> Iterator[ad.AnnData]:
+    """Ask the student for the left and the right half of the cells, each alone."""
+    x = slide.obsm["spatial"][:, 0]
+    for half in (x < np.median(x), x >= np.median(x)):
+        part = slide[half].copy()
+        sd.pp.neighborhoods(part, radius_um=student.radius_um)
+        sd.tl.predict(part, student)
+        yield part
 
 
 def compare(folder: Path, seed: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -124,7 +138,7 @@ def main() -> None:
         folder = options.out or Path(scratch)
         rows = pd.DataFrame([row for seed in options.seeds for row in compare(folder / f"seed_{seed}", seed, options)])
         rows.to_csv(folder / "leave_one_slide_out.csv", index=False)
-    groups = rows.groupby(["seed", "features", "by", "slides"], sort=False)[list(METHODS)]
+    groups = rows.groupby(["seed", "features", "by", "slides"], sort=False)[[*METHODS, "halves"]]
     print(f"\n{groups.agg(['mean', 'std', 'min']).round(3).to_string()}")
     if len(options.seeds) > 1:
         mean = groups.mean().groupby(["features", "by", "slides"], sort=False).mean()

@@ -128,6 +128,7 @@ def test_leave_one_slide_out(run: Run, tmp_path: Path) -> None:
     )
     assert len(table) == (2 + 2 + 1) * 2 * 3
     assert table[["student", "regression"]].min().min() > 0.05  # of 8 niches
+    assert table.groupby("by")["halves"].mean().between(0.1, 1).all()
     for training in ("one", "others"):  # looks are for the student alone
         for by in ("training", "slide"):
             assert table.loc["plain", by, training]["regression"].equals(table.loc["looks", by, training]["regression"])
