@@ -247,3 +247,17 @@ def test_vertices_in_other_letters(tmp_path: Path) -> None:
     found = read_outlines(tmp_path / "nuclei.csv", "um")
     assert [each.area for each in found.geometries] == [12]
     assert found.ids.tolist() == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["annotation", None])
+def test_regions_around_nuclei_that_are_annotations_too(tmp_path: Path, kind: str | None) -> None:
+    """Nothing tells them apart but size and place: a region holds others, a large nucleus none."""
+    nuclei = [box(10 * n, 0, 10 * n + 4, 4) for n in range(12)]
+    large = box(0, 100, 40, 140)
+    features = [feature(each, **({"kind": kind} if kind else {})) for each in [box(-5, -5, 200, 50), *nuclei, large]]
+    with pytest.warns(UserWarning, match="1 of 14 features of .* left out: 1 that lie around others"):
+        found = read_outlines(write(tmp_path / "a.geojson", features), "px")
+    assert shapely.area(found.geometries).tolist() == [16.0] * 12 + [1600.0]
+    frame = gpd.GeoDataFrame(geometry=[box(-5, -5, 200, 50), *nuclei])
+    with pytest.warns(UserWarning, match="1 that lie around others"):
+        assert read_outlines(frame, "px").ids.tolist() == list(range(1, 13))

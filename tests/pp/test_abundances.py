@@ -357,3 +357,27 @@ def test_neighbourhoods_of_another_split(make_cells: Callable) -> None:
     assert "abundance" not in cells.obsm
     sd.pp.neighborhoods(cells, radius_um=20)
     sd.pp.abundances(cells, cell_type_key="cell_type")
+
+
+@pytest.mark.parametrize("extra", ["nCount", "total", None])
+def test_columns_that_are_no_types(extra: str | None) -> None:
+    rng = np.random.default_rng(0)
+    spots = ad.AnnData(np.zeros((20, 1)))
+    shares = pd.DataFrame(rng.dirichlet([3, 2, 1], 20), index=spots.obs_names, columns=["T", "B", "M"])
+    spots.obsm["shares"] = shares
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if extra is None:
+            sd.pp.abundances(spots, obsm_key="shares")
+            spots.obsm["shares"] = (shares * 10).round()  # numbers of cells, of ten each
+            sd.pp.abundances(spots, obsm_key="shares", key_added="counts")
+            spots.obsm["shares"] = shares.assign(M=0.0)  # a type that is nowhere
+            sd.pp.abundances(spots, obsm_key="shares", key_added="nowhere")
+            return
+    numbers = shares * rng.integers(5, 40, (20, 1))
+    added = (
+        numbers.assign(total=numbers.sum(axis=1)) if extra == "total" else shares.assign(nCount=rng.poisson(900, 20))
+    )
+    spots.obsm["shares"] = added
+    with pytest.warns(UserWarning, match=rf"\.obsm\['shares'\] has the column '{extra}', which seems to be no type"):
+        sd.pp.abundances(spots, obsm_key="shares")

@@ -372,3 +372,27 @@ def test_formats_of_scanners(shared_data: Path, name: str, n_nuclei: tuple[int, 
     assert slide["table"].obs["area_um2"].between(3, 200).all()
     height, width = slide["he"]["scale0"]["image"].shape[1:]
     assert sd.get.he_pixels(slide)[["x", "y"]].max().tolist() < [width, height]
+
+
+@pytest.mark.parametrize(
+    ("shape", "advice"), [((200, 325), r"resize\(labels, \(400, 650\), order=0"), ((650, 400), r"Give labels\.T")]
+)
+def test_labels_of_another_size(slide: SpatialData, found: SpatialData, shape: tuple[int, int], advice: str) -> None:
+    """Such as those of a smaller level: its pixels are not those of the image."""
+    labels = np.zeros(shape, dtype=np.int32)
+    labels[20:40, 20:40] = 1
+    with pytest.raises(
+        ValueError, match=rf"has {shape[0]} × {shape[1]} pixels .* 400 × 650 at full resolution.*{advice}"
+    ):
+        sd.pp.detect_nuclei(slide, nuclei=labels)
+    assert "table" not in slide.tables
+
+
+def test_labels_that_lack_an_edge(slide: SpatialData, found: SpatialData) -> None:
+    """Those of half the size, brought back to twice as many pixels, may lack the last row: rounding takes it."""
+    labels = np.zeros((399, 650), dtype=np.int32)
+    rows, columns = np.mgrid[:399, :650] + 0.5
+    for number, polygon in enumerate(polygons_px(found), 1):
+        labels[shapely.contains_xy(polygon, columns, rows)] = number
+    sd.pp.detect_nuclei(slide, nuclei=labels)
+    assert abs(slide["table"].n_obs - found["table"].n_obs) <= 2

@@ -18,6 +18,7 @@ from PIL import Image
 
 import stdistill as sd
 from stdistill._cli import main
+from stdistill._report.cohort import write_cohort
 from stdistill._report.facts import describe_run, read_tables
 from stdistill._report.he import choose_shrinkage
 from stdistill._report.layers import find_layers, method_title
@@ -346,3 +347,16 @@ def test_a_niche_that_is_called_na(tmp_path: Path) -> None:
     (table,) = read_tables(tmp_path)
     assert table["rows"] == [["NA", "0.5"], ["nan", ""]]
     assert table["numeric"] == [False, True]
+
+
+def test_a_cohort_of_two_students(make_cohort: Callable[[], Path]) -> None:
+    """Slides of another cohort that were copied over: the page does not show their niches as one without a word."""
+    cohort = make_cohort()
+    for slide_id, student in (("a", "e" * 64), ("b", "f" * 64)):
+        (table,) = (cohort / "slides" / slide_id).glob("*.h5ad")
+        cells = ad.read_h5ad(table)
+        cells.uns["stdistill"]["predict"] = {"model_sha256": student}
+        cells.write_h5ad(table)
+    with pytest.warns(UserWarning, match="slides are of 2 students, such as a and b: niches of one name are not the"):
+        page = write_cohort(cohort).read_text()
+    assert "The slides are of 2 students, such as a and b" in page

@@ -204,3 +204,29 @@ def test_counts_whose_indices_are_damaged(make_cells: Callable, tmp_path: Path, 
         ValueError, match=rf"^{name} is a sparse matrix whose indices are damaged \(.*Read the slide ag"
     ):
         checks.get_counts(damaged, layer, "scVI needs")
+
+
+def test_ids_that_are_in_a_column(make_cells: Callable) -> None:
+    """Xenium Explorer's, after the cells got other names."""
+    cells = make_cells()
+    cells.obs["cell_id"] = [f"aaaa{number}-1" for number in range(cells.n_obs)]
+    cells.obs["n"] = range(cells.n_obs)
+    with pytest.raises(KeyError, match=r"'aaaa3-1'; its cells are .*\.obs\['cell_id'\] holds it: give names such as"):
+        checks.find_rows(cells, ["aaaa3-1"])
+    with pytest.raises(KeyError, match=r"its cells are '[^.]*, …\"$"):
+        checks.find_rows(cells, ["nobody"])
+
+
+@pytest.mark.parametrize("words", [("training", "testing"), ("Training", "test")])
+def test_groups_of_a_split_by_other_words(make_cells: Callable, words: tuple[str, str]) -> None:
+    cells = make_cells()
+    cells.obs["split"] = pd.Categorical(np.where(np.arange(cells.n_obs) % 2, *words))
+    with pytest.raises(ValueError, match=r"the groups of a split are written \['buffer', 'test', 'train'\]"):
+        checks.get_split(cells, "split")
+
+
+def test_slides_that_are_no_list(make_cells: Callable) -> None:
+    with pytest.raises(TypeError, match=r"or a list of them, found dict\. Give list\(slides\.values\(\)\)"):
+        checks.list_slides({"a": make_cells()})
+    with pytest.raises(TypeError, match=r"found generator\. Give list\(slides\)"):
+        checks.list_slides(make_cells() for _ in range(2))

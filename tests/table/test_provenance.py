@@ -99,7 +99,9 @@ def test_another_strip_is_no_test(fitted: ad.AnnData, name: str) -> None:
     MEASURES[name](fitted)
     sd.pp.split_strips(fitted, crop_px=40, mpp=0.5, test_strip=2)
     again = r"Run sd\.pp\.neighborhoods, .*again"
-    with pytest.raises(ValueError, match=rf"cells that are 'test' in \.obs\['split'\] had a part in fitting.*{again}"):
+    with pytest.raises(
+        ValueError, match=rf"cells that are held out in \.obs\['split'\] had a part in fitting.*{again}"
+    ):
         MEASURES[name](fitted)
 
 
@@ -621,3 +623,14 @@ def test_a_verdict_by_other_neighbourhoods(fitted: ad.AnnData) -> None:
         pytest.warns(UserWarning, match="again"),
     ):
         sd.tl.verdict(fitted, student)
+
+
+def test_validation_cells_are_held_out(fitted: ad.AnnData) -> None:
+    """A split of the user's own, with which the student was not fitted."""
+    there = fitted.obs["split"].isin(["train", "test"])
+    split = np.where(np.arange(fitted.n_obs) < fitted.n_obs // 2, "train", "val")
+    fitted.obs["own"] = pd.Categorical(np.where(there, split, None))
+    with pytest.raises(ValueError, match=r"cells that are held out in \.obs\['own'\] had a part in fitting"):
+        sd.tl.agreement(fitted, keys="student_niche", split_key="own")
+    fitted.obs["own"] = fitted.obs["split"].cat.rename_categories({"test": "val"})
+    assert sd.tl.agreement(fitted, keys="student_niche", split_key="own")["split"].tolist() == ["train", "val"]

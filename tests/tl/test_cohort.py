@@ -185,3 +185,13 @@ def test_one_file_under_several_names(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"2 slides are of 1 files.* \(a = a_copy\).*isin\(\['a_copy'\]\)"):
         found = sd.tl.cohort(folder)
     assert found.obs["student_model"].tolist() == ["0" * 16] * 4
+
+
+def test_results_that_were_put_there_by_hand(tmp_path: Path) -> None:
+    """Another cohort's slides, copied into the folder, are of no row of its table."""
+    slides = pd.DataFrame({"slide_id": ["a"], "slide": ["/a.svs"]})
+    folder = write_cohort(tmp_path / "cohort", slides, {"a": drawn(60, 0), "b": drawn(60, 1)}, {})
+    with pytest.warns(
+        UserWarning, match=r"1 folders in .* are of no slide in slides\.csv, and are left out: b\. To add"
+    ):
+        assert sd.tl.cohort(folder).obs_names.tolist() == ["a"]

@@ -249,3 +249,32 @@ def test_numbers_as_text_are_no_categories(ages: list[str]) -> None:
     cohort.obs["age"] = pd.to_numeric(cohort.obs["age"].astype(str).str.replace(",", "."), errors="coerce")
     cohort.obs["site"] = ["1", "2", "2", "1"] * 4
     sd.tl.compare_niches(cohort, group_key="group", covariates=["age", "site"])
+
+
+def test_columns_of_a_merge_in_another_order() -> None:
+    """The clinical table's order is not the cohort's: groups would be those of other slides."""
+    cohort = make(16, effect=2.0)
+    cohort.obs["patient"] = [f"P{number}" for number in range(16)]
+    cohort.layers["counts"][:, 0] += np.arange(16)  # slides of 16 sizes
+    cohort.obs["n_niches"] = cohort.layers["counts"].sum(axis=1)
+    cohort.obs["student_model"] = pd.Categorical(["0" * 16] * 16)
+    right = sd.tl.compare_niches(cohort, group_key="group")
+    clinical = cohort.obs[["patient", "group"]].iloc[::-1]
+    merged = cohort.copy()
+    merged.obs = clinical.merge(cohort.obs.drop(columns="group"), on="patient").set_index(cohort.obs_names)
+    with pytest.raises(
+        ValueError, match=r"rows of \.obs are of other slides than the numbers of cells: 'slide \d+' has"
+    ):
+        sd.tl.compare_niches(merged, group_key="group")
+    merged.X = merged.layers["counts"] / merged.layers["counts"].sum(axis=1, keepdims=True)
+    with pytest.raises(ValueError, match=r"rows of \.obs are of other slides"):
+        sd.pl.cohort(merged, group_key="group")
+    joined = cohort[:, cohort.var_names[:3]].copy()  # some niches alone: fewer cells than have a niche
+    joined.obs = cohort.obs.drop(columns="group").join(clinical.set_index("patient"), on="patient")
+    sd.tl.compare_niches(joined, group_key="group")
+    again = cohort.copy()
+    again.obs = cohort.obs.drop(columns="group").join(clinical.set_index("patient"), on="patient")
+    pd.testing.assert_frame_equal(sd.tl.compare_niches(again, group_key="group"), right)
+    again.obs["n_niches"] = 4  # a table of one's own may call something else so
+    del again.obs["student_model"]
+    sd.tl.compare_niches(again, group_key="group")

@@ -14,7 +14,7 @@ from stdistill._formats.geojson import NO_COORDINATES, read_features, warn_of_dr
 from stdistill._formats.label_image import outline_labels
 from stdistill._formats.polygons import Geometries, build_polygons, is_polygonal, mend
 from stdistill._formats.text import read_csv
-from stdistill._support.arrays import Float64s
+from stdistill._support.arrays import Float64s, Mask
 from stdistill._support.checks import check_choice
 from stdistill._support.reading import check_is_file, reading
 from stdistill._support.warn import warn
@@ -47,6 +47,9 @@ NO_OUTLINE = "without an area"
 CELLS = ("cell", "detection")
 """QuPath's objects that are cells; beside them an export of all objects has the annotations that they lie in."""
 BESIDE_CELLS = "that are annotations around the cells"
+AROUND_OTHERS = "that lie around others"
+LARGE, N_AROUND = 50, 10
+"""An outline of so many times the median area with the centres of so many others in it is no nucleus (our choice)."""
 
 
 class Outlines(NamedTuple):
@@ -57,6 +60,8 @@ class Outlines(NamedTuple):
     ids: npt.NDArray[Any]
     """(n,) integers or strings, each once."""
     unit: Unit
+    shape: tuple[int, int] | None = None
+    """Height and width of the label image that they were drawn on, if it was one."""
 
     def move(self, x: float, y: float) -> Outlines:
         """Return them moved: from the corner of a slide's bounds, where QuPath counts from, to that of the image."""
@@ -173,7 +178,7 @@ def _of_labels(labels: npt.NDArray[Any], source: str, unit: Unit) -> Outlines:
     polygons, ids = outline_labels(labels, source)
     if len(ids) == 1 and labels.size > 10_000:
         warn(f"{source} holds one label only: is it a mask of all nuclei? skimage.measure.label tells them apart.")
-    return _collect(polygons, ids, source, unit)
+    return _collect(polygons, ids, source, unit)._replace(shape=(labels.shape[0], labels.shape[1]))
 
 
 def _read_parquet(path: Path, unit: Unit) -> Outlines:
@@ -280,6 +285,7 @@ def _collect(
     polygonal = is_polygonal(geometries)
     if polygonal.any():  # outlines and single points: the points are something else
         faults[(faults == "") & ~polygonal] = "that are no polygons but Point"
+        faults[_around_others(geometries, faults == "")] = AROUND_OTHERS
     kept = faults == ""
     if not kept.any():
         why = f": there are {len(kept)} {', '.join(sorted(set(faults)))}" if len(kept) else ""
@@ -292,6 +298,17 @@ def _collect(
         warn(f"{n_repeated} of {len(ids)} nuclei of {source} have the id of another one: they are numbered instead.")
         ids = np.arange(1, len(ids) + 1)
     return Outlines(geometries[kept], ids, unit)
+
+
+def _around_others(geometries: Geometries, kept: Mask) -> Mask:
+    """Find outlines of tissue and regions, which QuPath and others write beside those of nuclei."""
+    areas = np.where(kept, shapely.area(geometries), np.nan)
+    large: Mask = areas > LARGE * np.nanmedian(areas) if kept.any() else kept
+    x, y = shapely.get_coordinates(shapely.centroid(geometries[kept & ~large])).T
+    for row in np.flatnonzero(large):
+        shapely.prepare(geometries[row])
+        large[row] = shapely.contains_xy(geometries[row], x, y).sum() >= N_AROUND
+    return large
 
 
 def _unique_ids(ids: list[str | None]) -> npt.NDArray[Any]:

@@ -21,6 +21,8 @@ ON_IMAGE, ON_TISSUE = 0.9, 0.5
 """Shares of the nuclei that must lie on the image, and of these on tissue."""
 ENOUGH = 20
 """Fewer nuclei say nothing by their distances."""
+EDGE, EDGE_PX = 0.01, 64
+"""Share of a side, and pixels, that a label image may lack: what rounding leaves of smaller levels (our choice)."""
 GRID = (np.arange(6) + 0.5) / 6
 """Places in the box around a nucleus, along each axis, at which the image is looked at."""
 
@@ -117,3 +119,34 @@ def sample_places(outlines: Geometries) -> tuple[Float64s, npt.NDArray[np.intp]]
     none = np.flatnonzero(~inside.any(axis=(1, 2)))
     lonely = shapely.get_coordinates(shapely.point_on_surface(outlines[none]))
     return np.concatenate([np.stack([x[inside], y[inside]], axis=1), lonely]), np.concatenate([owner, none])
+
+
+def check_shape(found: tuple[int, int], image: tuple[int, int], bounds: tuple[int, int, int, int] | None) -> None:
+    """Raise when a label image is not as large as the image, or as what was scanned of it, up to its edge.
+
+    Parameters
+    ----------
+    found
+        Height and width of the label image.
+    image
+        Those of the image at full resolution.
+    bounds
+        Left, top, width and height of what was scanned, where that is a part.
+    """
+    scanned = image if bounds is None else (bounds[3], bounds[2])
+    for height, width in (image, scanned):
+        if abs(found[0] - height) <= min(EDGE_PX, EDGE * height) and abs(found[1] - width) <= min(
+            EDGE_PX, EDGE * width
+        ):
+            return
+    advice = (
+        f"Labels of a smaller image are brought to it by skimage.transform.resize(labels, {image}, order=0, "
+        "preserve_range=True, anti_aliasing=False).astype(labels.dtype)."
+    )
+    if found == image[::-1]:
+        advice = "Is it transposed? Give labels.T."
+    msg = (
+        f"The label image has {found[0]} × {found[1]} pixels (height × width), and the H&E has {image[0]} × {image[1]} "
+        f"at full resolution. {advice}"
+    )
+    raise ValueError(msg)

@@ -51,18 +51,21 @@ def write_cohort(folder: Path, *, single_file: bool = False) -> Path:
     The page of the table.
     """
     cohort = CohortFolder.open(folder)
+    cohort.warn_of_strangers()
     report = folder / REPORT
     slides = cohort.slides
     statuses = cohort.statuses().to_dict("index")
-    rows = []
+    rows, summaries = [], {}
     for key, given in slides.to_dict("index").items():
         slide_id, status = str(key), statuses[key]
         target = report / SLIDES / slide_id
         summary = None
         if status["status"] == "done":
             summary = _write_page(cohort.result(slide_id), target, slide_id)
+            summaries[slide_id] = summary
         rows.append(_row(slide_id, given, status, summary, target, single_file))
-    page = _render(folder.name, slides, rows, single_file)
+    students = _warn_of_students(summaries)
+    page = _render(folder.name, slides, rows, students, single_file)
     if single_file:
         path = folder / f"{REPORT}.html"
     else:
@@ -95,6 +98,21 @@ def _write_page(result: Path, target: Path, slide_id: str) -> dict[str, Any] | N
         return None
     logger.info("Wrote the page of %s.", slide_id)
     return summary
+
+
+def _warn_of_students(summaries: Mapping[str, dict[str, Any] | None]) -> list[str]:
+    """Name a slide of each student, and say where they are several: niches of one name are not the same."""
+    first: dict[str, str] = {}
+    for slide_id, summary in summaries.items():
+        student = None if summary is None else summary.get("student")
+        if student is not None:
+            first.setdefault(student, slide_id)
+    if len(first) > 1:
+        warn(
+            f"The slides are of {len(first)} students, such as {' and '.join(list(first.values())[:3])}: niches of one "
+            "name are not the same. Run all slides with one."
+        )
+    return list(first.values())
 
 
 def _row(
@@ -134,7 +152,9 @@ def _row(
     }
 
 
-def _render(title: str, slides: pd.DataFrame, rows: list[dict[str, Any]], single_file: bool) -> bytes:
+def _render(
+    title: str, slides: pd.DataFrame, rows: list[dict[str, Any]], students: list[str], single_file: bool
+) -> bytes:
     own = _own_columns(slides.columns)
     heads = [
         {"title": "Slide", "number": False},
@@ -152,6 +172,7 @@ def _render(title: str, slides: pd.DataFrame, rows: list[dict[str, Any]], single
         scripts=(TABLE_SCRIPT,),
         heads=heads,
         rows=rows,
+        students=students,
         counts=[f"{count} {str(kind).lower()}" for kind, count in kinds.items()],
         niches={niche["name"]: niche["color"] for row in rows for niche in row["niches"]},
     )

@@ -20,6 +20,7 @@ from stdistill._report.store import InlineStore, Store
 from stdistill._slide.glass import small_image, stained
 from stdistill._support.arrays import Pixels
 from stdistill._table import schema
+from stdistill._table.records import read_record
 
 logger = logging.getLogger("stdistill")
 
@@ -129,6 +130,7 @@ def summarize(slide: Slide) -> dict[str, Any]:
     verdict = read_verdict(slide)
     return {
         "niches": [] if shown is None else _sizes(slide, shown),
+        "student": read_record(slide.cells, "predict").get("model_sha256"),
         "mpp": slide.frame.mpp,
         "reasons": [] if verdict is None else verdict["reasons"],
     }

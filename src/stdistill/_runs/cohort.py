@@ -17,6 +17,7 @@ from stdistill._runs.folder import check_same, find_versions
 from stdistill._support.files import replacing
 from stdistill._support.locks import Lease, lease, wait_for_lease
 from stdistill._support.reading import check_entry, read_json, reading
+from stdistill._support.warn import warn
 
 MANIFEST, SLIDES_CSV, STATUS_CSV = "cohort.json", "slides.csv", "status.csv"
 STATUS, LOCKS, WORK, SLIDES = "status", "locks", "work", "slides"
@@ -141,6 +142,17 @@ class CohortFolder:
     def result(self, slide_id: str) -> Path:
         """Return the folder of a slide that is done: it is there completely, or not at all."""
         return self.path / SLIDES / slide_id
+
+    def warn_of_strangers(self) -> None:
+        """Say which results were put here by hand, such as another cohort's: they belong to no slide of this one."""
+        tables = (self.path / SLIDES).glob("[!.]*/niches.h5ad")
+        strangers = sorted({table.parent.name for table in tables} - set(self._read_slides()[ID]))
+        if strangers:
+            warn(
+                f"{len(strangers)} folders in {self.path / SLIDES} are of no slide in {SLIDES_CSV}, and are left out: "
+                f"{', '.join(strangers[:5])}{', …' if len(strangers) > 5 else ''}. To add slides, run "
+                "`stdistill predict` with the student of this cohort on them."
+            )
 
     def work(self, slide_id: str) -> Path:
         """Return the folder of a slide in work, or of one that failed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 Data = TypeVar("Data")
 GROUPS = {schema.TRAIN, schema.TEST, schema.BUFFER}
 """Of a split."""
+MEANT = {"training", "testing"}
+"""What others call groups of a split."""
 CHUNK = 2**24
 """Values whose being counts is checked at a time."""
 
 
 def list_slides(data: Data | Sequence[Data]) -> list[Data]:
     """Return one slide or several as a list, of which there must be some."""
+    if isinstance(data, Mapping | Iterator):
+        call = "list(slides.values())" if isinstance(data, Mapping) else "list(slides)"
+        msg = f"Expected an AnnData or a SpatialData, or a list of them, found {type(data).__name__}. Give {call}."
+        raise TypeError(msg)
     slides = cast("list[Data]", list(data) if isinstance(data, list | tuple) else [data])
     if not slides:
         msg = "The list of slides is empty."
@@ -160,6 +166,14 @@ def check_one_mpp(adata: AnnData, key: str) -> None:
         raise ValueError(msg)
 
 
+def where_else(adata: AnnData, name: object, what: str = "cells") -> str:
+    """Say which column holds a name that is none of the table's, as an id of Xenium Explorer's; else nothing."""
+    for key, column in adata.obs.items():
+        if not pd.api.types.is_numeric_dtype(column.dtype) and (column == name).any():
+            return f" .obs[{key!r}] holds it: give names such as adata.obs_names[adata.obs[{key!r}].isin({what})]."
+    return ""
+
+
 def find_rows(adata: AnnData, cells: Sequence[str], what: str = "cells") -> Rows:
     """Return the rows of the cells with these names, which must be there, and once each; or of `what` else they are."""
     names = adata.obs_names
@@ -172,7 +186,7 @@ def find_rows(adata: AnnData, cells: Sequence[str], what: str = "cells") -> Rows
         raise TypeError(msg)
     if len(missing := wanted.difference(names, sort=False)):
         msg = f"{len(missing)} of the {what} are not in the table, such as {missing[0]!r}; its {what} are {known}, …"
-        raise KeyError(msg)
+        raise KeyError(msg + where_else(adata, missing[0], what))
     if len(repeated := wanted.intersection(names[names.duplicated()], sort=False)):
         msg = (
             f"{(names == repeated[0]).sum()} {what} go by the name {repeated[0]!r}: it cannot be told which is meant. "
@@ -251,7 +265,7 @@ def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
     )
     warn_of_other_labels(adata, split_key, split_key)
     split: pd.Series = adata.obs[split_key].astype(object)
-    meant = {str(word) for word in split.dropna().unique() if str(word).strip().lower() in GROUPS} - GROUPS
+    meant = {str(word) for word in split.dropna().unique() if str(word).strip().lower() in GROUPS | MEANT} - GROUPS
     if meant:
         msg = f".obs[{split_key!r}] holds {sorted(meant)}; the groups of a split are written {sorted(GROUPS)}."
         raise ValueError(msg)

@@ -17,6 +17,8 @@ from stdistill._table.labels import warn_of_names
 HINT = "sd.tl.cohort takes over the columns of the cohort's slides.csv."
 STUDENT_MODEL = f"{schema.STUDENT}{schema.MODEL_SUFFIX}"
 """Which student the niches of a slide are of."""
+N_NICHES = "n_niches"
+"""How many cells of a slide have a niche."""
 DECIMAL = r"\s*[-+]?\d+[.,]\d+\s*"
 WHOLE = r"\s*[-+]?\d+\s*"
 COPIED_CELLS = 100
@@ -126,6 +128,25 @@ def check_one_student(obs: pd.DataFrame) -> None:
             f"The slides are of {len(models)} students (.obs[{STUDENT_MODEL!r}]: {', '.join(map(str, models[:3]))}): "
             "what one calls a niche is another niche of the other, whatever its name. Run all slides with one student, "
             f"or choose those of one: cohort[cohort.obs[{STUDENT_MODEL!r}] == {str(models[0])!r}]."
+        )
+        raise ValueError(msg)
+
+
+def check_slides(cohort: AnnData) -> None:
+    """Raise when ``.obs`` of `tl.cohort` was put in another order than the numbers of cells, as by a merge."""
+    if not {STUDENT_MODEL, N_NICHES} <= set(cohort.obs) or schema.COUNTS not in cohort.layers:
+        return
+    found = np.asarray(cohort.layers[schema.COUNTS]).sum(axis=1)
+    said = pd.to_numeric(cohort.obs[N_NICHES], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    moved = found > said  # fewer are there where niches were left out
+    if moved.any():
+        first = int(moved.argmax())
+        msg = (
+            f"The rows of .obs are of other slides than the numbers of cells: {cohort.obs_names[first]!r} has "
+            f"{said[first]:,.0f} cells with a niche by .obs[{N_NICHES!r}], and "
+            f'{found[first]:,.0f} in .layers["{schema.COUNTS}"]. They were put in another order, as by cohort.obs = '
+            "clinical.merge(cohort.obs). Read the cohort again, and add columns by name: cohort.obs = "
+            'cohort.obs.join(clinical.set_index("patient"), on="patient").'
         )
         raise ValueError(msg)
 

@@ -16,7 +16,7 @@ from stdistill._drawing.matrix import cluster_order
 from stdistill._support.arrays import Float64s, Rows
 from stdistill._support.checks import check_choice, check_key
 from stdistill._table import schema
-from stdistill._table.cohorts import check_one_student
+from stdistill._table.cohorts import check_one_student, check_slides
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,8 +71,8 @@ def cohort(
     TypeError
         When `cohort` is no AnnData.
     ValueError
-        When the rows hold no shares or are of several students, `of` is another word, or there are fewer colours than
-        niches.
+        When the rows hold no shares or are of several students, ``.obs`` was put in another order than they, `of` is
+        another word, or there are fewer colours than niches.
 
     Notes
     -----
@@ -93,6 +93,7 @@ def cohort(
     """
     shares = _read_shares(cohort, of)
     check_one_student(cohort.obs)
+    check_slides(cohort)
     names = list(map(str, cohort.var_names))
     niches = AnnData(obs=pd.DataFrame({NICHE: pd.Categorical(names, names)}, index=names), uns=dict(cohort.uns))
     colors = category_colors(niches, NICHE, names, palette, {})

@@ -11,7 +11,7 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import MISSING
 from stdistill._drawing.view import CELL_UM, draw_cells, draw_view, make_view
 from stdistill._table import schema
-from stdistill._table.checks import find_rows, get_centers, get_table
+from stdistill._table.checks import find_rows, get_centers, get_table, where_else
 from stdistill._table.graph import graph_radius, read_graph
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def neighborhood(
     graph = read_graph(adata)
     if cell not in adata.obs_names:
         msg = f"cell={cell!r} is not in .obs_names; they are like {adata.obs_names[:3].tolist()}."
-        raise KeyError(msg)
+        raise KeyError(msg + where_else(adata, cell))
     row = int(find_rows(adata, [cell])[0])
     radius = graph_radius(adata)
     x, y = (float(value) for value in get_centers(adata)[row])

@@ -18,6 +18,7 @@ from stdistill._measures.abundances.scores import ALL_TYPES
 from stdistill._measures.labels import Labels
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key, check_name, check_positive
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.abundances import check_abundances, write_abundances
 from stdistill._table.checks import copy_table, find_split_key, get_centers, get_split, get_table
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 STEP = "abundances"
+FEW_ROWS, TOTAL_OFF = 10, 1e-3
+"""A column is no type by so many rows at least, in which sums are the same but for so much (our choice)."""
 CELL2LOCATION = "cell_abundance_w_sf"
 """Ending of the keys of cell2location's frames, and middle of the names of their columns."""
 
@@ -119,7 +122,9 @@ def abundances(
     Warns
     -----
     UserWarning
-        When cells are counted within `radius_um` and the table seems to hold several slides that lie over one another.
+        When cells are counted within `radius_um` and the table seems to hold several slides that lie over one another,
+        or a column of a frame seems to be no type: the total of the others, or what stands beside shares that sum to
+        one without it.
 
     Notes
     -----
@@ -173,6 +178,7 @@ def abundances(
         check_key(key, adata.obsm.keys(), "in .obsm", argument=f"{source}_key")
         types, what = _read_types(adata, key), f".obsm[{key!r}]"
         values, source_key = _read_values(adata.obsm[key], what), key
+        _warn_of_totals(values, types, what)
     check_abundances(values, types, what)
     known: Mask = np.logical_not(np.isnan(values).any(axis=1))
     if not known.any():
@@ -255,6 +261,25 @@ def _read_values(stored: Any, what: str) -> npt.NDArray[np.float32]:
         raise TypeError(msg)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
         return stored.to_numpy(dtype=np.float32, na_value=np.nan) if is_frame else np.array(stored, dtype=np.float32)
+
+
+def _warn_of_totals(values: npt.NDArray[np.float32], types: Sequence[str], what: str) -> None:
+    """Warn of a column that is no type: the total of the others, or what stands beside shares that sum to one."""
+    known = values[np.isfinite(values).all(axis=1)].astype(np.float64)
+    if len(known) < FEW_ROWS or len(types) <= 2:
+        return
+    sums = known.sum(axis=1)
+    others = sums[:, None] - known
+    are_whole = (np.ptp(others, axis=0) <= TOTAL_OFF * others.mean(axis=0)) & (np.ptp(sums) > TOTAL_OFF * sums.mean())
+    matters = known.max(axis=0) > 2 * TOTAL_OFF * others.mean(axis=0)
+    is_total = np.isclose(known, others, rtol=TOTAL_OFF).all(axis=0)
+    found = [name for name, odd in zip(types, matters & (are_whole | is_total), strict=True) if odd]
+    if len(found) == 1:
+        warn(
+            f"{what} has the column {found[0]!r}, which seems to be no type: it is the sum of the others in every row, "
+            "or these have the same sum in every row without it. It is learned and scored like a type: take it out, "
+            f"frame.drop(columns={found[0]!r}), and run sd.pp.abundances again."
+        )
 
 
 def _holds_numbers(dtype: Any) -> bool:

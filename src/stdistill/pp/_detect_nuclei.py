@@ -125,7 +125,8 @@ def detect_nuclei(
     ValueError
         When no nuclei are found, an element has the name already, a table of nuclei holds what was made of them since
         (features, niches), the image is not RGB of 8 bits, `mpp` differs from
-        what is known, given nuclei do not fit the image (their unit or frame is another), or `store` is of another run.
+        what is known, given nuclei do not fit the image (their unit or frame is another, a label image has another
+        size), or `store` is of another run.
     FileNotFoundError
         When there is no file `nuclei`.
     FileExistsError
@@ -339,8 +340,10 @@ def _to_pixels(
     """Bring given nuclei to pixels of the image, and raise unless they fit it; say what would fit."""
     import shapely
 
-    from stdistill._nuclei.given import fit_of
+    from stdistill._nuclei.given import check_shape, fit_of
 
+    if given.shape is not None:
+        check_shape(given.shape, levels[0].shape, place.bounds)
     um_to_px = np.asarray(place.um_to_px)
     corner = (0, 0) if place.bounds is None else place.bounds[:2]
     in_um = given._replace(

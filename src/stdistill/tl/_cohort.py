@@ -71,7 +71,8 @@ def cohort(folder: str | Path) -> AnnData:
     Warns
     -----
     UserWarning
-        When slides failed or are not done yet, which are no rows, or are of one and the same file.
+        When slides failed or are not done yet, which are no rows, are of one and the same file, or results were put
+        into the folder by hand, which are left out.
 
     See Also
     --------
@@ -91,6 +92,7 @@ def cohort(folder: str | Path) -> AnnData:
     FileNotFoundError: no_such_folder is no folder of a cohort: it is not there. Expected what ...
     """
     where = CohortFolder.open(folder)
+    where.warn_of_strangers()
     statuses, given = where.statuses(), where.slides
     ids = statuses.index[statuses["status"] == DONE]
     failed = statuses[statuses["status"] == FAILED]

@@ -16,7 +16,7 @@ from stdistill._support.arrays import Integers
 from stdistill._support.checks import check_integer, check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.cohorts import Slides, check_one_student, find_copies, read_slides
+from stdistill._table.cohorts import Slides, check_one_student, check_slides, find_copies, read_slides
 
 logger = logging.getLogger("stdistill")
 
@@ -80,7 +80,7 @@ def compare_niches(
         When `cohort` is no AnnData, or `covariates` is a string.
     ValueError
         When there are not two groups, covariates tell the group or each other, or are numbers as text, slides are of
-        several students, or are too few for the model.
+        several students, or are too few for the model, or ``.obs`` was put in another order than the numbers of cells.
 
     Warns
     -----
@@ -127,6 +127,7 @@ def compare_niches(
     check_integer(n_permutations, "n_permutations", minimum=99)
     check_integer(seed, "seed", minimum=0)
     check_one_student(cohort.obs)
+    check_slides(cohort)
     slides = read_slides(cohort, group_key=group_key, covariates=covariates, paired_key=paired_key, reference=reference)
     _warn_of_slides(cohort, slides, paired_key)
     counts = np.asarray(cohort.layers[schema.COUNTS])[slides.known]

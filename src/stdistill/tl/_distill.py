@@ -155,7 +155,8 @@ def distill(
     Warns
     -----
     UserWarning
-        When `teacher_key` is the column of labels of a model whose logits are there and could teach.
+        When `teacher_key` is the column of labels of a model whose logits are there and could teach, or labels differ
+        in blanks or capitals alone, on one slide or between slides.
 
     Notes
     -----

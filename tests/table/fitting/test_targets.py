@@ -41,3 +41,15 @@ def test_labels_in_the_place_of_logits(make_cells: Callable[..., ad.AnnData]) ->
         warnings.simplefilter("always")
         warn_of_labels_alone([cells], "teacher_niche")
     assert not any("teaches its logits" in str(each.message) for each in said)
+
+
+def test_labels_in_two_spellings(make_cells: Callable[..., ad.AnnData]) -> None:
+    """Two pathologists' slides: what the one calls Tumour and the other tumour is one niche, or is said to be two."""
+    tables = [make_cells(), make_cells()]
+    for table, names in zip(tables, (["Tumour", "stroma"], ["tumour", "stroma"]), strict=True):
+        table.obs["pathology"] = pd.Categorical.from_codes(np.arange(table.n_obs) % 2, names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            read_targets([table], "pathology", 2)
+    with pytest.warns(UserWarning, match=r"differ in blanks or capitals alone, .*: 'Tumour', 'tumour'\."):
+        assert read_targets(tables, "pathology", 2).niches == ["Tumour", "stroma", "tumour"]

@@ -99,6 +99,7 @@ def _hard(tables: Sequence[AnnData], teacher_key: str) -> Targets:
     if not names:
         msg = f".obs[{teacher_key!r}] has no labels: all are missing."
         raise ValueError(msg)
+    warn_of_names(names, f".obs[{teacher_key!r}]")
     codes = np.concatenate([pd.Index(names).get_indexer(np.asarray(column, dtype=object)) for column in columns])
     labels = codes.astype(np.int64)
     return Targets(labels, np.asarray(labels >= 0), names, colors_of(tables, teacher_key, names))
@@ -109,5 +110,4 @@ def _labels(column: pd.Series, teacher_key: str) -> pd.Categorical:
         msg = f".obs[{teacher_key!r}] holds {column.dtype}; expected labels (categories, strings or integers)."
         raise TypeError(msg)
     labels = pd.Categorical(column).remove_unused_categories()
-    warn_of_names(labels.categories, f".obs[{teacher_key!r}]")
     return labels.rename_categories({name: label_name(name) for name in labels.categories})

@@ -35,6 +35,8 @@ AGAIN = (
     "sd.tl.predict",
 )
 """What may have to be run again, in this order."""
+VALIDATION = ("val", "valid", "validation")
+"""Groups of a split of the user's own that are held out beside the test cells."""
 MOST_SHARED = 0.5
 """A larger share of test cells does not lie beside training cells where tissue is held out (our choice)."""
 
@@ -214,7 +216,7 @@ def _check_taught_by(adata: AnnData, column: str, reference_key: str) -> None:
 
 def _test_cells(adata: AnnData, split_key: str | None) -> Mask | None:
     split = get_split(adata, split_key)
-    test: Mask | None = None if split is None else (split == schema.TEST).to_numpy()
+    test: Mask | None = None if split is None else split.isin([schema.TEST, *VALIDATION]).to_numpy()
     return test if test is not None and test.any() else None
 
 
@@ -259,7 +261,7 @@ def _warn_of_shared_pixels(adata: AnnData, split: str | None, what: str, crop_um
 
 
 def _count(seen: Mask, test: Mask, split: str | None) -> str:
-    return f"{seen.sum()} of the {test.sum()} cells that are {schema.TEST!r} in .obs[{split!r}]"
+    return f"{seen.sum()} of the {test.sum()} cells that are held out in .obs[{split!r}]"
 
 
 def _run_again(adata: AnnData, prefixes: Iterable[str], test: Mask) -> str:
