@@ -86,7 +86,7 @@ def test_teacher_peers(run: Run, tmp_path: Path) -> None:
 def test_peers_name_what_they_need() -> None:
     """Each script of another package says of which version, and for which Python, so that it is made anew alike."""
     scripts = list((FOLDER / "peers").glob("with_*.py"))
-    assert len(scripts) == 3
+    assert len(scripts) == 4
     for script in scripts:
         lines = script.read_text().splitlines()
         block = lines[: lines.index("# ///") + 1]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+import pytest
+
 Run = Callable[..., str]
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_neighborhoods(run_apart: Run) -> None:
@@ -51,6 +57,34 @@ def test_read_crops(run_apart: Run, shared_data: Path) -> None:
     }
     assert speed["windows, read alone"] > 20 * speed["ImageTilesDataset"]  # more than 100 on a whole slide
     assert speed["windows, crops cut"] > 10 * speed["ImageTilesDataset"]
+
+
+def test_features_peers(run: Run, shared_data: Path, tmp_path: Path) -> None:
+    image = shared_data / "he_small_images" / "CMU-1-Small-Region.svs"
+    printed = run("features_peers.py", "--quick", "--image", str(image), "--out", str(tmp_path))
+    assert "embed_he" in printed
+    runs = pd.DataFrame(json.loads((tmp_path / "features.json").read_text())["runs"])
+    assert runs[["crops", "n_crops"]].to_numpy().tolist() == [["cells", 50], ["grid", 50]]
+    assert (runs[["seconds", "cpu_seconds", "memory_gib"]] > 0).all(axis=None)
+    assert runs["likeness"].tolist() == pytest.approx([1, 1])
+
+
+def test_features_peers_are_compared_turn_by_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    script = runpy.run_path(str(FOLDER / "features_peers.py"))
+    columns = ["method", "turn", "seconds", "cpu_seconds", "memory_gib", "likeness"]
+    costs = [
+        ("embed_he", 0, 2.0, 1.0, 1.5, 1.0),
+        ("lazyslide", 0, 6.0, 2.0, 1.0, 0.9),
+        ("embed_he", 1, 4.0, 1.0, 1.25, 1.0),
+        ("lazyslide", 1, 4.0, 4.0, 1.0, 0.8),
+    ]
+    rows = pd.DataFrame(costs, columns=columns).assign(crops="grid", network="resnet18")
+    summary = script["summarise"](rows)
+    assert summary[0]["seconds"] == {"ours": 3, "theirs": 5, "ratio": 2, "least": 1, "most": 3}
+    assert summary[0]["cpu_seconds"]["ratio"] == 3
+    row = "| grid | resnet18 | lazyslide | 3.0 / 5.0 | 2.00 (1.00 to 3.00) | 3.00 (2.00 to 4.00) | 1.5 / 1.0 | 0.8000 |"
+    assert script["to_table"](summary).splitlines()[-1] == row
 
 
 def test_texture(run_apart: Run, shared_data: Path) -> None:
