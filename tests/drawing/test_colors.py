@@ -52,6 +52,19 @@ def test_niches_keep_their_colours_when_their_column_is_changed(
     assert colors == [default_colors(3)[int(name)] for name in categories]
 
 
+def test_niches_without_colours_have_the_same_in_every_plot(make_cells: Callable[..., ad.AnnData]) -> None:
+    """`anndata.concat` loses them, and a file sorts what was text: 0, 1, 10, 11, 2, …"""
+    names = [str(niche) for niche in range(12)]
+    cells = make_cells(12)
+    write_niches(cells, "student", np.eye(12, dtype=np.float32), niches=names, colors=default_colors(12))
+    del cells.uns["student_niche_colors"]
+    cells.obs["student_niche"] = cells.obs["student_niche"].cat.reorder_categories(sorted(names))
+    first = category_colors(cells, "student_niche", sorted(names), None, {})
+    assert dict(zip(sorted(names), first, strict=True)) == dict(zip(names, default_colors(12), strict=True))
+    write_colors(cells, "student_niche", first)
+    assert category_colors(cells, "student_niche", sorted(names), None, {}) == first
+
+
 def test_what_stands_in_the_table_is_not_written_over(cells: ad.AnnData) -> None:
     cells.uns["cell_type_colors"] = ["red", "green"]
     write_colors(cells, "cell_type", ["#000000", "#ffffff"])

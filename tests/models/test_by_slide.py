@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
-from stdistill.models.by_slide import SlideFeatures, as_seen
+from stdistill.models.by_slide import SlideFeatures, as_seen, warn_of_few
 
 N, D = 150, 4
 
@@ -53,10 +55,12 @@ def test_a_feature_that_does_not_vary_on_a_slide() -> None:
 def test_few_cells_do_not_tell_a_slide() -> None:
     features, slides, known = two_slides()
     known &= (slides == 7) | (np.arange(2 * N) < 20)
-    with pytest.warns(UserWarning, match='A slide has 10 cells .*standardize="slide".* Expected 100 or more'):
-        SlideFeatures(features, slides, known)
-    with pytest.warns(UserWarning, match="A slide has 0 cells"):
-        SlideFeatures(features, slides, known & (slides == 7))
+    with pytest.warns(UserWarning, match="1 of 2 slides have fewer than 100 cells with features, the fewest 10"):
+        warn_of_few(slides, known)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_few(slides, known & (slides == 7))  # the other is not there
+    assert SlideFeatures(features, slides, known & (slides == 7))[np.flatnonzero(slides == 3)].isfinite().all()
 
 
 def test_by_the_training_they_stay_as_they_are() -> None:

@@ -86,3 +86,14 @@ def test_what_an_alignment_logs_is_grouped() -> None:
         "uniformity of expression",
     ]
     assert [len(ax.lines) for ax in axes] == [1, 2, 2, 2]
+
+
+def test_each_training_of_a_composition_model_is_a_line() -> None:
+    """Two networks, each trained without some rows and then with all; which it was is no measure."""
+    runs = [
+        pd.DataFrame({"training_loss": np.arange(3.0) + number, "member": member, "all_rows": all_rows})
+        for number, (member, all_rows) in enumerate([(0, False), (0, True), (1, False), (1, True)])
+    ]
+    panel = sd.pl.training(pd.concat(runs), show=False)
+    assert panel.get_title() == "loss"
+    assert [line.get_ydata().tolist() for line in panel.lines] == [run["training_loss"].tolist() for run in runs]

@@ -375,7 +375,12 @@ def test_formats_of_scanners(shared_data: Path, name: str, n_nuclei: tuple[int, 
 
 
 @pytest.mark.parametrize(
-    ("shape", "advice"), [((200, 325), r"resize\(labels, \(400, 650\), order=0"), ((650, 400), r"Give labels\.T")]
+    ("shape", "advice"),
+    [
+        ((200, 325), r"resize\(labels, \(400, 650\), order=0"),
+        ((650, 400), r"Give labels\.T"),
+        ((512, 768), r"Give labels\[:400, :650\]"),
+    ],
 )
 def test_labels_of_another_size(slide: SpatialData, found: SpatialData, shape: tuple[int, int], advice: str) -> None:
     """Such as those of a smaller level: its pixels are not those of the image."""

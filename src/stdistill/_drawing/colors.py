@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.niches import colors_by_name, default_colors
+from stdistill._table.niches import colors_by_name, column_colors, default_colors
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -45,7 +45,8 @@ def category_colors(
     known = colors_by_name(adata, key)
     if known.keys() >= set(names):
         return [known[name] for name in names]
-    return [defaults.get(name, color) for name, color in zip(names, default_colors(len(names)), strict=True)]
+    usual = column_colors(adata, key, names)
+    return [defaults.get(name, color) for name, color in zip(names, usual, strict=True)]
 
 
 def write_colors(adata: AnnData, key: str, colors: Sequence[str]) -> None:

@@ -304,10 +304,10 @@ def _around_others(geometries: Geometries, kept: Mask) -> Mask:
     """Find outlines of tissue and regions, which QuPath and others write beside those of nuclei."""
     areas = np.where(kept, shapely.area(geometries), np.nan)
     large: Mask = areas > LARGE * np.nanmedian(areas) if kept.any() else kept
-    x, y = shapely.get_coordinates(shapely.centroid(geometries[kept & ~large])).T
-    for row in np.flatnonzero(large):
-        shapely.prepare(geometries[row])
-        large[row] = shapely.contains_xy(geometries[row], x, y).sum() >= N_AROUND
+    rows = np.flatnonzero(large)
+    centers = shapely.STRtree(shapely.centroid(geometries[kept & ~large]))
+    around, _ = centers.query(geometries[rows], predicate="contains")
+    large[rows] = np.bincount(around, minlength=len(rows)) >= N_AROUND
     return large
 
 

@@ -133,20 +133,23 @@ def check_shape(found: tuple[int, int], image: tuple[int, int], bounds: tuple[in
     bounds
         Left, top, width and height of what was scanned, where that is a part.
     """
-    scanned = image if bounds is None else (bounds[3], bounds[2])
-    for height, width in (image, scanned):
-        if abs(found[0] - height) <= min(EDGE_PX, EDGE * height) and abs(found[1] - width) <= min(
-            EDGE_PX, EDGE * width
-        ):
+    frames = [image] if bounds is None else [image, (bounds[3], bounds[2])]
+    for frame in frames:
+        if all(abs(own - side) <= min(EDGE_PX, EDGE * side) for own, side in zip(found, frame, strict=True)):
             return
-    advice = (
-        f"Labels of a smaller image are brought to it by skimage.transform.resize(labels, {image}, order=0, "
-        "preserve_range=True, anti_aliasing=False).astype(labels.dtype)."
-    )
-    if found == image[::-1]:
+    height, width = min(frames, key=lambda frame: abs(np.log(found[0] / found[1] * frame[1] / frame[0])))
+    if found == (width, height):
         advice = "Is it transposed? Give labels.T."
+    elif found[0] >= height and found[1] >= width:
+        advice = f"Is it padded at the right and below? Give labels[:{height}, :{width}]."
+    else:
+        advice = (
+            f"Labels of a smaller level are brought to it by skimage.transform.resize(labels, {(height, width)}, "
+            "order=0, preserve_range=True, anti_aliasing=False).astype(labels.dtype)."
+        )
+    sizes = ", what was scanned of it ".join(f"{each[0]} × {each[1]}" for each in frames)
     msg = (
-        f"The label image has {found[0]} × {found[1]} pixels (height × width), and the H&E has {image[0]} × {image[1]} "
+        f"The label image has {found[0]} × {found[1]} pixels (height × width), and the H&E has {sizes} "
         f"at full resolution. {advice}"
     )
     raise ValueError(msg)

@@ -41,6 +41,20 @@ def default_colors(k: int) -> list[str]:
     return [PALETTE[niche % len(PALETTE)] for niche in range(k)]
 
 
+def column_colors(adata: AnnData, column: str, names: Sequence[str]) -> list[str]:
+    """Default colours of the categories of a column that has none: those of a model's niches in the order of logits.
+
+    So they are what the model itself would write, in whatever order the categories are.
+    """
+    prefix = column.removesuffix(NICHE_SUFFIX)
+    if k := len(logit_columns(adata, prefix)):
+        with suppress(ValueError):  # labels that are not those of the logits
+            by_name = dict(zip(niche_names([adata], prefix, k), default_colors(k), strict=True))
+            if by_name.keys() >= set(names):
+                return [by_name[name] for name in names]
+    return default_colors(len(names))
+
+
 def write_niches(
     adata: AnnData,
     key_added: str,

@@ -44,13 +44,19 @@ class SlideFeatures:
 
     def _of(self, cells: Integers) -> tuple[Tensor, Tensor]:
         """Mean and spread of one slide's features; those of a slide without any do not matter."""
-        if len(cells) < FEWEST:
-            warn(
-                f'A slide has {len(cells)} cells with features, by which they are standardised (standardize="slide"): '
-                f"so few do not tell what a stain does to all of a slide. Expected {FEWEST} or more."
-            )
         mean, std = feature_statistics([self.features], cells) if len(cells) else (torch.zeros(self.shape[1]),) * 2
         return mean, usable_spread(std) if (std > 0).any() else torch.ones_like(std)
+
+
+def warn_of_few(slides: Integers, known: Mask) -> None:
+    """Warn of slides that have so few cells with features that their means say little."""
+    counts = np.unique(slides[known], return_counts=True)[1]
+    few = counts[counts < FEWEST]
+    if len(few):
+        warn(
+            f"{len(few)} of {len(counts)} slides have fewer than {FEWEST} cells with features, the fewest {few.min()}, "
+            'by which these are standardised (standardize="slide"): so few do not tell what a stain does to a slide.'
+        )
 
 
 def as_seen(features: ReadableRows, slides: Integers, known: Mask, how: str) -> ReadableRows:

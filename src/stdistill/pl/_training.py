@@ -29,6 +29,8 @@ PANELS = {
     "uniformity of expression": tuple(f"uniformity_expression_{scale}" for scale in schema.SCALES),
 }
 """Measures that share a panel; each of the others gets its own."""
+RUNS = ("member", "all_rows")
+"""Columns that tell the trainings of a composition model apart; each is a line."""
 NCOLS = 3
 
 
@@ -85,15 +87,19 @@ def training(
     check_frame(history, (), "model.history")
     panels = {name: [column for column in columns if column in history] for name, columns in PANELS.items()}
     grouped = {column for columns in PANELS.values() for column in columns}
-    panels |= {str(column): [column] for column in history.columns if column not in grouped}
+    panels |= {str(column): [column] for column in history.columns if column not in grouped | {*RUNS}}
     panels = {name: columns for name, columns in panels.items() if columns}
     titles = make_titles(title, list(panels))
     colors = [palette_colors(palette, columns) for columns in panels.values()]
+    of_runs = [column for column in RUNS if column in history]
+    runs = list(history.groupby(of_runs)) if of_runs else [((), history)]
     axes = make_axes(len(panels), ax=ax, panel_size=(3.4, 2.6), ncols=NCOLS)
     for panel, columns, lines, text in zip(axes, panels.values(), colors, titles, strict=True):
         for column, color in zip(columns, lines, strict=True):
-            shown = history[column].dropna()
-            panel.plot(shown.index, shown, color=color, label=column, marker="." if len(shown) < 30 else None)
+            for number, (_, run) in enumerate(runs):
+                shown = run[column].dropna()
+                label = None if number else column
+                panel.plot(shown.index, shown, color=color, label=label, marker="." if len(shown) < 30 else None)
         panel.set(title=text, xlabel="epoch")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.spines[["top", "right"]].set_visible(False)

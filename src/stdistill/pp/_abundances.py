@@ -271,6 +271,7 @@ def _warn_of_totals(values: npt.NDArray[np.float32], types: Sequence[str], what:
     sums = known.sum(axis=1)
     others = sums[:, None] - known
     are_whole = (np.ptp(others, axis=0) <= TOTAL_OFF * others.mean(axis=0)) & (np.ptp(sums) > TOTAL_OFF * sums.mean())
+    are_whole &= others.any(axis=0)
     matters = known.max(axis=0) > 2 * TOTAL_OFF * others.mean(axis=0)
     is_total = np.isclose(known, others, rtol=TOTAL_OFF).all(axis=0)
     found = [name for name, odd in zip(types, matters & (are_whole | is_total), strict=True) if odd]

@@ -106,7 +106,7 @@ def measure_ood(usual: UsualFeatures, inputs: NicheInputs) -> npt.NDArray[np.flo
     return ratios
 
 
-def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures) -> dict[str, float]:
+def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures, *, by_slide: bool = False) -> dict[str, float]:
     """Summarise how unusual the cells of a slide are, for the record; warn of a slide that the student cannot know."""
     known = ratios[~np.isnan(ratios)]
     if not len(known):
@@ -118,5 +118,10 @@ def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures) -> dict
             f"The H&E features of this slide are {how} that the student learned from: half of the neighbourhoods are "
             f"more than {median:.1f} times as far from them as usual. Another stain, scanner, scale, focus or tissue "
             "does that, and niches may then be wrong where the confidence is high: look at them beside the H&E."
+            + (
+                " What a stain or scanner does to all cells alike the student, by slide, does not see."
+                if by_slide
+                else ""
+            )
         )
     return {"ood_median": median, "ood_share_rare": rare}

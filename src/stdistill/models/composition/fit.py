@@ -137,7 +137,7 @@ def _fit_members(
         network, history = learn(all_rows, seed, f"{folder}/all_rows", n_epochs=best)
         histories += [stopped.assign(member=number, all_rows=False), history.assign(member=number, all_rows=True)]
         members.append(network)
-        n_epochs.append(best)
+        n_epochs.append(len(history))
     return FittedComposition(
         members, pd.concat(histories), size, {"n_training_cells": len(cells), "n_epochs": n_epochs}
     )
