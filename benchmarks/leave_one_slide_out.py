@@ -129,11 +129,11 @@ def main() -> None:
     parser.add_argument("--crop-px", type=int, default=224)
     parser.add_argument("--epochs", type=int, help="of the students, by default their default")
     parser.add_argument("--out", type=Path, help="folder to keep, with leave_one_slide_out.csv")
-    parser.add_argument("--quick", action="store_true", help="three small sections, small crops, one epoch")
+    parser.add_argument("--quick", action="store_true", help="three small sections, small crops, three epochs")
     options = parser.parse_args()
     if options.quick:
         options.seeds, options.n_slides, options.n_cells = [0], 3, 150
-        options.crop_px, options.epochs = 64, 1
+        options.crop_px, options.epochs = 64, 3
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.out or Path(scratch)
         rows = pd.DataFrame([row for seed in options.seeds for row in compare(folder / f"seed_{seed}", seed, options)])

@@ -127,7 +127,7 @@ def test_leave_one_slide_out(run: Run, tmp_path: Path) -> None:
         .sort_index()
     )
     assert len(table) == (2 + 2 + 1) * 2 * 3
-    # Of 8 niches; one student of one epoch may say anything, all of them together are no worse than chance.
+    assert table[["student", "halves", "regression"]].min().min() > 0.05  # of 8 niches
     assert table.groupby("by")[["student", "halves", "regression"]].mean().min().min() > 0.1
     for training in ("one", "others"):  # looks are for the student alone
         for by in ("training", "slide"):

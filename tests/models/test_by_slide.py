@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stdistill.models.by_slide import SlideFeatures, as_seen, warn_of_few
+from stdistill.models.by_slide import SlideFeatures, as_seen
 
 N, D = 150, 4
 
@@ -56,10 +56,10 @@ def test_few_cells_do_not_tell_a_slide() -> None:
     features, slides, known = two_slides()
     known &= (slides == 7) | (np.arange(2 * N) < 20)
     with pytest.warns(UserWarning, match="1 of 2 slides have fewer than 100 cells with features, the fewest 10"):
-        warn_of_few(slides, known)
+        as_seen(features, slides, known, "slide")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_few(slides, known & (slides == 7))  # the other is not there
+        as_seen(features, slides, known & (slides == 7), "slide")  # the other is not there
     assert SlideFeatures(features, slides, known & (slides == 7))[np.flatnonzero(slides == 3)].isfinite().all()
 
 

@@ -48,7 +48,7 @@ class SlideFeatures:
         return mean, usable_spread(std) if (std > 0).any() else torch.ones_like(std)
 
 
-def warn_of_few(slides: Integers, known: Mask) -> None:
+def _warn_of_few(slides: Integers, known: Mask) -> None:
     """Warn of slides that have so few cells with features that their means say little."""
     counts = np.unique(slides[known], return_counts=True)[1]
     few = counts[counts < FEWEST]
@@ -61,4 +61,7 @@ def warn_of_few(slides: Integers, known: Mask) -> None:
 
 def as_seen(features: ReadableRows, slides: Integers, known: Mask, how: str) -> ReadableRows:
     """Return features as a model sees them that standardises them by all training cells, or slide by slide."""
-    return SlideFeatures(features, slides, known) if how == "slide" else features
+    if how == "training":
+        return features
+    _warn_of_few(slides, known)
+    return SlideFeatures(features, slides, known)

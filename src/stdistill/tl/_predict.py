@@ -241,12 +241,6 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
     check_radius(inputs.radius_um, card.radius_um)
     warn_of_density(table, inputs, card)
-    by_slide = card.standardize == "slide"
-    if by_slide:
-        from stdistill.models.by_slide import warn_of_few
-        from stdistill.models.features import known_rows
-
-        warn_of_few(inputs.libraries, known_rows(inputs.features))
     logits = model.predict(
         inputs.features,
         inputs.indptr,
@@ -262,7 +256,9 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
         warn_of_unknown_features(use_rep)
     found = stands_on(table, use_rep, graph=True)
     ood = None if model.usual is None else measure_ood(model.usual, inputs)
-    judged = {} if ood is None or model.usual is None else summarise_ood(ood, model.usual, by_slide=by_slide)
+    judged = {}
+    if ood is not None and model.usual is not None:
+        judged = summarise_ood(ood, model.usual, by_slide=card.standardize == "slide")
     fingerprint = write_niches(
         table,
         key_added,

@@ -60,13 +60,11 @@ class NicheInputs(NamedTuple):
         self, max_tokens: int | None, *, with_augmented: bool = False, standardize: Standardization = "training"
     ) -> Neighborhoods:
         """Make the neighbourhoods from which batches are cut; this reads all features once, by slide once more."""
-        from stdistill.models.by_slide import as_seen, warn_of_few
+        from stdistill.models.by_slide import as_seen
         from stdistill.models.features import known_rows
         from stdistill.models.niche.batches import Neighborhoods
 
         known = known_rows(self.features)
-        if standardize == "slide":
-            warn_of_few(self.libraries, known)
         features, *augmented = (
             as_seen(look, self.libraries, known, standardize)
             for look in (self.features, *(self.augmented if with_augmented else ()))
