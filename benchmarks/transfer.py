@@ -138,7 +138,12 @@ class Tissue:
             sd.pp.split_strips(slide, crop_px=self.options.crop_px)
             slide["table"].obs["truth"] = true_niches(slide, bundle)["niche"].to_numpy()
             student = sd.tl.distill(
-                slide, teacher_key="truth", max_epochs=self.options.epochs, seed=self.seed, progress_bar=False
+                slide,
+                teacher_key="truth",
+                standardize=self.options.standardize,
+                max_epochs=self.options.epochs,
+                seed=self.seed,
+                progress_bar=False,
             )
             student.save(self.folder / "student", overwrite=True)
             return slide["table"]
@@ -337,6 +342,9 @@ def main() -> None:
     parser.add_argument("--n-field", type=int, default=400, help="of fields with changed pixels, and of other tissue")
     parser.add_argument("--crop-px", type=int, default=224)
     parser.add_argument("--n-augmented", type=int, default=0, help="augmented slides that the student learns from, too")
+    parser.add_argument(
+        "--standardize", choices=("training", "slide"), default="training", help="by what cells features are"
+    )
     parser.add_argument("--epochs", type=int, help="of the student, by default its default")
     parser.add_argument(
         "--out", type=Path, help="folder to keep, with transfer.csv; a run that was stopped goes on from it"

@@ -126,6 +126,9 @@ def main() -> None:
     parser.add_argument("--n-other", type=int, default=800, help="of the slides that are judged")
     parser.add_argument("--n-field", type=int, default=400, help="of fields with changed pixels, and of other tissue")
     parser.add_argument("--n-augmented", type=int, default=0, help="augmented slides that the student learns from, too")
+    parser.add_argument(
+        "--standardize", choices=("training", "slide"), default="training", help="by what cells features are"
+    )
     parser.add_argument("--out", type=Path, help="folder to keep, with verdicts.csv")
     parser.add_argument("--quick", action="store_true", help="small slides, small crops, two epochs")
     options = parser.parse_args()

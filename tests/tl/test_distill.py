@@ -251,7 +251,8 @@ def test_by_slide_another_stain_is_not_seen(tissue: ad.AnnData, tmp_path: Path) 
     assert agreement(tissue, test) > 0.85
     by_slide.save(tmp_path / "student")
     other = restained(tissue)
-    with pytest.warns(UserWarning, match="unlike"):  # how unusual a slide is, is of the features as they are
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         sd.tl.predict(other, tmp_path / "student")
     logits = [cells.obs.filter(like="student_logit_").to_numpy() for cells in (tissue, other)]
     np.testing.assert_allclose(logits[1], logits[0], atol=0.02)
@@ -260,6 +261,19 @@ def test_by_slide_another_stain_is_not_seen(tissue: ad.AnnData, tmp_path: Path) 
     with pytest.warns(UserWarning, match="unlike"):
         sd.tl.predict(other, by_training)
     assert agreement(other, test) < agreement(tissue, test) - 0.2
+
+
+def test_by_slide_features_that_go_together_otherwise_are_unusual(tissue: ad.AnnData) -> None:
+    """Not those of another stain: a student by slide sees no difference. Turned about, a feature contradicts others."""
+    student = sd.tl.distill(tissue, k=3, standardize="slide", **FAST)
+    other, turned = restained(tissue), restained(tissue)
+    sd.tl.predict(other, student)
+    np.testing.assert_allclose(other.obs["student_ood"], tissue.obs["student_ood"], rtol=0.01)
+    assert other.obs["student_ood"].median() == pytest.approx(1, abs=0.2)
+    turned.obsm["X_he"] = turned.obsm["X_he"] * np.array([-1, 1, -1, 1, -1, 1], dtype=np.float32)
+    with pytest.warns(UserWarning, match="unlike"):
+        sd.tl.predict(turned, student)
+    assert turned.obs["student_ood"].median() > 2
 
 
 def test_by_slide_predicts_what_it_wrote(tissue: ad.AnnData, make_tissue: Callable) -> None:

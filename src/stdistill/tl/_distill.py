@@ -94,7 +94,7 @@ def distill(
         slide to that of all of its own cells, in training and of whatever is predicted: what a stain and a scanner do
         to a slide as a whole is then taken away. So is what its tissue as a whole differs by: slides should hold the
         same tissues in similar parts, and be predicted whole. Features of test cells count in the mean of their slide.
-        ``student_ood`` stays that of the features as they are, by which :func:`stdistill.tl.verdict` is too careful.
+        ``student_ood`` is of features as the student sees them.
     split_key
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are trained on.

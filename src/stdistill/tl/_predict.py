@@ -255,10 +255,8 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     if card.kind != "distillation" and not is_known and (fitted is None or not fitted.any()):
         warn_of_unknown_features(use_rep)
     found = stands_on(table, use_rep, graph=True)
-    ood = None if model.usual is None else measure_ood(model.usual, inputs)
-    judged = {}
-    if ood is not None and model.usual is not None:
-        judged = summarise_ood(ood, model.usual, by_slide=card.standardize == "slide")
+    ood = None if model.usual is None else measure_ood(model.usual, inputs, card.standardize)
+    judged = {} if ood is None or model.usual is None else summarise_ood(ood, model.usual)
     fingerprint = write_niches(
         table,
         key_added,

@@ -27,7 +27,6 @@ from stdistill._table.records import augmented_keys, read_record
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from stdistill.models.niche.arguments import Standardization
     from stdistill.models.niche.batches import Neighborhoods
 
 MADE_BY = {schema.HE_FEATURES: "sd.pp.embed_he", schema.EXPRESSION_LATENT: "sd.pp.embed_expression"}
@@ -57,7 +56,7 @@ class NicheInputs(NamedTuple):
     """(n,), the cells to train on: those of that group, without a split all."""
 
     def neighborhoods(
-        self, max_tokens: int | None, *, with_augmented: bool = False, standardize: Standardization = "training"
+        self, max_tokens: int | None, *, with_augmented: bool = False, standardize: str = "training"
     ) -> Neighborhoods:
         """Make the neighbourhoods from which batches are cut; this reads all features once, by slide once more."""
         from stdistill.models.by_slide import as_seen

@@ -141,7 +141,7 @@ def write_model(
     logits = _predict_together(model, inputs, arguments)
     if targets is not None:
         record |= _let_judge(model, fitted, inputs, logits, targets, training, arguments["seed"])
-    ood = None if model.usual is None else inputs.divide(measure_ood(model.usual, inputs))
+    ood = None if model.usual is None else inputs.divide(measure_ood(model.usual, inputs, standardize))
     fitted_cells = [
         add_inherited(table, cells, naming.use_rep, teacher)
         for table, cells in zip(inputs.tables, trained_on, strict=True)
@@ -279,7 +279,8 @@ def _let_judge(
     agreement = measure_agreement(logits, truth, test & targets.known, fitted.held_out)
     model.card = replace(model.card, calibration=calibration, agreement=agreement)
     known, unseen = (training, test) if test.sum() >= FEWEST else _hold_out(inputs, training, seed)
-    neighborhoods = inputs.neighborhoods(max_tokens=None, with_augmented=True)
+    how = model.card.standardize
+    neighborhoods = inputs.neighborhoods(max_tokens=None, with_augmented=True, standardize=how)
     model.usual = describe_features(neighborhoods, np.flatnonzero(known), np.flatnonzero(unseen), seed)
     return measure_calibration(logits, truth, test & targets.known, model.card.confidence_temperature)
 

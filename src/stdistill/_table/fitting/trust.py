@@ -93,12 +93,12 @@ def _draw(cells: Integers, most: int, rng: np.random.Generator) -> Integers:
     return cells if len(cells) <= most else np.sort(rng.choice(cells, most, replace=False))
 
 
-def measure_ood(usual: UsualFeatures, inputs: NicheInputs) -> npt.NDArray[np.float32]:
-    """How unusual the neighbourhood of each cell is (n,); NaN for cells that get no prediction."""
+def measure_ood(usual: UsualFeatures, inputs: NicheInputs, standardize: str = "training") -> npt.NDArray[np.float32]:
+    """How unusual the neighbourhood of each cell is as a student sees it (n,); NaN for cells without a prediction."""
     from stdistill._training.sampling import spatial_order
     from stdistill.models.niche.plain.means import means_by_part
 
-    neighborhoods = inputs.neighborhoods(max_tokens=None)
+    neighborhoods = inputs.neighborhoods(max_tokens=None, standardize=standardize)
     order = spatial_order(inputs.centers, inputs.libraries)
     ratios = np.full(len(order), np.nan, dtype=np.float32)
     for cells, means in means_by_part(neighborhoods, order[(inputs.eligible & neighborhoods.known)[order]], None):
@@ -106,7 +106,7 @@ def measure_ood(usual: UsualFeatures, inputs: NicheInputs) -> npt.NDArray[np.flo
     return ratios
 
 
-def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures, *, by_slide: bool = False) -> dict[str, float]:
+def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures) -> dict[str, float]:
     """Summarise how unusual the cells of a slide are, for the record; warn of a slide that the student cannot know."""
     known = ratios[~np.isnan(ratios)]
     if not len(known):
@@ -118,10 +118,5 @@ def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures, *, by_s
             f"The H&E features of this slide are {how} that the student learned from: half of the neighbourhoods are "
             f"more than {median:.1f} times as far from them as usual. Another stain, scanner, scale, focus or tissue "
             "does that, and niches may then be wrong where the confidence is high: look at them beside the H&E."
-            + (
-                " What a stain or scanner does to all cells alike the student, by slide, does not see."
-                if by_slide
-                else ""
-            )
         )
     return {"ood_median": median, "ood_share_rare": rare}
