@@ -82,6 +82,7 @@ def test_goes_on_after_a_kill(complete: Path) -> None:
     table = pd.read_csv(complete / "agreement.csv")
     pd.testing.assert_frame_equal(table, sd.tl.agreement(cells, keys="student_niche"))
     assert sd.models.NicheModel.load(complete / "teacher").card.kind == "self-distillation"
+    assert sd.models.NicheModel.load(complete / "student").card.standardize == "slide"
     sd.tl.predict(cells, sd.models.NicheModel.load(complete / "student"), key_added="again")
     assert cells.obs["again_niche"].equals(cells.obs["student_niche"])
 
@@ -90,9 +91,26 @@ def test_other_parameters(complete: Path, bundle: Path) -> None:
     result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS, "--k", "4", "--out", str(complete)])
     assert result.exit_code == 1
     assert "k: 3, now 4" in result.output
+    training = ["--standardize", "training"]
+    result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS, *training, "--out", str(complete)])
+    assert result.exit_code == 1
+    assert "standardize: None, now 'training'" in result.output
     result = CliRunner().invoke(main, ["evaluate", str(bundle), "--out", str(complete)])
     assert result.exit_code == 1
     assert "command: 'run', now 'evaluate'" in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], (0, "slide")), (["--n-augmented", "2"], (2, "slide")), (["--standardize", "training"], (0, "training"))],
+)
+def test_what_a_student_compares_cells_with(
+    options: list[str], expected: tuple[int, str], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+    monkeypatch.setattr("stdistill._flows.run.map_niches", lambda *_, **arguments: seen.update(arguments))
+    CliRunner().invoke(main, ["run", str(bundle), *options, "--out", str(tmp_path / "out")])
+    assert (seen["n_augmented"], seen["standardize"]) == expected
 
 
 def test_a_folder_from_before_there_were_augmented_slides(complete: Path, bundle: Path, tmp_path: Path) -> None:

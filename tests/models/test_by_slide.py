@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stdistill.models.by_slide import SlideFeatures, as_seen
+from stdistill.models.by_slide import SlideFeatures, as_seen, parts_as_seen
 
 N, D = 150, 4
 
@@ -67,3 +67,38 @@ def test_by_the_training_they_stay_as_they_are() -> None:
     features, slides, known = two_slides()
     assert as_seen(features, slides, known, "training") is features
     assert isinstance(as_seen(features, slides, known, "slide"), SlideFeatures)
+
+
+def corners(per_corner: int, at: float = 0.0) -> np.ndarray:
+    """Places in the corners of a square, as many in each, one corner after the other: x, then y."""
+    where = np.repeat([[0, 0], [9, 0], [0, 9], [9, 9]], per_corner, axis=0)
+    return at + where + np.random.default_rng(1).uniform(size=where.shape)
+
+
+def test_parts_are_seen_as_slides() -> None:
+    """Halves left and right, halves below and above, and quarters: in each the mean is 0 and the spread 1."""
+    features = np.random.default_rng(0).normal(size=(400, D)) + np.repeat([0, 3, 50, 80], 100)[:, None]
+    corner = np.repeat(range(4), 100)
+    looks = parts_as_seen(features, np.zeros(400, dtype=int), np.ones(400, dtype=bool), corners(100))
+    assert len(looks) == 3
+    for look, parts in zip(looks, (corner % 2, corner // 2, corner), strict=True):
+        for part in np.unique(parts):
+            own = np.flatnonzero(parts == part)
+            expected = (features[own] - features[own].mean(axis=0)) / features[own].std(axis=0)
+            np.testing.assert_allclose(look[own], expected, atol=1e-4)
+
+
+def test_what_is_too_small_to_be_cut_stays_whole() -> None:
+    """Of the second slide halves have cells enough, quarters do not; of the third neither, for want of features."""
+    features = np.random.default_rng(0).normal(size=(1200, D)) * 3 + 1
+    places = np.concatenate([corners(100), corners(60), corners(100, at=50), corners(40)])
+    slides = np.repeat([0, 1, 2, 3], [400, 240, 400, 160])
+    known = (slides != 2) | (np.arange(1200) % 3 == 0)
+    whole = SlideFeatures(features, slides, known)
+    left, below, quarters = (look[np.arange(1200)] for look in parts_as_seen(features, slides, known, places))
+    for number, cut in enumerate([(True, True, True), (True, True, False), (False,) * 3, (False,) * 3]):
+        cells = np.flatnonzero(slides == number)
+        found = tuple(not torch.equal(look[cells], whole[cells]) for look in (left, below, quarters))
+        assert found == cut
+    few = slides == 3
+    assert parts_as_seen(features[few], slides[few], known[few], places[few]) == []

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from stdistill._cli.options import FOLDER, MACHINE, SLIDE, TRAINING, with_options
 from stdistill._cli.report import report_on
+
+if TYPE_CHECKING:
+    from stdistill.models.niche.arguments import Standardization
 
 
 @click.command()
@@ -16,9 +20,14 @@ from stdistill._cli.report import report_on
 @click.option(
     "--n-augmented",
     type=click.IntRange(min=0),
-    help="How often the features are computed once more as another laboratory would show the slide, so that the "
-    "student knows other stains and scanners; 0 is faster, and enough for this slide alone.  [default: 4; 0 above "
-    "200,000 cells]",
+    help="How often the features are computed once more as another laboratory would show the slide, so that a student "
+    "that compares with the training knows other stains and scanners.  [default: 0]",
+)
+@click.option(
+    "--standardize",
+    type=click.Choice(["slide", "training"]),
+    help="What the student compares a cell with: all cells of its own slide, which takes stains and scanners away, or "
+    "those of the training, for slides that hold other parts of the tissue, such as small biopsies.  [default: slide]",
 )
 @with_options(TRAINING)
 @with_options(MACHINE)
@@ -31,6 +40,7 @@ def command(
     encoder: str,
     k: int,
     n_augmented: int | None,
+    standardize: Standardization | None,
     expression_epochs: int | None,
     teacher_epochs: int | None,
     student_epochs: int | None,
@@ -56,7 +66,8 @@ def command(
     source = Source(bundle, he_image, he_alignment, cell_types)
     training = Training(expression_epochs, teacher_epochs, student_epochs, seed, size, batch_size, precision)
     machine = Machine(device, devices)
-    chosen = {} if n_augmented is None else {"n_augmented": n_augmented}  # folders from before it was there go on
+    asked = {"n_augmented": n_augmented, "standardize": standardize}
+    chosen = {name: value for name, value in asked.items() if value is not None}  # older folders, without, go on
     run = Run(
         out,
         command="run",
@@ -65,7 +76,14 @@ def command(
     )
     with run:
         agreement = map_niches(
-            run, source, k=k, encoder=encoder, n_augmented=n_augmented, training=training, machine=machine
+            run,
+            source,
+            k=k,
+            encoder=encoder,
+            n_augmented=n_augmented or 0,
+            standardize=standardize or "slide",
+            training=training,
+            machine=machine,
         )
     if agreement is not None:
         click.echo(f"\nAgreement with the teacher:\n{agreement.to_string(index=False, float_format='%.3f')}\n")

@@ -16,30 +16,31 @@ from stdistill._support.files import replacing
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill.models import NicheModel
-
-N_AUGMENTED = 4
-"""What lets students see other stains and scanners (docs/concepts/transfer)."""
-MOST_AUGMENTED = 200_000
-"""Cells of a slide whose augmented features are computed unasked: of UNI2-h's they take 3 GB."""
+from stdistill.models.niche.arguments import Standardization
 
 
 def map_niches(
-    run: Run, source: Source, *, k: int, encoder: str, n_augmented: int | None, training: Training, machine: Machine
+    run: Run,
+    source: Source,
+    *,
+    k: int,
+    encoder: str,
+    n_augmented: int,
+    standardize: Standardization,
+    training: Training,
+    machine: Machine,
 ) -> pd.DataFrame | None:
     """Fit teacher and student to a slide, write all to the folder of the run, and return their agreement.
 
-    By default the student learns from augmented slides, too, where the slide is not too large for that. `None` where
-    the agreement cannot be measured, which comes last: a map is of use without.
+    `None` where the agreement cannot be measured, which comes last: a map is of use without.
     """
     slide = read_slide(run, source)
     split(run, slide)
-    if n_augmented is None:
-        n_augmented = N_AUGMENTED if slide[schema.TABLE].n_obs <= MOST_AUGMENTED else 0
     cells = prepare(run, slide, training, machine=machine, encoder=encoder, n_augmented=n_augmented)
     teacher, student = schema.TEACHER, schema.STUDENT
     fit = partial(fit_model, run, cells, training=training, machine=machine, k=k)
     fit(teacher, tl.nolan, max_epochs=training.teacher_epochs)
-    fit(student, tl.distill, teacher_key=teacher, max_epochs=training.student_epochs)
+    fit(student, tl.distill, teacher_key=teacher, standardize=standardize, max_epochs=training.student_epochs)
     if (folder := run.folder) is not None:
         titles = {"teacher_niche": "Teacher", "student_niche": "Student"}
         run.step("niches.png", lambda: draw_methods(slide, titles, folder / "niches"))

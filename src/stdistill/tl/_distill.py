@@ -208,7 +208,7 @@ def distill(
 
     from stdistill.models.niche.fit_student import train_student
 
-    neighborhoods = inputs.neighborhoods(arguments["max_tokens"], with_augmented=True, standardize=standardize)
+    neighborhoods = inputs.neighborhoods(arguments["max_tokens"], to_learn=True, standardize=standardize)
     training = inputs.training & neighborhoods.known & teacher.known
     n_training, k = int(training.sum()), len(teacher.niches)
     if n_training < k:

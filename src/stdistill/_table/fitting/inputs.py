@@ -56,18 +56,22 @@ class NicheInputs(NamedTuple):
     """(n,), the cells to train on: those of that group, without a split all."""
 
     def neighborhoods(
-        self, max_tokens: int | None, *, with_augmented: bool = False, standardize: str = "training"
+        self, max_tokens: int | None, *, to_learn: bool = False, standardize: str = "training"
     ) -> Neighborhoods:
-        """Make the neighbourhoods from which batches are cut; this reads all features once, by slide once more."""
-        from stdistill.models.by_slide import as_seen
+        """Make the neighbourhoods from which batches are cut; this reads all features once, by slide once more.
+
+        `to_learn` from, there are the augmented slides as well, and by slide parts of slides as if each was one.
+        """
+        from stdistill.models.by_slide import as_seen, parts_as_seen
         from stdistill.models.features import known_rows
         from stdistill.models.niche.batches import Neighborhoods
 
         known = known_rows(self.features)
         features, *augmented = (
             as_seen(look, self.libraries, known, standardize)
-            for look in (self.features, *(self.augmented if with_augmented else ()))
+            for look in (self.features, *(self.augmented if to_learn else ()))
         )
+        in_parts = to_learn and standardize == "slide"
         return Neighborhoods(
             features,
             self.indptr,
@@ -76,6 +80,7 @@ class NicheInputs(NamedTuple):
             self.radius_um,
             known=known,
             max_tokens=max_tokens,
+            parts=parts_as_seen(self.features, self.libraries, known, self.centers) if in_parts else (),
             augmented=augmented,
         )
 

@@ -69,23 +69,27 @@ def describe_features(
 ) -> UsualFeatures | None:
     """Describe the neighbourhoods that a student learned from, by such as it had not seen; `None` of too few.
 
-    Looks at the slide as others would show it are averaged, too. What stain or scanner does to all cells alike is less
-    unusual to a student that has seen such. What they do to each is not counted in: as wide as that, another tissue
-    would be usual, too (docs/concepts/transfer).
+    Parts of a slide that were learned from count as slides: they hold other shares of the tissues. Looks at the slide
+    as others would show it are averaged, too. What stain or scanner does to all cells alike is less unusual to a
+    student that has seen such. What they do to each is not counted in: as wide as that, another tissue would be usual,
+    too (docs/concepts/transfer).
     """
     from stdistill.models.niche.plain.means import read_means
     from stdistill.models.usual import UsualFeatures
 
     if min(len(fitting), len(unseen)) < FEWEST:
         return None
-    rng, n_looks = np.random.default_rng(seed), len(neighborhoods.looks)
-    fitting, unseen = (_draw(cells, most, rng) for cells, most in ((fitting, ROWS // n_looks), (unseen, ROWS)))
-    own = read_means(neighborhoods, fitting, None)
+    rng, n_looks, n_own = np.random.default_rng(seed), len(neighborhoods.looks), 1 + neighborhoods.n_parts
+    fitting, unseen = _draw(fitting, ROWS // n_looks, rng), _draw(unseen, ROWS // n_own, rng)
+    own, others = (
+        [read_means(neighborhoods, cells, None, look) for look in range(n_own)] for cells in (fitting, unseen)
+    )
     shifts = [
-        read_means(neighborhoods, fitting, None, look).mean(axis=0) - own.mean(axis=0) for look in range(1, n_looks)
+        read_means(neighborhoods, fitting, None, look).mean(axis=0) - own[0].mean(axis=0)
+        for look in range(n_own, n_looks)
     ]
-    moved = np.concatenate([own, *(own + shift for shift in shifts)])
-    return UsualFeatures.fit(moved, read_means(neighborhoods, unseen, None))
+    moved = np.concatenate([*own, *(own[0] + shift for shift in shifts)])
+    return UsualFeatures.fit(moved, np.concatenate(others))
 
 
 def _draw(cells: Integers, most: int, rng: np.random.Generator) -> Integers:
