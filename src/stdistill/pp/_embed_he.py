@@ -97,8 +97,8 @@ def embed_he(
         How many times to compute the features once more, of the slide as other laboratories and scanners would show it:
         in another stain and light, coarser or less sharp, compressed. Students learn from these too: with 4 of
         ``"texture"`` they see nearly half as much again on slides of another stain, scanner or scale, and less on their
-        own (docs: Other slides, from H&E alone). Each takes as long as the features of the slide as it is, and as much
-        memory; a slide that is only to be predicted needs none.
+        own; with ``tl.distill(standardize="slide")`` they need none (docs: Other slides, from H&E alone). Each takes as
+        long as the features of the slide as it is, and as much memory; a slide that is only to be predicted needs none.
     key_added
         Key of ``.obsm``.
     store

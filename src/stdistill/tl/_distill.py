@@ -93,8 +93,9 @@ def distill(
         Features are brought to the mean and spread of all ``"training"`` cells; or with ``"slide"`` those of each
         slide to that of all of its own cells, in training and of whatever is predicted: what a stain and a scanner do
         to a slide as a whole is then taken away. So is what its tissue as a whole differs by: slides should hold the
-        same tissues in similar parts, and be predicted whole. Features of test cells count in the mean of their slide.
-        ``student_ood`` is of features as the student sees them.
+        same tissues in similar parts, and be predicted whole. So that this matters less, each step of the training sees
+        slides whole, or their halves or quarters as if each was a slide, where these have 100 cells. Features of test
+        cells count in the mean of their slide. ``student_ood`` is of features as the student sees them. (Our choice.)
     split_key
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are trained on.
