@@ -295,6 +295,23 @@ def test_by_slide_predicts_what_it_wrote(tissue: ad.AnnData, make_tissue: Callab
     np.testing.assert_allclose(both.obs["student_logit_0"], np.concatenate(written), atol=1e-5)
 
 
+def test_by_slide_a_part_is_no_slide(tissue: ad.AnnData) -> None:
+    """Whatever sees the part says so: it has another mean."""
+    write_record(tissue, "embed_he", key_added="X_he", n_cells=tissue.n_obs)
+    student = sd.tl.distill(tissue, k=3, standardize="slide", **FAST)
+    part = tissue[tissue.obsm["spatial"][:, 0] < 300].copy()
+    for name in [name for name in part.obs if name.startswith("student")]:
+        del part.obs[name]
+    for ask in (
+        lambda: sd.tl.predict(part, student),
+        lambda: sd.tl.explain(part, student, cells=part.obs_names[part.obs["split"] == "train"][:2].tolist()),
+        lambda: sd.tl.logistic_niches(part, standardize="slide"),
+        lambda: sd.tl.distill(part, k=3, standardize="slide", **FAST),
+    ):
+        with pytest.warns(UserWarning, match="is a part of a slide"):
+            ask()
+
+
 def test_a_slide_and_a_copy_of_it(make_tissue: Callable) -> None:
     """What is held out in one of them is trained on in the other."""
     one, copy = make_tissue(), make_tissue()

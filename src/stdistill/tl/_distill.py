@@ -13,6 +13,7 @@ from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets, warn_of_labels_alone
+from stdistill._table.fitting.whole import warn_of_other_cells
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import (
@@ -205,6 +206,8 @@ def distill(
     radius_um = check_teachers(tables, teacher_key, split_key)
     ensure_neighborhoods(tables, **keys, radius_um=radius_um)
     inputs = fitting_inputs(tables, use_rep=use_rep, **keys)
+    if standardize == "slide":
+        warn_of_other_cells(tables, use_rep, library_key)
     check_teacher_radius(radius_um, inputs.radius_um, teacher_key)
 
     from stdistill.models.niche.fit_student import train_student

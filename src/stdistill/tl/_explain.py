@@ -16,6 +16,7 @@ from stdistill._table import schema
 from stdistill._table.checks import find_rows, get_table
 from stdistill._table.fitting.inputs import NicheInputs, check_features, niche_inputs
 from stdistill._table.fitting.like_model import check_card, check_radius, name_features
+from stdistill._table.fitting.whole import warn_of_other_cells
 from stdistill._table.graph import graph_key
 from stdistill.tl._predict import load_model
 
@@ -153,6 +154,8 @@ def explain(
     graph_key(table)
     inputs = niche_inputs([table], use_rep=rep, split_key=split_key, library_key=library_key)
     check_radius(inputs.radius_um, loaded.radius_um)
+    if loaded.card.standardize == "slide":
+        warn_of_other_cells([table], rep, library_key)
     neighborhoods = _around(inputs, rows, loaded.card)
     _check_predicted(table, rows, inputs.eligible & neighborhoods.known)
     explained = explain_cells(

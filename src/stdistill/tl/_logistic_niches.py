@@ -11,6 +11,7 @@ from stdistill._table.fitting.inputs import check_fittable, check_split, fitting
 from stdistill._table.fitting.plain import write_plain
 from stdistill._table.fitting.results import Naming
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
+from stdistill._table.fitting.whole import warn_of_other_cells
 from stdistill._table.niches import logit_columns
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill.models.niche.arguments import Standardization
@@ -132,6 +133,8 @@ def logistic_niches(
     radius_um = check_teachers(tables, teacher_key, split_key)
     ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=radius_um)
     inputs = fitting_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
+    if standardize == "slide":
+        warn_of_other_cells(tables, use_rep, library_key)
     check_teacher_radius(radius_um, inputs.radius_um, teacher_key)
 
     from stdistill.models.niche.plain.logistic import logistic_logits

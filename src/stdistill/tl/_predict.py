@@ -34,6 +34,7 @@ from stdistill._table.fitting.like_model import (
 from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
+from stdistill._table.fitting.whole import warn_of_other_cells
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance.results import stands_on
@@ -241,6 +242,8 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
     check_radius(inputs.radius_um, card.radius_um)
     warn_of_density(table, inputs, card)
+    if card.standardize == "slide":
+        warn_of_other_cells([table], use_rep, library_key)
     logits = model.predict(
         inputs.features,
         inputs.indptr,
