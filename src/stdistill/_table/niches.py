@@ -37,8 +37,12 @@ all before it in the least of three views: normal, protanopic and deuteranopic (
 
 
 def default_colors(k: int) -> list[str]:
-    """Colours for `k` niches; they repeat beyond 40, which nobody can tell apart."""
-    return [PALETTE[niche % len(PALETTE)] for niche in range(k)]
+    """Colours for `k` niches: more than 40 have those of scanpy, of which there are 102 before they repeat."""
+    if k <= len(PALETTE):
+        return list(PALETTE[:k])
+    from scanpy.plotting.palettes import default_102
+
+    return [default_102[niche % len(default_102)].lower() for niche in range(k)]
 
 
 def column_colors(adata: AnnData, column: str, names: Sequence[str]) -> list[str]:
