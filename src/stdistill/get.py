@@ -135,7 +135,7 @@ def logits(data: AnnData | SpatialData, key: str, *, table_key: str = schema.TAB
     KeyError
         When there are no logits under `key`.
     ValueError
-        When some of their columns are gone.
+        When some of their columns are gone, or they are of several models.
 
     Examples
     --------

@@ -40,6 +40,23 @@ def test_version() -> None:
     assert "stdistill, version" in CliRunner().invoke(main, ["--version"]).output
 
 
+def test_as_a_module() -> None:
+    """`python -m stdistill` has the commands of the console script, and calls itself as it was called."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-m", "stdistill", *arguments], capture_output=True, text=True)
+
+    helped = run("--help")
+    assert helped.returncode == 0
+    assert all(f"\n  {command} " in helped.stdout for command in COMMANDS)
+    assert helped.stdout.startswith("Usage: python -m stdistill [OPTIONS] COMMAND")
+    told = run("--version").stdout.removeprefix("python -m ")
+    assert told == CliRunner().invoke(main, ["--version"]).output
+    misspelled = run("predictt")
+    assert misspelled.returncode == 2
+    assert "Try 'python -m stdistill --help' for help." in misspelled.stderr
+
+
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> None:
     @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import anndata as ad
@@ -100,7 +101,27 @@ def test_palettes() -> None:
             palette_colors(wrong, NAMES)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("n", [1, 12, 40])
+def test_more_categories_than_colours(make_cells: Callable[..., ad.AnnData]) -> None:
+    """Those of the table may repeat on purpose while there are enough to choose from."""
+    names = [f"type {number:03}" for number in range(104)]
+    cells = make_cells(104, cell_type=pd.Categorical(names))
+    with pytest.warns(UserWarning, match="^2 of 104 categories have the colour of another one: there are 102 default"):
+        found = category_colors(cells, "cell_type", names, None, {})
+    assert found[:2] == found[102:]
+    with pytest.warns(UserWarning, match="^2 of 104 categories"):
+        palette_colors(None, names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(set(palette_colors(None, names[:102]))) == 102
+        assert category_colors(cells, "cell_type", names, ["red"] * 104, {}) == ["red"] * 104
+        cells.uns["cell_type_colors"] = [f"#{number:06x}" for number in range(104)]
+        assert category_colors(cells, "cell_type", names, None, {})[103] == "#000067"
+        cells = cells[:60].copy()
+        cells.uns["cell_type_colors"] = ["red"] * 60
+        assert category_colors(cells, "cell_type", names[:60], None, {}) == ["red"] * 60
+
+
+@pytest.mark.parametrize("n", [1, 12, 40, 41, 102])
 def test_default_colors_are_told_apart(n: int) -> None:
     """No two are the same, and none is the grey of what is missing."""
     colors = {to_hex(color) for color in default_colors(n)}

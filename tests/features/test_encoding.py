@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import stdistill as sd
 from stdistill._features import encoding
 from stdistill._features.compute import compute_features
+from stdistill._features.encoding import measure_dim
 from stdistill._slide.plan import Slide, crop_origins, plan_crops
 from stdistill._slide.pyramid import SlideLevel
 
@@ -112,6 +113,18 @@ def test_a_store_of_crops_is_not_one_of_windows(tmp_path: Path) -> None:
         embed(encoder(revision=revision, windows_from_px=SIDE), store=folder, resume=False)
         with pytest.raises(ValueError, match=r"another run \(encoders: .*windows-1"):
             embed(encoder(revision=revision), store=folder)
+
+
+def test_a_module_that_takes_one_side_only() -> None:
+    """It is tried before pixels are read; resampled to that side it works."""
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
+    options: dict[str, Any] = {"mean": (0, 0, 0), "std": (1, 1, 1), "name": "own"}
+    own = sd.encoders.from_module(module, **options)
+    with pytest.raises(
+        ValueError, match=r"'own' failed when it was tried on 24 px: .*another side, .* with input_px=:"
+    ):
+        measure_dim(own, module, 24)
+    assert measure_dim(sd.encoders.from_module(module, **options, input_px=16), module, 24) == 4
 
 
 def test_what_it_returns_is_checked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from torch import nn
 
 import stdistill as sd
-from stdistill._features.inputs import check_run, describe_encoders, find_encoders
+from stdistill._features.inputs import check_run, check_sides, describe_encoders, find_encoders
 from stdistill._features.store import FeatureStore, prepare_store
 
 PLAIN: dict[str, Any] = {"mean": (0, 0, 0), "std": (1, 1, 1)}
@@ -35,6 +36,25 @@ def check(**changes: Any) -> None:
 def test_what_cannot_be_run(changes: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         check(**changes)
+
+
+def test_crops_that_are_too_small() -> None:
+    """Of 64 px, cut into four along a side, remain 16; the larger of two least sides counts."""
+    texture = sd.encoders.get("texture")
+    larger = replace(texture, name="larger", min_px=40)
+    with pytest.raises(
+        ValueError, match=r"'texture' takes crops as .* at least 32 px .* have 16 px\. Give 160\. Encod"
+    ):
+        check_sides([texture, larger], 64, "Give {}.", n_along=4)
+    with pytest.raises(ValueError, match=r"'texture' takes crops as .* have 31 px\. Give 32"):
+        check_sides([texture], 31, "Give {}.")
+
+
+def test_crops_that_are_taken() -> None:
+    texture, resampled = sd.encoders.get("texture"), sd.encoders.get("resnet18", weights="random")
+    any_side = replace(texture, min_px=None)
+    check_sides([texture, replace(texture, min_px=128)], 128, "")
+    check_sides([any_side, resampled, replace(resampled, min_px=32)], 16, "")
 
 
 def test_what_can() -> None:

@@ -142,6 +142,8 @@ def test_a_million_cells_in_seconds(tmp_path: Path) -> None:
 def test_unknown_names(slide: ad.AnnData) -> None:
     with pytest.raises(KeyError, match=r"keys='niche' is not a column of .obs; there is: .*'teacher_niche'"):
         sd.pl.niches(slide, keys="niche")
+    with pytest.raises(KeyError, match=r"keys='student' is not a column of .*Did you mean 'student_niche'\?"):
+        sd.pl.niches(slide, keys="student")
     with pytest.raises(KeyError, match=r"groups='9' is not a category of .* there is: '0', '1', '2', '3'"):
         sd.pl.niches(slide, groups=["9"])
     with pytest.raises(KeyError, match="category='1' is not a name in the palette; there is: '0'"):

@@ -381,3 +381,49 @@ def test_columns_that_are_no_types(extra: str | None) -> None:
     spots.obsm["shares"] = added
     with pytest.warns(UserWarning, match=rf"\.obsm\['shares'\] has the column '{extra}', which seems to be no type"):
         sd.pp.abundances(spots, obsm_key="shares")
+
+
+def of_spots(seed: int = 0) -> tuple[ad.AnnData, pd.DataFrame]:
+    """Twenty spots, and shares of three types in them."""
+    spots = ad.AnnData(np.zeros((20, 1)))
+    shares = np.random.default_rng(seed).dirichlet([3, 2, 1], 20)
+    return spots, pd.DataFrame(shares, index=spots.obs_names, columns=["T", "B", "M"])
+
+
+@pytest.mark.parametrize(("factor", "constant"), [(1, 1000.0), (1, 1.0), (1, 0.3), (100, 1000.0), (100, 100.0)])
+def test_a_constant_beside_shares_is_no_type(factor: int, constant: float) -> None:
+    """As the number of counts is after down-sampling, or a total of 1: the others are whole without it."""
+    spots, shares = of_spots()
+    spots.obsm["shares"] = (factor * shares).assign(n=constant)
+    with pytest.warns(UserWarning, match=r"has the column 'n', which seems to be no type"):
+        sd.pp.abundances(spots, obsm_key="shares")
+
+
+def test_a_constant_beside_numbers_is_no_type() -> None:
+    """Numbers of cells, of which there are 5 to 39 in a spot, and 1000 molecules in each."""
+    spots, shares = of_spots()
+    spots.obsm["numbers"] = (shares * np.random.default_rng(1).integers(5, 40, (20, 1))).assign(n=1000.0)
+    with pytest.warns(UserWarning, match=r"has the column 'n', .* or it is one number that is larger than they are"):
+        sd.pp.abundances(spots, obsm_key="numbers")
+
+
+@pytest.mark.parametrize(
+    ("factor", "share"), [(1, 0.0), (1, 0.05), (1, 0.8), (100, 0.0), (100, 0.8), (12, 0.0), (12, 0.4)]
+)
+def test_a_type_may_be_constant(factor: int, share: float) -> None:
+    """Nowhere, or everywhere alike: shares, percent, or cells of twelve are whole with it, and not without it."""
+    spots, shares = of_spots()
+    spots.obsm["shares"] = factor * ((1 - share) * shares).assign(same=share)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.pp.abundances(spots, obsm_key="shares")
+
+
+def test_as_many_cells_of_a_type_everywhere() -> None:
+    """Three T cells in each spot, among up to five others."""
+    spots, _ = of_spots()
+    numbers = np.random.default_rng(0).integers(1, 3, (20, 2)).astype(float)
+    spots.obsm["numbers"] = pd.DataFrame(numbers, index=spots.obs_names, columns=["B", "M"]).assign(T=3.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.pp.abundances(spots, obsm_key="numbers")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import shapely
 import spatialdata
 import tifffile
 from scipy.spatial import KDTree
+from skimage import draw
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel, ShapesModel, get_table_keys
 from spatialdata.transformations import Identity, Scale, get_transformation
@@ -391,6 +393,28 @@ def test_labels_of_another_size(slide: SpatialData, found: SpatialData, shape: t
     ):
         sd.pp.detect_nuclei(slide, nuclei=labels)
     assert "table" not in slide.tables
+
+
+def test_labels_that_are_transposed(bundle: Path, tmp_path: Path) -> None:
+    """Of an image that is nearly square they have its size but for a few pixels, and lie on tissue all the same."""
+    he = tifffile.imread(bundle / "simulated_he_image.ome.tif", level=0)
+    part = he[he.shape[0] // 2 - 700 :, he.shape[1] // 2 - 700 :][:1400, :1394]
+    words = {"axes": "YXS", "PhysicalSizeX": MPP, "PhysicalSizeY": MPP}
+    tifffile.imwrite(tmp_path / "a.ome.tif", part, ome=True, tile=(128, 128), photometric="rgb", metadata=words)
+    slide = sd.pp.read_slide(tmp_path / "a.ome.tif")
+    nuclei = sd.pp.detect_nuclei(slide, method="tree", copy=True)
+    assert nuclei is not None
+    labels = np.zeros(part.shape[:2], dtype=np.int32)
+    for number, polygon in enumerate(polygons_px(nuclei), 1):
+        x, y = shapely.get_coordinates(polygon).T - 0.5
+        labels[draw.polygon(y, x, labels.shape)] = number
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        sd.pp.detect_nuclei(slide, nuclei=labels, copy=True)
+    assert not [one for one in said if "do not seem to lie on those of the image" in str(one.message)]
+    message = r"do not seem to lie on those of the image: [45]\d% .*half are by chance.*labels\.T"
+    with pytest.warns(UserWarning, match=message):
+        sd.pp.detect_nuclei(slide, nuclei=labels.T, copy=True)
 
 
 def test_labels_that_lack_an_edge(slide: SpatialData, found: SpatialData) -> None:

@@ -678,6 +678,7 @@ def test_image_without_resolution(make_slide: Callable[..., SpatialData]) -> Non
     ("changes", "message"),
     [
         ({"crop_px": 4}, "crop_px must be at least 8"),
+        ({"crop_px": 24}, r"'texture' .* least 32 px .* have 24 px\. Give crop_px=32 or more"),
         ({"mpp": -1.0}, "mpp must be positive"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"precision": "int8"}, "precision must be one of"),

@@ -359,6 +359,19 @@ def test_bad_modules(slide: SpatialData, value: Callable, message: str) -> None:
     assert set(slide["tiles"].obsm) == {"spatial"}
 
 
+def test_tiles_whose_crops_are_too_small(make_slide: Make) -> None:
+    """A sixteenth of 64 px has 16 along a side, of which statistics mean nothing."""
+    slide = make_slide(he_to_global=SCALED)
+    sd.pp.tiles(slide, tile_px=64, mpp=0.5, min_cells=1)
+    with pytest.raises(ValueError, match=r"'texture' .* 32 px .* have 16 px\. .* sd\.pp\.tiles\(tile_px=128\)"):
+        sd.pp.embed_tiles(slide, encoder="texture")
+    vit = sd.encoders.get("vit_tiny_patch16_224", weights="random").load()
+    as_they_are = sd.encoders.from_module(vit, name="vit", **PLAIN)
+    with pytest.raises(ValueError, match=r"'vit' failed .* 64 px: Input height \(16\).*\(224\).* input_px=: crops are"):
+        sd.pp.embed_tiles(slide, encoder=as_they_are)
+    assert set(slide["tiles"].obsm) == {"spatial"}
+
+
 def test_no_tiles(make_slide: Make, make_cells: Callable[..., ad.AnnData]) -> None:
     slide = make_slide(he_to_global=SCALED)
     with pytest.raises(KeyError, match=r"tiles_key='tiles' is not a table of tiles.*sd\.pp\.tiles"):

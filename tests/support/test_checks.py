@@ -11,6 +11,44 @@ def test_check_key_without_anything() -> None:
         checks.check_key("a", [], "there", argument="key", hint="Run this first.")
 
 
+@pytest.mark.parametrize(
+    ("given", "names", "meant"),
+    [
+        ("counts", ["raw_counts", "scaled"], "'raw_counts'"),
+        ("student_niche", ["student", "teacher"], "'student'"),  # a column, where its prefix is asked for
+        ("x_scvi", ["X_he", "X_scVI"], "'X_scVI'"),
+        ("cel_tpye", ["cell_type", "region"], "'cell_type'"),
+        ("niche", ["a_niche", "b_niche", "c_niche", "d_niche"], "'a_niche' or 'b_niche' or 'c_niche'"),
+    ],
+)
+def test_what_may_be_meant(given: str, names: list[str], meant: str) -> None:
+    with pytest.raises(KeyError, match=rf"there is: .*\. Did you mean {meant}\? Run this first\."):
+        checks.check_key(given, names, "there", argument="key", hint="Run this first.")
+
+
+def test_a_usual_end_comes_before_the_alphabet() -> None:
+    names = ["cell_type", "student_confidence", "student_logit_0", "student_niche", "student_ood"]
+    assert checks.suggest("student", names, "_niche") == " Did you mean 'student_niche'?"
+    assert checks.suggest("studnt", names, "_niche") == " Did you mean 'student_niche'?"
+    assert checks.suggest("student", names, "_confidence") == " Did you mean 'student_confidence'?"
+    assert checks.suggest("type", names, "_niche") == " Did you mean 'cell_type'?"
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ("7", ["17", "70"]),
+        ("student", ["st", "u"]),
+        ("tiles", ["table"]),
+        ("X_uni", ["X_he", "X_pca"]),
+        ("", ["niche"]),
+    ],
+)
+def test_nothing_else_is_meant(given: str, names: list[str]) -> None:
+    """Numbers and short names are in many others by chance."""
+    assert checks.suggest(given, names) == ""
+
+
 def test_as_names() -> None:
     assert checks.as_names("niche", "keys", "columns") == ["niche"]
     assert checks.as_names(("a", "b"), "keys", "columns") == ["a", "b"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from stdistill._table.labels import read_labels, warn_of_names
+from stdistill._table.labels import find_columns, read_labels, warn_of_names
 
 
 @pytest.mark.parametrize("names", [["Tumour", "Tumour "], ["T cell", "T  Cell"], ["a", "b", "A"]])
@@ -30,3 +30,15 @@ def test_who_reads_labels_says_so(make_cells: Callable) -> None:
 def test_whole_numbers_are_named_without_a_point(make_cells: Callable) -> None:
     cells = make_cells(4, cluster=pd.Categorical([1.0, 10.0, None, 2.5]))
     assert read_labels(cells, "cluster", "keys").names == ["1", "2.5", "10"]
+
+
+def test_the_prefix_of_a_model_leads_to_its_column(make_cells: Callable) -> None:
+    """Its logits and confidence begin alike, and stand before it in the alphabet."""
+    of_student = {"student_confidence": 0.5, "student_logit_0": 1.0, "student_niche": pd.Categorical(["0"] * 4)}
+    cells = make_cells(4, **of_student)
+    with pytest.raises(KeyError, match=r"niche_key='student' is not .*\. Did you mean 'student_niche'\? Niches are"):
+        read_labels(cells, "student", "niche_key")
+    with pytest.raises(KeyError, match=r"keys='student' is not .*\. Did you mean 'student_niche'\? Niches are"):
+        find_columns(cells, "student")
+    with pytest.raises(KeyError, match=r"Did you mean 'student_confidence'\? Say how sure\."):
+        find_columns(cells, "student", suffix="_confidence", hint="Say how sure.")

@@ -76,11 +76,16 @@ def test_subset_that_lost_a_niche(cells: ad.AnnData) -> None:
 
 def test_palette() -> None:
     assert len(set(PALETTE)) == len(PALETTE) == 40
-    assert default_colors(50)[40:] == PALETTE_START
-    assert default_colors(3) == PALETTE_START[:3]
+    assert default_colors(3) == list(PALETTE[:3])
+    assert default_colors(40) == list(PALETTE)
 
 
-PALETTE_START = list(PALETTE[:10])
+def test_more_niches_have_the_colours_of_scanpy() -> None:
+    """Which repeat after the 102nd."""
+    assert default_colors(41)[:2] == ["#ffff00", "#1ce6ff"]
+    many = default_colors(104)
+    assert len(set(many[:102])) == 102
+    assert many[102:] == many[:2]
 
 
 def test_palette_is_told_apart_with_red_green_blindness() -> None:

@@ -349,6 +349,29 @@ def test_two_teachers_under_one_name(fitted: ad.AnnData, uns_merge: str | None) 
     assert len(sd.tl.agreement(one, keys="student_niche")) == 2
 
 
+@pytest.mark.parametrize("uns_merge", [None, "first", "same", "unique"])
+def test_two_students_under_one_name(fitted: ad.AnnData, tmp_path: Path, uns_merge: str | None) -> None:
+    """Slides that were predicted each by another student: the column tells it, whatever becomes of the records."""
+    other = make(seed=1)
+    prepare(other)
+    sd.tl.nolan(other, k=2, seed=1, **FAST)
+    student = sd.tl.distill(other, k=2, seed=1, **FAST)
+    student.save(tmp_path / "other")
+    both = ad.concat({"b": other, "a": fitted}, label="slide", index_unique="-", uns_merge=uns_merge, pairwise=True)
+    reads = {
+        "logits": lambda: sd.get.logits(both, "student"),
+        "confidence": lambda: sd.pl.confidence(both, keys="student_confidence", show=False),
+        "verdict": lambda: sd.tl.verdict(both, tmp_path / "other"),
+        "profile": lambda: sd.tl.niche_profile(both, niche_key="student_niche"),
+        "composition": lambda: sd.tl.composition(both, niche_key="student_niche", cell_type_key="cell_type"),
+    }
+    for read in reads.values():
+        with pytest.raises(ValueError, match=r"'student' is of 2 models in this table .* choose the cells of one"):
+            read()
+    one = both[both.obs["slide"] == "a"].copy()
+    np.testing.assert_array_equal(sd.get.logits(one, "student"), sd.get.logits(fitted, "student"))
+
+
 def test_two_latents_under_one_name() -> None:
     """Each slide has a latent of its own, and the slides are put into one table after that."""
     slides = {name: make(seed=seed) for seed, name in enumerate("ab")}

@@ -123,6 +123,8 @@ def test_what_cannot_be_scored(spots: ad.AnnData) -> None:
     spots.obs["he_abundance_model"] = ["one"] * 20 + ["two"] * 20
     with pytest.raises(ValueError, match="is of 2 models in this table"):
         sd.tl.abundance_scores(spots, keys="he_abundance")
+    with pytest.raises(ValueError, match="is of 2 models in this table"):
+        sd.get.abundances(spots, "he_abundance")
 
 
 def test_of_a_spatialdata(make_slide: Callable) -> None:

@@ -368,6 +368,7 @@ def test_library_of_one_cell_and_cells_without_neighbours(make_tissue: Callable)
     [
         ({"use_rep": "X_uni"}, KeyError, r"use_rep='X_uni' is not features in \.obsm; there is: 'X_he', 'spatial'"),
         ({"k": 4}, ValueError, r"k=4, but the teacher 'teacher' in \.obs has 3 niches. Give k=3"),
+        ({"teacher_key": "teachr"}, KeyError, r"'teachr' is neither a prefix of logits.*Did you mean 'teacher'\? Fit"),
         ({"teacher_key": "nobody"}, KeyError, r"'nobody' is neither a prefix of logits.*\['teacher'\].*'truth'"),
         ({"teacher_key": "teacher_confidence"}, TypeError, "expected labels"),
         ({"split_key": "fold"}, KeyError, "split_key='fold'"),

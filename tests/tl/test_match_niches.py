@@ -71,6 +71,17 @@ def test_the_order_of_the_categories_stays(cells: ad.AnnData) -> None:
     assert cells.obs["other_niche"].cat.categories.tolist() == ["w", "b", "a", "z"]
 
 
+def test_many_niches_have_a_colour_each(make_cells: Callable) -> None:
+    """30 of either, none of which has a partner: 60 colours."""
+    names = [f"{number}" for number in range(30)]
+    cells = make_cells(60, teacher_niche=pd.Categorical(names * 2), other_niche=pd.Categorical(["one", *names[1:]] * 2))
+    cells.obs["other_niche"] = cells.obs["other_niche"].where(np.arange(60) < 1)
+    cells.obs["other_niche"] = cells.obs["other_niche"].cat.set_categories(["one", *names[1:]])
+    sd.tl.match_niches(cells, reference_key="teacher_niche", key="other_niche")
+    both = [*cells.uns["teacher_niche_colors"], *cells.uns["other_niche_colors"]]
+    assert len(set(both)) == 59  # "one" is "0"
+
+
 def test_default_colours(cells: ad.AnnData) -> None:
     del cells.uns["teacher_niche_colors"]
     sd.tl.match_niches(cells, reference_key="teacher_niche", key="other_niche")

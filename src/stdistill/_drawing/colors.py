@@ -9,6 +9,7 @@ import numpy as np
 from anndata import AnnData
 
 from stdistill._support.checks import check_key
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.niches import colors_by_name, column_colors, default_colors
 
@@ -19,6 +20,8 @@ Palette: TypeAlias = "Mapping[str, str] | Sequence[str]"
 
 MISSING = "#dddddd"
 """Cells without a label, and those of other groups."""
+MOST_COLORS = 102
+"""Default colours, which are scanpy's where they are so many."""
 SPLIT_COLORS = {schema.TRAIN: "#3f90da", schema.TEST: "#ffa90e", schema.BUFFER: "#717581"}
 
 
@@ -42,11 +45,12 @@ def category_colors(
     """
     if palette is not None:
         return palette_colors(palette, names)
-    known = colors_by_name(adata, key)
-    if known.keys() >= set(names):
-        return [known[name] for name in names]
-    usual = column_colors(adata, key, names)
-    return [defaults.get(name, color) for name, color in zip(names, usual, strict=True)]
+    colors = colors_by_name(adata, key)
+    if not colors.keys() >= set(names):
+        colors = dict(zip(names, column_colors(adata, key, names), strict=True)) | {**defaults}
+    found = [colors[name] for name in names]
+    _warn_of_repeats(found)
+    return found
 
 
 def write_colors(adata: AnnData, key: str, colors: Sequence[str]) -> None:
@@ -60,7 +64,9 @@ def palette_colors(palette: Palette | None, names: Sequence[str]) -> list[str]:
     from matplotlib.colors import is_color_like
 
     if palette is None:
-        return default_colors(len(names))
+        found = default_colors(len(names))
+        _warn_of_repeats(found)
+        return found
     if isinstance(palette, str) or not hasattr(palette, "__len__"):
         msg = f"palette is {palette!r}; expected a list of colours, or a dictionary of names and colours."
         raise TypeError(msg)
@@ -86,6 +92,16 @@ def find_colormap(cmap: str) -> Colormap:
 
     check_key(cmap, mpl.colormaps, "a colour map of matplotlib", argument="cmap")
     return mpl.colormaps[cmap].with_extremes(bad=MISSING)
+
+
+def _warn_of_repeats(colors: Sequence[str]) -> None:
+    """Warn when more categories than there are default colours do not have one each."""
+    n_repeated = len(colors) - len(set(colors))
+    if n_repeated and len(colors) > MOST_COLORS:
+        warn(
+            f"{n_repeated} of {len(colors)} categories have the colour of another one: there are {MOST_COLORS} default "
+            "colours. Give others with palette=, or draw fewer categories."
+        )
 
 
 def _has_colors(adata: AnnData, key: str, n_names: int) -> bool:

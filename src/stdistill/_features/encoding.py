@@ -77,11 +77,26 @@ def check_features(encoder: Encoder, features: Tensor, n_crops: int) -> Tensor:
 
 @own_torch_state()
 def measure_dim(encoder: Encoder, module: nn.Module, crop_px: int) -> int:
-    """Try how many features an encoder gives, on the device where its module is."""
+    """Try how many features an encoder gives, on the device where its module is.
+
+    Raises
+    ------
+    ValueError
+        When the module cannot take crops of that side.
+    """
     side = encoder.input_px or crop_px
     place = next((weights.device for weights in module.parameters()), torch.device("cpu"))
-    with torch.inference_mode():
-        return run_encoder(encoder, module, torch.zeros(2, 3, side, side, device=place), "float32").shape[1]
+    try:
+        with torch.inference_mode():
+            return run_encoder(encoder, module, torch.zeros(2, 3, side, side, device=place), "float32").shape[1]
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError) as error:  # timm's, and torch's, of shapes that do not go together
+        msg = (
+            f"The module of the encoder {encoder.name!r} failed when it was tried on {side} px: {error} If it takes "
+            "another side, say which with input_px=: crops are resampled to it."
+        )
+        raise ValueError(msg) from error
 
 
 def encode_window(

@@ -45,6 +45,31 @@ def find_encoders(encoder: str | Encoder | Sequence[str | Encoder], store: str |
         return [get(one) if isinstance(one, str) else one for one in named]
 
 
+def check_sides(encoders: Sequence[Encoder], side_px: int, advice: str, *, n_along: int = 1) -> None:
+    """Raise when crops are too small for an encoder that takes them as they are.
+
+    Parameters
+    ----------
+    encoders
+        The encoders.
+    side_px
+        Side of what is cut into crops.
+    advice
+        What to give; ``{}`` stands for the least side that all encoders take.
+    n_along
+        Crops along the side.
+    """
+    crop_px = side_px // n_along
+    too_small = {one.name: one.min_px for one in encoders if one.input_px is None and (one.min_px or 0) > crop_px}
+    for name, least in too_small.items():
+        msg = (
+            f"The encoder {name!r} takes crops as they are, and of at least {least} px along a side; these have "
+            f"{crop_px} px. {advice.format(max(filter(None, too_small.values())) * n_along)} Encoders with an "
+            "input_px, as all of timm are, resample crops of any side."
+        )
+        raise ValueError(msg)
+
+
 def describe_encoders(encoders: Sequence[Encoder], used: Mapping[str, Any]) -> dict[str, Any]:
     """Describe for a record what features were computed by, and on what: `used`, as of `compute_features`."""
     return {

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._formats.alignment import Alignment, check_cells_on_image, read_alignment
-from stdistill._formats.registration import share_on_nuclei
+from stdistill._formats.registration import MIN_SHARE_ON_NUCLEI, share_on_nuclei
 from stdistill._formats.slides.element import slide_element
 from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.open import open_slide
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("stdistill")
 
 MIN_SHARE_ON_TISSUE = 0.5
-MIN_SHARE_ON_NUCLEI = 0.55
-"""By chance it is half, with a spread of .035 of the fewest cells that are looked at."""
 LARGE_PX = 8192
 """A level of which no side is longer can be looked at as a whole."""
 

@@ -16,6 +16,8 @@ N_FIELDS, FIELD_UM = 16, 250.0
 NUCLEUS_UM, AROUND_UM = 3.0, 12.0
 """Side of the square that is looked at in the middle of a cell, and how far away those are that it is compared with."""
 DIRECTIONS = 8
+MIN_SHARE_ON_NUCLEI = 0.55
+"""By chance it is half, with a spread of .035 of the fewest cells that are looked at."""
 MIN_CELLS = 200
 """Fewer do not tell."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
@@ -13,15 +14,48 @@ from scipy.sparse import csc_array, csc_matrix, csr_array, csr_matrix
 from stdistill._support.arrays import Floats
 
 READ_AGAIN = "Read the slide again."
+LEAST_LETTERS = 3
+"""Of names that are compared: fewer are in too many others."""
+ALIKE = 0.75
+"""Share of letters that two spellings of one name have in common."""
+MOST_NAMED = 3
+"""Names that may be meant."""
 
 
-def check_key(key: str, available: Collection[str], what: str, *, argument: str, hint: str | None = None) -> None:
-    """Raise a `KeyError` that lists what there is when `key` is not in `available`."""
+def check_key(
+    key: str, available: Collection[str], what: str, *, argument: str, hint: str | None = None, suffix: str = ""
+) -> None:
+    """Raise a `KeyError` that lists what there is when `key` is not in `available`, first what may be meant.
+
+    With a `suffix`, what ends with it is more likely meant: ``"student"`` may stand for ``"student_niche"``.
+    """
     if key in available:
         return
-    names = ", ".join(repr(name) for name in sorted(map(str, available))) or "none"
-    msg = f"{argument}={key!r} is not {what}; there is: {names}."
+    there = sorted(map(str, available))
+    names = ", ".join(map(repr, there)) or "none"
+    msg = f"{argument}={key!r} is not {what}; there is: {names}.{suggest(key, there, suffix)}"
     raise KeyError(msg if hint is None else f"{msg} {hint}")
+
+
+def suggest(key: str, names: Sequence[str], suffix: str = "") -> str:
+    """Ask whether the names are meant that hold what was given, are held by it, or are spelled alike; else nothing.
+
+    Where some of these end with `suffix`, they alone are named.
+    """
+    given = str(key).casefold()
+    if len(given) < LEAST_LETTERS:
+        return ""
+    for some in ([name for name in names if name.endswith(suffix)], names):
+        folded = {name: name.casefold() for name in some if len(name) >= LEAST_LETTERS}
+        near = [name for name, text in folded.items() if given in text or text in given]
+        near = near or [name for name, text in folded.items() if _is_spelled_alike(given, text, suffix)]
+        if near:
+            return f" Did you mean {' or '.join(map(repr, near[:MOST_NAMED]))}?"
+    return ""
+
+
+def _is_spelled_alike(given: str, name: str, suffix: str) -> bool:
+    return bool(difflib.get_close_matches(name, [given, f"{given}{suffix}"], cutoff=ALIKE))
 
 
 def check_name(name: str, argument: str) -> None:

@@ -15,6 +15,7 @@ from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
+from stdistill._table.checks import check_one_model
 from stdistill._table.labels import NICHE_SUFFIX
 from stdistill._table.marks.rows import warn_of_edits, write_rows
 from stdistill._table.provenance.results import fingerprint, fingerprint_labels, write_fitted
@@ -43,7 +44,8 @@ def read_abundances(adata: AnnData, key: str, argument: str = "key") -> Abundanc
     TypeError
         When it is no array of numbers.
     ValueError
-        When the record is of fewer rows or names other types than the columns, or values are infinite or negative.
+        When the record is of fewer rows or names other types than the columns, or values are of several models,
+        infinite or negative.
     """
     check_key(key, adata.obsm.keys(), "abundances in .obsm", argument=argument, hint=HINT)
     stored = adata.obsm[key]
@@ -56,6 +58,7 @@ def read_abundances(adata: AnnData, key: str, argument: str = "key") -> Abundanc
     if issparse(stored) or getattr(stored, "ndim", 0) != 2 or not np.issubdtype(stored.dtype, np.number):
         msg = f".obsm[{key!r}] is a {type(stored).__name__}; expected an array of numbers (n, types). {HINT}"
         raise TypeError(msg)
+    check_one_model(adata, key)
     values = np.asarray(stored, dtype=np.float32)
     step, record = find_record(adata, schema.ABUNDANCE_STEPS, key)
     # What several tables say together, as uns_merge="same" leaves it, has no fingerprint, which differs.

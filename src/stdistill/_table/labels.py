@@ -32,7 +32,7 @@ def label_name(label: object) -> str:
 
 def read_labels(adata: AnnData, key: str, argument: str, hint: str | None = WRITERS) -> Labels:
     """Read a column of groups, which must be categorical and must not be missing for every cell."""
-    check_key(key, adata.obs.columns, "a column of .obs", argument=argument, hint=hint)
+    check_key(key, adata.obs.columns, "a column of .obs", argument=argument, hint=hint, suffix=NICHE_SUFFIX)
     column = adata.obs[key]
     if not isinstance(column.dtype, pd.CategoricalDtype):
         msg = (
@@ -96,7 +96,7 @@ def find_columns(
         return found
     chosen = as_names(keys, "keys", "columns of .obs")
     for key in chosen:
-        check_key(key, adata.obs.columns, "a column of .obs", argument="keys", hint=hint)
+        check_key(key, adata.obs.columns, "a column of .obs", argument="keys", hint=hint, suffix=suffix)
     return chosen
 
 

@@ -15,6 +15,7 @@ from anndata import AnnData
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_name
 from stdistill._table import schema
+from stdistill._table.checks import check_one_model
 from stdistill._table.graph import NEIGHBORS
 from stdistill._table.labels import NICHE_SUFFIX, label_name, warn_of_edited_labels
 from stdistill._table.marks.labels import drop_marks, write_label_marks
@@ -37,8 +38,12 @@ all before it in the least of three views: normal, protanopic and deuteranopic (
 
 
 def default_colors(k: int) -> list[str]:
-    """Colours for `k` niches; they repeat beyond 40, which nobody can tell apart."""
-    return [PALETTE[niche % len(PALETTE)] for niche in range(k)]
+    """Colours for `k` niches: more than 40 have those of scanpy, of which there are 102 before they repeat."""
+    if k <= len(PALETTE):
+        return list(PALETTE[:k])
+    from scanpy.plotting.palettes import default_102
+
+    return [default_102[niche % len(default_102)].lower() for niche in range(k)]
 
 
 def column_colors(adata: AnnData, column: str, names: Sequence[str]) -> list[str]:
@@ -132,7 +137,8 @@ def logit_columns(adata: AnnData, key: str) -> list[str]:
 
 
 def read_logits(adata: AnnData, key: str) -> npt.NDArray[np.float32]:
-    """Return the logits (n, k) under a prefix, which are there."""
+    """Return the logits (n, k) under a prefix, which are there, and of one model."""
+    check_one_model(adata, key)
     warn_of_edited_labels(adata, f"{key}{NICHE_SUFFIX}")
     names = logit_columns(adata, key)
     expected = [f"{key}_logit_{niche}" for niche in range(len(names))]

@@ -72,6 +72,7 @@ _ENCODERS = (
         reference="stdistill",
         pooling="averages over the crop and around its centre",
         windows_from_px=160,
+        min_px=32,
     ),
     _timm_encoder(
         "uni2-h",

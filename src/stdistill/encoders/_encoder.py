@@ -70,6 +70,8 @@ class Encoder:
     windows_from_px
         Side of crops from which on they are not cut: the module's method ``encode_window`` takes a whole window of the
         slide, and where the crops are in it. `None`: each crop is encoded by itself.
+    min_px
+        Least side of crops that go in as they are, where there is no `input_px`; `None`: any.
 
     Examples
     --------
@@ -97,10 +99,11 @@ class Encoder:
     reference: str = ""
     pooling: str = ""
     windows_from_px: int | None = None
+    min_px: int | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name, "name")
-        for field in ("dim", "input_px", "resize_px", "n_params", "windows_from_px"):
+        for field in ("dim", "input_px", "resize_px", "n_params", "windows_from_px", "min_px"):
             value = getattr(self, field)
             if value is not None:
                 check_integer(value, field, minimum=0 if field == "n_params" else 1)

@@ -15,7 +15,7 @@ from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.view import TITLE_IN, Bounds, draw_cells, draw_view, make_view
 from stdistill._table import schema
-from stdistill._table.checks import get_table
+from stdistill._table.checks import check_one_model, get_table
 from stdistill._table.labels import NICHE_SUFFIX, find_columns, warn_of_edited_labels
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ def confidence(
     TypeError
         When a column does not hold numbers, or an AnnData is to be drawn over an image.
     ValueError
-        When a column is missing for every cell or holds values outside 0 to 1, or as by :func:`stdistill.pl.niches`.
+        When a column is missing for every cell, of several models or holds values outside 0 to 1, or as by
+        :func:`stdistill.pl.niches`.
 
     Notes
     -----
@@ -113,7 +114,9 @@ def confidence(
 
 
 def _read(adata: AnnData, key: str) -> npt.NDArray[np.float64]:
-    warn_of_edited_labels(adata, f"{key.removesuffix(SUFFIX)}{NICHE_SUFFIX}")
+    prefix = key.removesuffix(SUFFIX)
+    check_one_model(adata, prefix)
+    warn_of_edited_labels(adata, f"{prefix}{NICHE_SUFFIX}")
     column = adata.obs[key]
     if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
         msg = f".obs[{key!r}] holds {column.dtype}; expected numbers between 0 and 1. {HINT}"

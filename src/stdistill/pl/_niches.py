@@ -63,7 +63,8 @@ def niches(
     alpha
         Opacity of the dots, above 0 and at most 1.
     palette
-        Colours in the order of the niches, or by name, for this figure. By default those in ``.uns["{key}_colors"]``.
+        Colours in the order of the niches, or by name, for this figure. By default those in ``.uns["{key}_colors"]``;
+        where there are none, up to 102 that differ: of more niches some share one, with a warning.
     ncols
         Panels in a row, by default all.
     title

@@ -16,7 +16,7 @@ from scipy.sparse import csr_matrix, issparse
 from stdistill._graph.radius_graph import radius_graph
 from stdistill._measures.abundances.scores import ALL_TYPES
 from stdistill._measures.labels import Labels
-from stdistill._support.arrays import Mask
+from stdistill._support.arrays import Float64s, Mask
 from stdistill._support.checks import check_key, check_name, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
@@ -37,6 +37,8 @@ logger = logging.getLogger("stdistill")
 STEP = "abundances"
 FEW_ROWS, TOTAL_OFF = 10, 1e-3
 """A column is no type by so many rows at least, in which sums are the same but for so much (our choice)."""
+WHOLES = (1.0, 100.0)
+"""Sums of shares and of percent."""
 CELL2LOCATION = "cell_abundance_w_sf"
 """Ending of the keys of cell2location's frames, and middle of the names of their columns."""
 
@@ -123,8 +125,8 @@ def abundances(
     -----
     UserWarning
         When cells are counted within `radius_um` and the table seems to hold several slides that lie over one another,
-        or a column of a frame seems to be no type: the total of the others, or what stands beside shares that sum to
-        one without it.
+        or a column of a frame seems to be no type: the total of the others, what stands beside shares that sum to one
+        without it, or one large number in every row.
 
     Notes
     -----
@@ -264,23 +266,37 @@ def _read_values(stored: Any, what: str) -> npt.NDArray[np.float32]:
 
 
 def _warn_of_totals(values: npt.NDArray[np.float32], types: Sequence[str], what: str) -> None:
-    """Warn of a column that is no type: the total of the others, or what stands beside shares that sum to one."""
+    """Warn of a column that is no type: the total of the others, what stands beside shares, or a constant number."""
     known = values[np.isfinite(values).all(axis=1)].astype(np.float64)
     if len(known) < FEW_ROWS or len(types) <= 2:
         return
     sums = known.sum(axis=1)
     others = sums[:, None] - known
-    are_whole = (np.ptp(others, axis=0) <= TOTAL_OFF * others.mean(axis=0)) & (np.ptp(sums) > TOTAL_OFF * sums.mean())
-    are_whole &= others.any(axis=0)
-    matters = known.max(axis=0) > 2 * TOTAL_OFF * others.mean(axis=0)
+    are_same = _is_constant(others) & others.any(axis=0)
     is_total = np.isclose(known, others, rtol=TOTAL_OFF).all(axis=0)
-    found = [name for name, odd in zip(types, matters & (are_whole | is_total), strict=True) if odd]
+    is_beside_shares = are_same & (~_is_constant(sums) | _is_whole(others.mean(axis=0)))
+    is_share = _is_constant(sums) & _is_whole(sums.mean())
+    is_large_constant = _is_constant(known) & (known > 2 * others).all(axis=0) & ~is_share
+    matters = known.max(axis=0) > 2 * TOTAL_OFF * others.mean(axis=0)
+    odd = matters & (is_total | is_beside_shares | is_large_constant)
+    found = [name for name, is_odd in zip(types, odd, strict=True) if is_odd]
     if len(found) == 1:
         warn(
             f"{what} has the column {found[0]!r}, which seems to be no type: it is the sum of the others in every row, "
-            "or these have the same sum in every row without it. It is learned and scored like a type: take it out, "
-            f"frame.drop(columns={found[0]!r}), and run sd.pp.abundances again."
+            "or these have the same sum in every row without it, or it is one number that is larger than they are. It "
+            f"is learned and scored like a type: take it out, frame.drop(columns={found[0]!r}), and run "
+            "sd.pp.abundances again."
         )
+
+
+def _is_constant(values: Float64s) -> npt.NDArray[np.bool_]:
+    """Tell which columns are the same in every row."""
+    return np.asarray(np.ptp(values, axis=0) <= TOTAL_OFF * values.mean(axis=0))
+
+
+def _is_whole(sums: Float64s) -> npt.NDArray[np.bool_]:
+    """Tell which sums are those of shares, or of percent."""
+    return np.asarray(np.logical_or.reduce([np.isclose(sums, whole, rtol=TOTAL_OFF) for whole in WHOLES]))
 
 
 def _holds_numbers(dtype: Any) -> bool:

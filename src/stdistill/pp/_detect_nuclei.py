@@ -13,6 +13,7 @@ from stdistill._slide.affine import apply_affine
 from stdistill._slide.glass import background_color
 from stdistill._slide.pyramid import SlideLevel, level_for
 from stdistill._slide.tissue import NothingSeenError
+from stdistill._support.arrays import Float64s
 from stdistill._support.checks import check_name, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
@@ -135,7 +136,8 @@ def detect_nuclei(
     Warns
     -----
     UserWarning
-        When µm per pixel are estimated, or given nuclei are left out.
+        When µm per pixel are estimated, given nuclei are left out, or no more of them lie on nuclei of the image than
+        by chance.
 
     See Also
     --------
@@ -318,6 +320,7 @@ def _take(
         raise ValueError(msg)
     outlines, centroids, ids = given.geometries[inside], centroids[inside], given.ids[inside]
     mpp = float(place.mpp or 0)
+    _warn_of_chance(levels, centroids, mpp)
     discs = outlines
     if np.isnan(given.median_diameter):
         measures = [np.full(len(outlines), np.nan)] * 3
@@ -332,6 +335,19 @@ def _take(
     source = str(nuclei) if isinstance(nuclei, str | Path) else type(nuclei).__name__
     how = {"nuclei": source, "nuclei_unit": unit, "in_bounds": in_bounds}
     return NucleusTable(outlines, centroids, columns, ids), how
+
+
+def _warn_of_chance(levels: list[SlideLevel], centroids: Float64s, mpp: float) -> None:
+    """Warn when given nuclei lie on tissue, but no more of them on nuclei than by chance."""
+    from stdistill._formats.registration import MIN_SHARE_ON_NUCLEI, share_on_nuclei
+
+    share = share_on_nuclei(levels, centroids, mpp)
+    if share is not None and share < MIN_SHARE_ON_NUCLEI:
+        warn(
+            f"The given nuclei do not seem to lie on those of the image: {share:.0%} of them are darker than the "
+            "tissue around, half are by chance. Is a label image transposed (give labels.T) or mirrored, or are they "
+            "of another slide? Look at them over the image before they are used."
+        )
 
 
 def _to_pixels(

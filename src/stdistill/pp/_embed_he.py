@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from stdistill._features.inputs import check_run, describe_encoders, find_encoders
+from stdistill._features.inputs import check_run, check_sides, describe_encoders, find_encoders
 from stdistill._features.spread import warn_of_lost_spread
 from stdistill._slide.plan import CROP_PX
 from stdistill._support.checks import check_integer, check_name, check_positive
@@ -136,10 +136,10 @@ def embed_he(
     KeyError
         When the image, the table or the encoder is not there.
     ValueError
-        When no cell lies on the image, coordinate systems disagree on where they lie or the image is not aligned,
-        `mpp` is asked of an image that has none, several images differ in theirs by more than 2 % and none is asked
-        for, the encoder returns NaN or another shape than it should, or `store` is of another image, other cells,
-        another encoder or other parameters.
+        When no cell lies on the image, coordinate systems disagree on where they lie or the image is not aligned, crops
+        are smaller than an encoder takes, `mpp` is asked of an image that has none, several images differ in theirs by
+        more than 2 % and none is asked for, the encoder returns NaN or another shape than it should, or `store` is of
+        another image, other cells, another encoder or other parameters.
     PermissionError
         When the weights of the named encoder are gated and access was not granted.
     FileExistsError
@@ -193,6 +193,7 @@ def embed_he(
     check_crop_scale(frames, mpp)
     warn_of_cut_crops(table, frames, crop_px, mpp)
     encoders = find_encoders(encoder, store)
+    check_sides(encoders, crop_px, "Give crop_px={} or more.")
     from stdistill._features.compute import compute_features
     from stdistill._training.devices import torch_device
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stdistill._features.inputs import check_run, describe_encoders, find_encoders
+from stdistill._features.inputs import check_run, check_sides, describe_encoders, find_encoders
 from stdistill._features.spread import warn_of_lost_spread
 from stdistill._support.checks import check_name
 from stdistill._table import schema
@@ -99,9 +99,9 @@ def embed_tiles(
     KeyError
         When tiles, their image or the encoder are not there.
     ValueError
-        When the table is not one of tiles, the encoder returns NaN or another shape than it should, other numbers of
-        features for crops of other sides, or `store` is of another image, other tiles, another encoder or other
-        parameters.
+        When the table is not one of tiles, an encoder takes no crops as small as theirs, returns NaN or another shape
+        than it should, other numbers of features for crops of other sides, or `store` is of another image, other tiles,
+        another encoder or other parameters.
     PermissionError, FileExistsError, OSError, MemoryError
         As of :func:`stdistill.pp.embed_he`.
 
@@ -149,6 +149,8 @@ def embed_tiles(
                 "crops. Give encoder.by_crops()."
             )
             raise ValueError(msg)
+    advice = f"The tiles have {tile_px} px: lay larger ones, sd.pp.tiles(tile_px={{}})."
+    check_sides(encoders, tile_px, advice, n_along=max(schema.SCALES.values()))
     from stdistill._features.compute import compute_features
     from stdistill._features.tiles import split_scales
     from stdistill._training.devices import torch_device

@@ -16,7 +16,7 @@ from stdistill._support.checks import as_names
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.abundances import Abundances, check_taught_abundances, read_abundances
-from stdistill._table.checks import check_one_model, get_centers, get_table
+from stdistill._table.checks import get_centers, get_table
 from stdistill._table.labels import ALL_CELLS
 from stdistill._table.libraries import find_library_key, library_codes, warn_of_overlap
 from stdistill._table.provenance.results import fitted_cells
@@ -125,7 +125,6 @@ def abundance_scores(
         warn_of_overlap(adata, get_centers(adata), "Correlations go over all of them: name the slides, library_key=.")
     frames = []
     for key in chosen:
-        check_one_model(adata, key)
         check_taught_abundances(adata, key, reference_key)
         found = read_abundances(adata, key, "keys")
         columns = _columns(found, truth, key, reference_key)

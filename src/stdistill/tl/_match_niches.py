@@ -14,7 +14,7 @@ from stdistill._measures.matching import best_partners
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_table
 from stdistill._table.labels import read_labels
-from stdistill._table.niches import PALETTE, colors_of
+from stdistill._table.niches import colors_of, default_colors
 from stdistill._table.records import write_record
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ def match_niches(
     partners = best_partners(overlap)
     reference_colors = colors_of([adata], reference_key, reference.names)
     used = {color.lower() for color in reference_colors}
-    unused = [color for color in PALETTE if color not in used] or list(PALETTE)
+    enough = default_colors(len(reference.names) + len(labels.names))
+    unused = [color for color in enough if color not in used] or enough
     colors = _hand_out(partners, reference_colors, unused)
     paired = partners >= 0
     share_matched = float(overlap[paired, partners[paired]].sum() / overlap.sum())

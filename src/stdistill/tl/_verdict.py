@@ -13,7 +13,7 @@ from stdistill._slide.stain import stain_angle
 from stdistill._slide.tissue import NothingSeenError
 from stdistill._support.checks import check_name
 from stdistill._table import schema
-from stdistill._table.checks import get_table, is_spatialdata
+from stdistill._table.checks import check_one_model, get_table, is_spatialdata
 from stdistill._table.fitting.like_model import check_radius
 from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.graph import graph_radius, read_graph
@@ -87,8 +87,8 @@ def verdict(
     KeyError
         When the table, the image or the features are not there.
     ValueError
-        When the niches are of another model, or as of :func:`stdistill.tl.predict`. A slide without tissue or nuclei
-        is no error: its verdict is ``"not"``.
+        When the niches are of another model or of several, or as of :func:`stdistill.tl.predict`. A slide without
+        tissue or nuclei is no error: its verdict is ``"not"``.
 
     Warns
     -----
@@ -194,6 +194,7 @@ def _complete(data: AnnData | SpatialData, model: NicheModel, key_added: str, im
 
 def _check_is_of(table: AnnData, key_added: str, model: NicheModel) -> None:
     """Raise unless the niches under the key are of this model."""
+    check_one_model(table, key_added)
     _, step, record = result_of(table, key_added)
     if record.get("model_sha256") != model.sha256:
         by = "they have no record" if step is None else f"they are of another model (sd.tl.{step})"

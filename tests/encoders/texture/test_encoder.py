@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import stdistill as sd
 from stdistill.encoders._texture import TextureEncoder
 from stdistill.encoders._texture.encoder import STAIN_VECTORS
 from stdistill.encoders._texture.maps import BLOB_SPACINGS
@@ -21,6 +22,14 @@ LUMEN, STROMA, NUCLEI, EOSINOPHILIC = 0, 1, 2, 3
 @pytest.fixture(scope="module")
 def encoder() -> TextureEncoder:
     return TextureEncoder()
+
+
+def test_it_takes_the_least_side_that_it_announces(encoder: TextureEncoder) -> None:
+    side = sd.encoders.get("texture").min_px
+    assert side is not None
+    assert encoder(torch.ones(1, 3, side, side)).shape == (1, 276)
+    with pytest.raises(ValueError, match=f"sides of at least {side} px"):
+        encoder(torch.ones(1, 3, side - 1, side - 1))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill._support.arrays import Integers
+from stdistill._support.checks import suggest
 from stdistill._support.warn import warn
 from stdistill._table.checks import check_one_model
 from stdistill._table.labels import NICHE_SUFFIX, label_name, warn_of_edited_labels, warn_of_names
@@ -72,9 +73,11 @@ def missing_targets(tables: Sequence[AnnData], teacher_key: str) -> KeyError:
     """Say what could teach instead."""
     logits = logit_prefixes(tables[0])
     labels = [str(name) for name, column in tables[0].obs.items() if isinstance(column.dtype, pd.CategoricalDtype)]
+    meant = suggest(teacher_key, [*logits, *labels])
     return KeyError(
         f"teacher_key={teacher_key!r} is neither a prefix of logits in .obs (there is: {logits or 'none'}) nor a "
-        f"column of labels (there is: {labels or 'none'}). Fit a teacher with sd.tl.nolan(key_added={teacher_key!r})."
+        f"column of labels (there is: {labels or 'none'}).{meant} Fit a teacher with "
+        f"sd.tl.nolan(key_added={teacher_key!r})."
     )
 
 
