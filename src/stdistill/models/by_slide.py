@@ -73,8 +73,7 @@ def as_seen(features: ReadableRows, slides: Integers, known: Mask, how: str) -> 
 def parts_as_seen(features: ReadableRows, slides: Integers, known: Mask, centers: Float64s) -> list[ReadableRows]:
     """Return features as they are seen where each part of a slide is a slide of its own: of halves, and of quarters.
 
-    A slide rarely holds the tissues of another in the same parts. Whoever learns from its parts as well leans less on
-    the mean of a slide, which is that of its tissues.
+    It is what a mean of other shares of the tissues does to them.
     """
     cuts = [_cut(slides, known, centers, cut) for cut in CUTS]
     return [SlideFeatures(features, parts, known) for parts in cuts if len(np.unique(parts)) > len(np.unique(slides))]

@@ -13,8 +13,8 @@ from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
 from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets, warn_of_labels_alone
-from stdistill._table.fitting.whole import warn_of_other_cells
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
+from stdistill._table.provenance.whole import warn_of_other_cells
 from stdistill._training.arguments import TrainingArguments, check_training
 from stdistill.models.niche.arguments import (
     STUDENT_DEFAULTS,
@@ -94,9 +94,8 @@ def distill(
         Features are brought to the mean and spread of all ``"training"`` cells; or with ``"slide"`` those of each
         slide to that of all of its own cells, in training and of whatever is predicted: what a stain and a scanner do
         to a slide as a whole is then taken away. So is what its tissue as a whole differs by: slides should hold the
-        same tissues in similar parts, and be predicted whole. So that this matters less, each step of the training sees
-        slides whole, or their halves or quarters as if each was a slide, where these have 100 cells. Features of test
-        cells count in the mean of their slide. ``student_ood`` is of features as the student sees them. (Our choice.)
+        same tissues in similar parts, and be predicted whole. Features of test cells count in the mean of their slide.
+        ``student_ood`` is of features as the student sees them.
     split_key
         Column of ``.obs`` written by :func:`stdistill.pp.split_strips`, if there is one; the default also finds it
         under another name. Without, or with `None`, all cells are trained on.
@@ -212,7 +211,7 @@ def distill(
 
     from stdistill.models.niche.fit_student import train_student
 
-    neighborhoods = inputs.neighborhoods(arguments["max_tokens"], to_learn=True, standardize=standardize)
+    neighborhoods = inputs.neighborhoods(arguments["max_tokens"], with_augmented=True, standardize=standardize)
     training = inputs.training & neighborhoods.known & teacher.known
     n_training, k = int(training.sum()), len(teacher.niches)
     if n_training < k:

@@ -16,8 +16,8 @@ from stdistill._table import schema
 from stdistill._table.checks import find_rows, get_table
 from stdistill._table.fitting.inputs import NicheInputs, check_features, niche_inputs
 from stdistill._table.fitting.like_model import check_card, check_radius, name_features
-from stdistill._table.fitting.whole import warn_of_other_cells
 from stdistill._table.graph import graph_key
+from stdistill._table.provenance.whole import warn_of_other_cells
 from stdistill.tl._predict import load_model
 
 if TYPE_CHECKING:

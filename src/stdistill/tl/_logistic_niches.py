@@ -11,9 +11,9 @@ from stdistill._table.fitting.inputs import check_fittable, check_split, fitting
 from stdistill._table.fitting.plain import write_plain
 from stdistill._table.fitting.results import Naming
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets
-from stdistill._table.fitting.whole import warn_of_other_cells
 from stdistill._table.niches import logit_columns
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
+from stdistill._table.provenance.whole import warn_of_other_cells
 from stdistill.models.niche.arguments import Standardization
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 

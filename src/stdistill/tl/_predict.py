@@ -34,10 +34,10 @@ from stdistill._table.fitting.like_model import (
 from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.seen import find_fitted
 from stdistill._table.fitting.trust import measure_ood, summarise_ood
-from stdistill._table.fitting.whole import warn_of_other_cells
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance.results import stands_on
+from stdistill._table.provenance.whole import warn_of_other_cells
 from stdistill._table.records import write_record
 from stdistill._table.tiles import get_tiles
 from stdistill.pp._neighborhoods import ensure_neighborhoods

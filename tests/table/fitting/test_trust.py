@@ -121,15 +121,12 @@ def test_looks_that_were_learned_from() -> None:
     assert np.median(wider.ratios(3 * features)) == pytest.approx(other, abs=0.1)
 
 
-def test_parts_that_were_learned_from() -> None:
+def test_parts_of_slides() -> None:
     """A mean that is moved as in a part of the slide is usual; the same the other way is not."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(2000, 10)).astype(np.float32)
     split, shift = (np.arange(1500), np.arange(1500, 2000)), np.array([6] + [0] * 9, dtype=np.float32)
-    nobody = np.zeros(2001, dtype=np.int64), np.zeros(0, dtype=np.int32)
-    cells = Neighborhoods(features, *nobody, np.zeros((2000, 2)), 30.0, parts=[features + shift])
-    assert (len(cells.looks), cells.n_parts) == (2, 1)
-    usual = describe_features(cells, *split, seed=0)
+    usual = describe_features(alone(features), *split, seed=0, parts=[alone(features + shift)])
     assert usual is not None
     as_it_is, moved, elsewhere = (np.median(usual.ratios(features + by * shift)) for by in (0, 1, -3))
     assert as_it_is == pytest.approx(1, abs=0.1)

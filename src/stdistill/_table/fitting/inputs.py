@@ -27,6 +27,7 @@ from stdistill._table.records import augmented_keys, read_record
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+    from stdistill.models.features import ReadableRows
     from stdistill.models.niche.batches import Neighborhoods
 
 MADE_BY = {schema.HE_FEATURES: "sd.pp.embed_he", schema.EXPRESSION_LATENT: "sd.pp.embed_expression"}
@@ -56,22 +57,33 @@ class NicheInputs(NamedTuple):
     """(n,), the cells to train on: those of that group, without a split all."""
 
     def neighborhoods(
-        self, max_tokens: int | None, *, to_learn: bool = False, standardize: str = "training"
+        self, max_tokens: int | None, *, with_augmented: bool = False, standardize: str = "training"
     ) -> Neighborhoods:
-        """Make the neighbourhoods from which batches are cut; this reads all features once, by slide once more.
-
-        `to_learn` from, there are the augmented slides as well, and by slide parts of slides as if each was one.
-        """
-        from stdistill.models.by_slide import as_seen, parts_as_seen
+        """Make the neighbourhoods from which batches are cut; this reads all features once, by slide once more."""
+        from stdistill.models.by_slide import as_seen
         from stdistill.models.features import known_rows
-        from stdistill.models.niche.batches import Neighborhoods
 
         known = known_rows(self.features)
         features, *augmented = (
             as_seen(look, self.libraries, known, standardize)
-            for look in (self.features, *(self.augmented if to_learn else ()))
+            for look in (self.features, *(self.augmented if with_augmented else ()))
         )
-        in_parts = to_learn and standardize == "slide"
+        return self._around(features, known, max_tokens, augmented)
+
+    def neighborhoods_of_parts(self) -> list[Neighborhoods]:
+        """Make the neighbourhoods as a model by slide sees them where parts of the slides are slides of their own."""
+        from stdistill.models.by_slide import parts_as_seen
+        from stdistill.models.features import known_rows
+
+        known = known_rows(self.features)
+        seen = parts_as_seen(self.features, self.libraries, known, self.centers)
+        return [self._around(features, known, max_tokens=None) for features in seen]
+
+    def _around(
+        self, features: ReadableRows, known: Mask, max_tokens: int | None, augmented: Sequence[ReadableRows] = ()
+    ) -> Neighborhoods:
+        from stdistill.models.niche.batches import Neighborhoods
+
         return Neighborhoods(
             features,
             self.indptr,
@@ -80,7 +92,6 @@ class NicheInputs(NamedTuple):
             self.radius_um,
             known=known,
             max_tokens=max_tokens,
-            parts=parts_as_seen(self.features, self.libraries, known, self.centers) if in_parts else (),
             augmented=augmented,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,31 +66,31 @@ def measure_agreement(logits: Floats, truth: Integers, test: Mask, held_out: Int
 
 
 def describe_features(
-    neighborhoods: Neighborhoods, fitting: Integers, unseen: Integers, seed: int
+    neighborhoods: Neighborhoods, fitting: Integers, unseen: Integers, seed: int, parts: Sequence[Neighborhoods] = ()
 ) -> UsualFeatures | None:
     """Describe the neighbourhoods that a student learned from, by such as it had not seen; `None` of too few.
 
-    Parts of a slide that were learned from count as slides: they hold other shares of the tissues. Looks at the slide
-    as others would show it are averaged, too. What stain or scanner does to all cells alike is less unusual to a
-    student that has seen such. What they do to each is not counted in: as wide as that, another tissue would be usual,
-    too (docs/concepts/transfer).
+    Of a student by slide they are seen as parts of slides, too, each as if it was a slide: other slides hold other
+    parts of the tissue.
+
+    Looks at the slide as others would show it are averaged, too. What stain or scanner does to all cells alike is less
+    unusual to a student that has seen such. What they do to each is not counted in: as wide as that, another tissue
+    would be usual, too (docs/concepts/transfer).
     """
     from stdistill.models.niche.plain.means import read_means
     from stdistill.models.usual import UsualFeatures
 
     if min(len(fitting), len(unseen)) < FEWEST:
         return None
-    rng, n_looks, n_own = np.random.default_rng(seed), len(neighborhoods.looks), 1 + neighborhoods.n_parts
-    fitting, unseen = _draw(fitting, ROWS // n_looks, rng), _draw(unseen, ROWS // n_own, rng)
-    own, others = (
-        [read_means(neighborhoods, cells, None, look) for look in range(n_own)] for cells in (fitting, unseen)
-    )
+    rng, seen, n_looks = np.random.default_rng(seed), [neighborhoods, *parts], len(neighborhoods.looks)
+    fitting = _draw(fitting, ROWS // (n_looks + len(parts)), rng)
+    unseen = _draw(unseen, ROWS // len(seen), rng)
+    own, held_out = ([read_means(each, cells, None) for each in seen] for cells in (fitting, unseen))
     shifts = [
-        read_means(neighborhoods, fitting, None, look).mean(axis=0) - own[0].mean(axis=0)
-        for look in range(n_own, n_looks)
+        read_means(neighborhoods, fitting, None, look).mean(axis=0) - own[0].mean(axis=0) for look in range(1, n_looks)
     ]
     moved = np.concatenate([*own, *(own[0] + shift for shift in shifts)])
-    return UsualFeatures.fit(moved, np.concatenate(others))
+    return UsualFeatures.fit(moved, np.concatenate(held_out))
 
 
 def _draw(cells: Integers, most: int, rng: np.random.Generator) -> Integers:

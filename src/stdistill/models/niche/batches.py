@@ -143,8 +143,6 @@ class Neighborhoods:
         (n,), the cells with features; found by reading all of them when not given.
     max_tokens
         Keep only so many tokens nearest to the centre; by default all.
-    parts
-        The features once more, as they are where parts of the slides are slides of their own.
     augmented
         The features once more, of the cells as other slides would show them.
     """
@@ -159,12 +157,10 @@ class Neighborhoods:
         *,
         known: npt.NDArray[np.bool_] | None = None,
         max_tokens: int | None = None,
-        parts: Sequence[ReadableRows] = (),
         augmented: Sequence[ReadableRows] = (),
     ) -> None:
         self.features = features
-        self.looks = [features, *parts, *augmented]
-        self.n_parts = len(parts)
+        self.looks = [features, *augmented]
         self.indptr = indptr
         self.indices = indices
         self.centers = centers

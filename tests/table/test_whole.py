@@ -6,7 +6,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from stdistill._table.fitting.whole import warn_of_other_cells
+from stdistill._table.provenance.whole import warn_of_other_cells
 from stdistill._table.records import write_record
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from stdistill._support.warn import warn
-from stdistill._table.fitting.origin import he_record
 from stdistill._table.libraries import find_library_key
+from stdistill._table.records import read_record
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,7 +26,7 @@ def warn_of_other_cells(tables: Sequence[AnnData], use_rep: str, library_key: st
 
 
 def _warn_of_other_cells(table: AnnData, use_rep: str, library_key: str | None) -> None:
-    record = he_record(table, use_rep)
+    record = read_record(table, "embed_he", use_rep)
     if not record or find_library_key(table, library_key) is not None:
         return
     n_cells = record.get("n_cells")
