@@ -11,10 +11,11 @@ Sections C2 to C5 of one patient of her2st and B4 of another (Andersson et al. 2
 - across: each patient, so that B4 is told from patient C, and C from B4.
 
 Everything is at its default, without ("own") and with the mean features of the spots within 320 µm beside those of the
-spot ("around"). CC is the mean over types and then sections of Pearson's correlation, L1 the mean absolute error. Maps
-compare, section by section, the bivariate Moran's R of all pairs of types in the prediction with that in the truth:
-mean over types of the cosine and of the correlation of their rows, without the diagonal. The spread is the standard
-deviation over seeds. `--quick` takes three sections of C, every other spot, one small network, one epoch, one
+spot ("around"), and features are brought to one mean and spread by all training spots ("training"), or on each section
+by its own spots ("slide"). CC is the mean over types and then sections of Pearson's correlation, L1 the mean absolute
+error. Maps compare, section by section, the bivariate Moran's R of all pairs of types in the prediction with that in
+the truth: mean over types of the cosine and of the correlation of their rows, without the diagonal. The spread is the
+standard deviation over seeds. `--quick` takes three sections of C, every other spot, one small network, one epoch, one
 seed and the first question: it shows that the script works.
 """
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +58,18 @@ def read(folder: Path, name: str, every: int) -> SpatialData:
     return section
 
 
-def ask(sections: Sequence[SpatialData], question: str, seeds: Sequence[int], **how: Any) -> Iterator[dict[str, Any]]:
+def ask(
+    sections: Sequence[SpatialData], question: str, by: Sequence[str], seeds: Sequence[int], **how: Any
+) -> Iterator[dict[str, Any]]:
     """Leave each group out, and yield the measures of each method, group and seed."""
-    for around, seed in [(around, seed) for around in (False, True) for seed in seeds]:
+    for around, standardize, seed in product((False, True), by, seeds):
         start = time.perf_counter()
         scores = sd.tl.cross_validate(
             list(sections),
             group_key=QUESTIONS[question],
             use_rep=USE_REP,
             use_neighbors=around,
+            standardize=standardize,
             seed=seed,
             progress_bar=False,
             **how,
@@ -75,9 +80,11 @@ def ask(sections: Sequence[SpatialData], question: str, seeds: Sequence[int], **
             maps = pd.DataFrame([compare_maps(table, f"cv_{row.method}") for table in tables]).mean()
             measures = {"CC": row.cc, "L1": row.l1, **maps}
             features = "around" if around else "own"
-            yield {"question": question, "method": row.method, "features": features, "left out": row.group,
-                   "seed": seed, **measures, "seconds": seconds}  # fmt: skip
-        print(f"{question}, {'around' if around else 'own'}, seed {seed}: {seconds:.0f} s", flush=True)
+            yield {"question": question, "method": row.method, "features": features, "by": standardize,
+                   "left out": row.group, "seed": seed, **measures, "seconds": seconds}  # fmt: skip
+        print(
+            f"{question}, {'around' if around else 'own'}, by {standardize}, seed {seed}: {seconds:.0f} s", flush=True
+        )
 
 
 def compare_maps(spots: Any, key: str) -> dict[str, float]:
@@ -92,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=SHARED_DATA, help="folder with her2st and mobilenet_v2_imagenet")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--by", nargs="+", default=["training", "slide"], help="values of standardize=")
     parser.add_argument("--quick", action="store_true", help="a look at whether it works")
     arguments = parser.parse_args()
     names, every, seeds = SECTIONS, 1, arguments.seeds
@@ -105,12 +113,12 @@ def main() -> None:
         )
     patient = [read(arguments.data, name, every) for name in names]
     print(f"{', '.join(names)}: {[one['table'].n_obs for one in patient]} spots, seeds {seeds}", flush=True)
-    rows = list(ask(patient, "within", seeds, **how))
+    rows = list(ask(patient, "within", arguments.by, seeds, **how))
     if not arguments.quick:
-        rows += ask([*patient, read(arguments.data, OTHER_PATIENT, every)], "across", seeds)
+        rows += ask([*patient, read(arguments.data, OTHER_PATIENT, every)], "across", arguments.by, seeds)
     frame = pd.DataFrame(rows)
     frame["test"] = np.where(frame["question"] == "within", "C, each section", "to " + frame["left out"])
-    keys = ["test", "features", "method"]
+    keys = ["test", "features", "by", "method"]
     measures = ["CC", "L1", "cosine", "correlation"]
     by_seed = frame.groupby([*keys, "seed"], sort=False)[measures].mean()
     means = by_seed.groupby(keys, sort=False).mean()

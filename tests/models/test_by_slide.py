@@ -55,7 +55,7 @@ def test_a_feature_that_does_not_vary_on_a_slide() -> None:
 def test_few_cells_do_not_tell_a_slide() -> None:
     features, slides, known = two_slides()
     known &= (slides == 7) | (np.arange(2 * N) < 20)
-    with pytest.warns(UserWarning, match="1 of 2 slides have fewer than 100 cells with features, the fewest 10"):
+    with pytest.warns(UserWarning, match="1 of 2 slides have fewer than 100 rows with features, the fewest 10"):
         as_seen(features, slides, known, "slide")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

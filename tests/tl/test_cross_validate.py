@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 
@@ -59,6 +60,26 @@ def test_the_training_mean(patients: ad.AnnData) -> None:
     left_out = (patients.obs["patient"] == "a").to_numpy()
     expected = patients.obsm["abundance"][~left_out].mean(axis=0)
     assert_allclose(patients.obsm["cv_mean"][left_out], np.tile(expected, (80, 1)), rtol=1e-6)
+
+
+def test_by_slide_no_method_sees_another_stain(patients: ad.AnnData) -> None:
+    """Each of them says the same of slides of which one is moved and stretched in another stain."""
+    slides = [patients[patients.obs["patient"] == name].copy() for name in "abc"]
+    stained = [slide.copy() for slide in slides]
+    stained[2].obsm["X_he"] = (stained[2].obsm["X_he"] * [0.5, 2, 1, 3, 1] + [4, -3, 0, 9, 1]).astype("float32")
+    told: dict[str, list[pd.DataFrame]] = {"slide": [], "training": []}
+    for how, tables in itertools.product(told, (slides, stained)):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="3 of 3 slides have fewer than 100 rows")
+            told[how].append(sd.tl.cross_validate(tables, group_key="patient", standardize=how, **QUICK))
+        assert tables[0].uns["stdistill"]["cross_validate_cv_knn"]["standardize"] == how
+    plain, other = told["slide"]
+    assert plain["method"].unique().tolist() == ["mlp", "ridge", "knn", "mean"]
+    assert_allclose(other[["cc", "l1"]], plain[["cc", "l1"]], atol=0.005)
+    plain, other = (each.query("method != 'mean'") for each in told["training"])
+    assert (
+        other.query("group == 'c' and type == 'all'")["l1"] > 1.2 * plain.query("group == 'c' and type == 'all'")["l1"]
+    ).all()
 
 
 def test_maps_are_all_tests(patients: ad.AnnData) -> None:

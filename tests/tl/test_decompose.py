@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import Ridge
 
 import stdistill as sd
 
@@ -147,6 +148,80 @@ def test_same_bits_and_saved(make_places: Callable[..., ad.AnnData], tmp_path: P
     assert loaded.sha256 == model.sha256 == str(cells.uns["stdistill"]["decompose"]["model_sha256"])
     assert repr(loaded) == repr(model)
     assert repr(model).startswith("CompositionModel: a network that tells 3 cell types from H&E\n")
+
+
+def restained(cells: ad.AnnData) -> ad.AnnData:
+    """The same places on a slide of another stain, which moves and stretches each feature for all of them alike."""
+    cells = cells.copy()
+    stained = cells.obsm["X_he"] * [0.5, 1.5, 2, 1, 0.7, 1.2] + [3, -2, 4, 0, -5, 2]
+    cells.obsm["X_he"] = stained.astype(np.float32)
+    return cells
+
+
+@pytest.mark.parametrize("method", ["mlp", "ridge"])
+@pytest.mark.parametrize("use_neighbors", [False, True])
+def test_by_slide_another_stain_is_not_seen(
+    make_places: Callable[..., ad.AnnData], method: str, use_neighbors: bool, tmp_path: Path
+) -> None:
+    slides = [make_places(), restained(make_places(seed=1))]
+    how = {**QUICK, "method": method, "use_neighbors": use_neighbors}
+    model = sd.tl.decompose(slides, standardize="slide", **how)
+    assert slides[0].uns["stdistill"]["decompose"]["standardize"] == model.card.standardize == "slide"
+    model.save(tmp_path / "model")
+    other = make_places(seed=2)
+    stained = restained(other)
+    sd.tl.predict(other, model)
+    sd.tl.predict(stained, tmp_path / "model")
+    assert_allclose(stained.obsm["he_abundance"], other.obsm["he_abundance"], rtol=1e-3, atol=1e-3)
+    by_training = sd.tl.decompose(slides, **how)
+    assert slides[0].uns["stdistill"]["decompose"]["standardize"] == by_training.card.standardize == "training"
+    sd.tl.predict(stained, by_training)
+    assert np.abs(stained.obsm["he_abundance"] - other.obsm["he_abundance"]).max() > 0.1
+
+
+def test_by_slide_the_ridge_is_that_of_features_scaled_by_hand(make_places: Callable[..., ad.AnnData]) -> None:
+    slides = [make_places(), restained(make_places(seed=1))]
+    slides[0].obsm["X_he"][3, 2] = np.nan  # a row without features has no part in its slide's mean
+    asked = restained(make_places(120, seed=2))
+    model = sd.tl.decompose(slides, method="ridge", standardize="slide")
+    sd.tl.predict(asked, model)
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        known = values[np.isfinite(values).all(axis=1)].astype(float)
+        return (known - known.mean(axis=0)) / known.std(axis=0)
+
+    features = np.vstack([scaled(slide.obsm["X_he"]) for slide in slides])
+    targets = np.vstack([np.delete(slides[0].obsm["abundance"], 3, axis=0), slides[1].obsm["abundance"]])
+    spread = targets.std(axis=0)
+    ridge = Ridge(alpha=model.card.training["penalty"]).fit(features, targets / spread)
+    expected = (ridge.predict(scaled(asked.obsm["X_he"])) * spread).clip(0)
+    assert_allclose(asked.obsm["he_abundance"], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_by_slide_predicts_what_it_wrote(make_places: Callable[..., ad.AnnData]) -> None:
+    """Of two slides that were trained on together: one by one, and in one table."""
+    slides = [make_places(), restained(make_places(seed=1))]
+    model = sd.tl.decompose(slides, standardize="slide", **QUICK)
+    written = [slide.obsm["he_abundance"].copy() for slide in slides]
+    for slide, expected in zip(slides, written, strict=True):
+        again = slide.copy()
+        sd.tl.predict(again, model)
+        assert_array_equal(again.obsm["he_abundance"], expected)
+    slides[1].obsm["spatial"] = slides[1].obsm["spatial"] + [5_000, 0]
+    for slide in slides:
+        del slide.obsm["he_abundance"]
+    both = ad.concat(dict(zip("ab", slides, strict=True)), label="slide", index_unique="-")
+    sd.tl.predict(both, model, library_key="slide")
+    assert_allclose(both.obsm["he_abundance"], np.concatenate(written), rtol=1e-4, atol=1e-4)
+    sd.tl.predict(both, model, key_added="as_one")
+    assert np.abs(both.obsm["as_one"] - np.concatenate(written)).max() > 0.1
+
+
+def test_by_slide_few_rows_are_warned_of(make_places: Callable[..., ad.AnnData]) -> None:
+    cells = make_places()
+    model = sd.tl.decompose(cells, method="ridge", group_key="section", standardize="slide")
+    with pytest.warns(UserWarning, match="1 of 1 slides have fewer than 100 rows with features, the fewest 99"):
+        sd.tl.predict(make_places(seed=1)[:99].copy(), model)
 
 
 def test_goes_on_from_checkpoints(make_places: Callable[..., ad.AnnData], tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def _warn_of_few(slides: Integers, known: Mask) -> None:
     few = counts[counts < FEWEST]
     if len(few):
         warn(
-            f"{len(few)} of {len(counts)} slides have fewer than {FEWEST} cells with features, the fewest {few.min()}, "
+            f"{len(few)} of {len(counts)} slides have fewer than {FEWEST} rows with features, the fewest {few.min()}, "
             'by which these are standardised (standardize="slide"): so few do not tell what a stain does to a slide.'
         )
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from stdistill.models.composition.folds import Tissue
+    from stdistill.models.features import ReadableRows
 
 logger = logging.getLogger("stdistill")
 
@@ -142,7 +143,7 @@ def cross_validate(
     inputs, taught, _ = prepare(tables, target_key, reps, arguments, split_key=None, library_key=library_key)
     groups, names = number_groups(tables, group_key)
     _check_groups(inputs, taught, groups, names, group_key)
-    tissue = partial(inputs.tissue, reps, target_key)
+    rows, tissue = inputs.seen(arguments["standardize"]), partial(inputs.tissue, reps, target_key)
     predicted: dict[str, Floats] = {}
     scores: list[pd.DataFrame] = []
     for number, name in enumerate(names):
@@ -152,7 +153,7 @@ def cross_validate(
         places = np.flatnonzero(left_out & inputs.rows.known)
         own = _in_folder(arguments, f"group_{number}")
         training_mean = taught.values[training].mean(axis=0)
-        for method, values in _predict_left_out(inputs, taught, groups, training, places, tissue, own):
+        for method, values in _predict_left_out(rows, inputs, taught, groups, training, places, tissue, own):
             predicted.setdefault(method, np.full(taught.values.shape, np.nan, dtype=np.float32))[places] = values
             found = score(
                 predicted[method][left_out], taught.values[left_out], inputs.libraries[left_out], training_mean
@@ -173,12 +174,14 @@ def cross_validate(
                 target_key=target_key,
                 target=abundances_fingerprint(table, target_key),
                 use_rep=reps,
+                standardize=arguments["standardize"],
                 seed=arguments["seed"],
             )
     return _with_means(pd.concat(scores))
 
 
 def _predict_left_out(
+    rows: ReadableRows,
     inputs: CompositionInputs,
     taught: Taught,
     groups: Integers,
@@ -197,10 +200,10 @@ def _predict_left_out(
     cells = np.flatnonzero(training)
     for method in dict.fromkeys([arguments["method"], "ridge"]):
         how: FittingArguments = {**arguments, "method": method}
-        fitted = fit_composition(inputs.rows, taught.values, training, groupings, tissue, how)
-        yield method, predict_members(fitted.members, inputs.rows, places, device=arguments["accelerator"])[0]
+        fitted = fit_composition(rows, taught.values, training, groupings, tissue, how)
+        yield method, predict_members(fitted.members, rows, places, device=arguments["accelerator"])[0]
     folds = hold_out(training, groupings, tissue, n=arguments["n_members"], seed=arguments["seed"])
-    yield "knn", predict_nearest(inputs.rows, taught.values, cells, folds, places, seed=arguments["seed"])
+    yield "knn", predict_nearest(rows, taught.values, cells, folds, places, seed=arguments["seed"])
     yield "mean", np.tile(taught.values[cells].mean(axis=0), (len(places), 1))
 
 

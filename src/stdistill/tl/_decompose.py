@@ -177,15 +177,17 @@ def decompose(
     groupings = [inputs.libraries] if group_key is None else [number_groups(tables, group_key)[0], inputs.libraries]
     from stdistill.models.composition.fit import fit_composition
 
+    rows = inputs.seen(arguments["standardize"])
     fitted = fit_composition(
-        inputs.rows, taught.values, training, groupings, lambda: inputs.tissue(reps, target_key), arguments
+        rows, taught.values, training, groupings, lambda: inputs.tissue(reps, target_key), arguments
     )
     trained = [
         np.logical_or.reduce([add_inherited(table, rows, rep) for rep in reps])
         for table, rows in zip(tables, inputs.divide(training), strict=True)
     ]
     model = build_model(fitted, inputs, taught, reps, origins, arguments, target_key=target_key, trained=trained)
-    mean, spread = model.predict(inputs.rows, places=np.flatnonzero(inputs.eligible), device=arguments["accelerator"])
+    places = np.flatnonzero(inputs.eligible)
+    mean, spread = model.predict(inputs.rows, places=places, slides=inputs.libraries, device=arguments["accelerator"])
     parts = zip(tables, inputs.divide(mean), inputs.divide(spread), trained, strict=True)
     for table, own_mean, own_spread, cells in parts:
         write_composition(
@@ -198,6 +200,7 @@ def decompose(
             use_rep=reps,
             fitted=cells,
             group_key=group_key,
+            standardize=model.card.standardize,
             target=abundances_fingerprint(table, target_key),
             **model.card.network,
             **model.card.training,
@@ -293,6 +296,7 @@ def build_model(
         target_key=target_key,
         training_mean=fitted.members[0].target_mean.tolist(),
         images=images_of_training(inputs.tables, reps, trained),
+        standardize=arguments["standardize"],
         training={**kept, **fitted.training},
         versions={package: version(package) for package in ("stdistill", "torch", "lightning")},
     )

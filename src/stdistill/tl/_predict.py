@@ -306,7 +306,7 @@ def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[st
     if inputs.radius_um is not None and card.radius_um is not None:
         check_radius(inputs.radius_um, card.radius_um)
     places = np.flatnonzero(inputs.eligible)
-    mean, spread = model.predict(inputs.rows, places=places, **using)
+    mean, spread = model.predict(inputs.rows, places=places, slides=inputs.libraries, **using)
     features = inputs.rows.features[0]
     fitted, _ = find_fitted(table, model, features, inputs.centers, key_added=key_added, use_rep=reps[0])
     write_composition(table, "predict", key_added, mean, spread, model, use_rep=reps, fitted=fitted, **keys)

@@ -32,6 +32,7 @@ def test_every_argument_has_a_default_that_is_allowed() -> None:
         {"dropout": 0.99, "depth": 1},
         {"output": "softmax", "pearson_axis": "spot"},
         {"method": "ridge", "n_members": 1},
+        {"method": "ridge", "standardize": "slide"},
         {"use_neighbors": np.True_},
     ],
 )
@@ -43,6 +44,7 @@ def test_what_users_pass(changes: dict[str, Any]) -> None:
     ("changes", "error", "message"),
     [
         ({"method": "forest"}, ValueError, r"method must be one of \['mlp', 'ridge'\], found 'forest'"),
+        ({"standardize": "row"}, ValueError, r"standardize must be one of \['training', 'slide'\], found 'row'"),
         ({"output": "relu"}, ValueError, r"output must be one of \['linear', 'softmax'\], found 'relu'"),
         ({"pearson_axis": 0}, ValueError, r"pearson_axis must be one of \['flat', 'type', 'spot'\], found 0"),
         ({"depth": 0}, ValueError, "depth must be at least 1, found 0"),

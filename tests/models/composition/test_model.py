@@ -78,6 +78,38 @@ def test_some_places() -> None:
         assert np.flatnonzero(~np.isnan(each[:, 0])).tolist() == [2, 7]
 
 
+def test_by_slide_each_slide_has_a_mean_and_spread_of_its_own() -> None:
+    """Two slides in one call, whose rows alternate, as each by itself; without slides all rows are of one."""
+    model, slides = make(standardize="slide"), np.tile([4, 9], 150)
+    places = rows(300)
+    places.features[0][slides == 9] = places.features[0][slides == 9] * 3 - 5
+    mean, spread = model.predict(places, slides=slides, device="cpu")
+    for slide in (4, 9):
+        own = slides == slide
+        alone = FeatureRows([part[own] for part in places.features])
+        for found, expected in zip((mean, spread), model.predict(alone, device="cpu"), strict=True):
+            np.testing.assert_allclose(found[own], expected, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(model.predict(places, device="cpu")[0], mean, equal_nan=True)
+
+
+def test_by_slide_of_all_rows_whichever_are_asked_for() -> None:
+    model, places = make(standardize="slide", radius_um=30.0), rows(120, with_graph=True)
+    whole, _ = model.predict(places, device="cpu")
+    some, _ = model.predict(places, places=np.array([3, 50]), device="cpu")
+    np.testing.assert_allclose(some[[3, 50]], whole[[3, 50]], rtol=1e-5)
+
+
+def test_by_slide_few_rows_are_warned_of() -> None:
+    """Of a single row nothing is known but that it is its slide's mean."""
+    model = make(standardize="slide")
+    places = FeatureRows([part[:1] for part in rows().features])
+    with pytest.warns(UserWarning, match="1 of 1 slides have fewer than 100 rows with features, the fewest 1"):
+        mean, _ = model.predict(places, device="cpu")
+    with torch.inference_mode():
+        expected = np.mean([one.abundances(torch.zeros(1, 5)).numpy() for one in model.members], axis=0)
+    np.testing.assert_allclose(mean, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_no_row_has_features() -> None:
     """Nothing is said, and nothing is complained of."""
     with warnings.catch_warnings():
@@ -120,6 +152,22 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert again.seen.tolist() == [3, 5]
     pd.testing.assert_frame_equal(again.history, model.history)
     np.testing.assert_array_equal(again.predict(rows(), device="cpu")[0], model.predict(rows(), device="cpu")[0])
+
+
+def test_saved_by_slide(tmp_path: Path) -> None:
+    model, places = make(standardize="slide"), rows(150)
+    model.save(tmp_path / "model")
+    again = sd.models.CompositionModel.load(tmp_path / "model")
+    assert again.card.standardize == "slide"
+    for found, expected in zip(again.predict(places), model.predict(places), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert (
+        again.describe().sections["Reads"][-1]
+        == "features by the mean and spread of the slide, which is predicted whole"
+    )
+    assert not any("mean and spread" in text for text in make().describe().sections["Reads"])
+    with pytest.raises(ValueError, match="standardize"):
+        replace(model.card, standardize="row")
 
 
 def test_weights_of_another_number_of_members(tmp_path: Path) -> None:

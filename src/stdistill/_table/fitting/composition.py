@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from stdistill.models.composition.folds import Tissue
     from stdistill.models.composition.model import CompositionModel
     from stdistill.models.composition.rows import FeatureRows
+    from stdistill.models.features import ReadableRows
+    from stdistill.models.niche.arguments import Standardization
 
 logger = logging.getLogger("stdistill")
 
@@ -67,6 +69,12 @@ class CompositionInputs(NamedTuple):
     training: Mask
     """(n,), the rows to train on if they have features and abundances."""
     test: Mask
+
+    def seen(self, standardize: Standardization) -> ReadableRows:
+        """Return the features as a model sees them; by slide this reads all of them once."""
+        from stdistill.models.by_slide import as_seen
+
+        return as_seen(self.rows, self.libraries, self.rows.known, standardize)
 
     def divide(self, values: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         """Give each table its part of (n, …) values."""

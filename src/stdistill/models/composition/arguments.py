@@ -8,6 +8,7 @@ import numpy as np
 
 from stdistill._support.checks import check_integer
 from stdistill._training.arguments import DEFAULTS, TrainingArguments, check_training
+from stdistill.models.niche.arguments import Standardization
 
 Method = Literal["mlp", "ridge"]
 Output = Literal["linear", "softmax"]
@@ -21,10 +22,16 @@ class CompositionArguments(TypedDict, total=False):
     ----------
     method
         ``"ridge"``: a linear regression, whose penalty is chosen on held-out groups; of what follows it has
-        `use_neighbors` alone, and `n_members` as the number of such choices. ``"mlp"``: networks of Sun, Zhu and Qiu
-        2025, averaged with that regression.
+        `use_neighbors` and `standardize` alone, and `n_members` as the number of such choices. ``"mlp"``: networks of
+        Sun, Zhu and Qiu 2025, averaged with that regression.
     use_neighbors
         Also read the mean features of each row and its neighbours (:func:`stdistill.pp.neighborhoods`).
+    standardize
+        Features are brought to the mean and spread of all ``"training"`` rows; or with ``"slide"`` those of each slide
+        to that of all of its own rows, in training and of whatever is predicted: what a stain and a scanner do to a
+        slide as a whole is then taken away. So is what its tissue as a whole differs by: slides should hold the same
+        tissues in similar parts, and be predicted whole. Features of rows that are not trained on count in the mean of
+        their slide.
     width, depth, dropout
         `depth` linear layers in all, the inner ones of this width, and the share of their outputs set to 0 in training.
     output
@@ -43,6 +50,7 @@ class CompositionArguments(TypedDict, total=False):
 
     method: Method
     use_neighbors: bool
+    standardize: Standardization
     width: int
     depth: int
     dropout: float
@@ -62,6 +70,7 @@ COMPOSITION_DEFAULTS: FittingArguments = {
     **DEFAULTS,
     "method": "mlp",
     "use_neighbors": False,
+    "standardize": "training",
     "width": 512,
     "depth": 7,
     "dropout": 0.0,
@@ -80,7 +89,12 @@ COMPOSITION_DEFAULTS: FittingArguments = {
 def check_fitting(arguments: FittingArguments) -> None:
     """Raise when an argument is out of range."""
     check_training(arguments)
-    choices = (("method", get_args(Method)), ("output", get_args(Output)), ("pearson_axis", get_args(PearsonAxis)))
+    choices = (
+        ("method", get_args(Method)),
+        ("standardize", get_args(Standardization)),
+        ("output", get_args(Output)),
+        ("pearson_axis", get_args(PearsonAxis)),
+    )
     values: dict[str, Any] = dict(arguments)
     for name, allowed in choices:
         if values[name] not in allowed:

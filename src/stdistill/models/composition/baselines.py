@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
 from stdistill._support.arrays import Floats, Integers
 from stdistill.models.composition.folds import Fold
-from stdistill.models.composition.rows import FeatureRows
-from stdistill.models.features import feature_statistics, standardize, usable_spread
+from stdistill.models.features import ReadableRows, as_tensor, feature_statistics, standardize, usable_spread
 
 N_NEIGHBORS = (5, 10, 20, 40, 80)
 MOST_ROWS = 20_000
@@ -21,7 +19,7 @@ ROWS_AT_ONCE = 4096
 
 
 def predict_nearest(
-    rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], places: Integers, *, seed: int
+    rows: ReadableRows, targets: Floats, cells: Integers, folds: Sequence[Fold], places: Integers, *, seed: int
 ) -> npt.NDArray[np.float32]:
     """Average the abundances of the nearest training rows, as many as predict held-out rows best.
 
@@ -47,7 +45,7 @@ def predict_nearest(
     rng = np.random.default_rng(seed)
 
     def read(some: Integers) -> Floats:
-        values: Floats = standardize(torch.from_numpy(rows[some]), mean, spread).numpy()
+        values: Floats = standardize(as_tensor(rows[some]), mean, spread).numpy()
         return values
 
     def draw(some: Integers) -> Integers:

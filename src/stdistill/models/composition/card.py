@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
+from stdistill._support.checks import check_choice
 from stdistill.models.composition.network import CompositionNetwork
+from stdistill.models.niche.arguments import Standardization
 from stdistill.models.saved import Card
 
 
@@ -65,6 +67,9 @@ class CompositionCard(Card):
         Mean abundance of each type in the training.
     images
         Fingerprints of the H&E images that it was trained on.
+    standardize
+        ``"training"`` where features are brought to the mean and spread of all training rows, ``"slide"`` where those
+        of each slide are brought to that of its own rows.
     tissue, licence, training, versions, unknown
         As of every card.
 
@@ -86,6 +91,10 @@ class CompositionCard(Card):
     target_key: str
     training_mean: list[float]
     images: list[str] | None = None
+    standardize: str = "training"
+
+    def __post_init__(self) -> None:
+        check_choice(self.standardize, "standardize", get_args(Standardization))
 
     @property
     def inputs(self) -> list[FeatureCard]:

@@ -22,8 +22,7 @@ from stdistill.models.composition.folds import Fold, Tissue, hold_out
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.regression import LossWeights, Regression
 from stdistill.models.composition.ridge import Ridge, fit_ridge
-from stdistill.models.composition.rows import FeatureRows
-from stdistill.models.features import digest_rows, feature_statistics, standardize
+from stdistill.models.features import ReadableRows, as_tensor, digest_rows, feature_statistics, standardize
 
 ROWS_SEEN = 100_000
 """Rows that training sees by default, all epochs together, within `EPOCHS`, unless it stops before (our choice)."""
@@ -45,7 +44,7 @@ class FittedComposition(NamedTuple):
 
 @own_torch_state()
 def fit_composition(
-    rows: FeatureRows,
+    rows: ReadableRows,
     targets: Floats,
     training: Mask,
     groupings: Sequence[Integers],
@@ -57,7 +56,7 @@ def fit_composition(
     Parameters
     ----------
     rows, targets
-        Features, and abundances (n, types) as float32.
+        Features as the networks see them, and abundances (n, types) as float32.
     training
         (n,), the rows to train on; they have both.
     groupings, tissue
@@ -89,7 +88,7 @@ def fit_composition(
 
 
 def _fit_members(
-    rows: FeatureRows,
+    rows: ReadableRows,
     targets: Floats,
     cells: Integers,
     folds: Sequence[Fold],
@@ -143,12 +142,12 @@ def _fit_members(
     )
 
 
-def _fit_ridge(rows: FeatureRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale) -> Ridge:
+def _fit_ridge(rows: ReadableRows, targets: Floats, cells: Integers, folds: Sequence[Fold], scale: _Scale) -> Ridge:
     """Fit a ridge regression on the scale of the training; its penalty predicts the held-out rows of the folds best."""
     network = _new_network(scale, NO_LAYERS, seed=0)
 
     def read(some: Integers) -> tuple[Any, Any]:
-        features = standardize(torch.from_numpy(rows[some]), network.mean, network.std)
+        features = standardize(as_tensor(rows[some]), network.mean, network.std)
         scaled = network.scale_targets(torch.from_numpy(targets[some]))
         return features.double().numpy(), scaled.double().numpy()
 
@@ -164,7 +163,7 @@ class _Scale(NamedTuple):
     target_std: Tensor
 
 
-def _find_scale(rows: FeatureRows, targets: Floats, cells: Integers) -> _Scale:
+def _find_scale(rows: ReadableRows, targets: Floats, cells: Integers) -> _Scale:
     mean, std = feature_statistics([rows], cells)
     if not (std > 0).any():
         msg = f"All {len(cells)} training rows have the same features: nothing can be told from them."

@@ -16,9 +16,11 @@ from stdistill._support.arrays import Integers
 from stdistill._support.threads import FreeThreads
 from stdistill._training.devices import torch_device
 from stdistill._training.state import own_torch_state
+from stdistill.models.by_slide import as_seen
 from stdistill.models.composition.card import CompositionCard
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.rows import FeatureRows
+from stdistill.models.features import ReadableRows, as_tensor
 from stdistill.models.saved import SavedModel, build_with
 from stdistill.models.seen import SEEN, Seen, recall, to_tensors
 from stdistill.models.sharing.composition import describe
@@ -110,6 +112,7 @@ class CompositionModel(SavedModel):
         rows: FeatureRows,
         *,
         places: Integers | None = None,
+        slides: Integers | None = None,
         batch_size: int = PREDICTION_BATCH,
         device: torch.device | str = "auto",
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -121,6 +124,8 @@ class CompositionModel(SavedModel):
             Features of each encoder of the card, in its order, and the graph where the model reads neighbourhoods.
         places
             The rows to predict, by default all. A row without features gets no prediction.
+        slides
+            (n,), number of each row's slide, which a model of ``standardize="slide"`` reads; by default all are of one.
         batch_size
             Rows at once.
         device
@@ -147,14 +152,16 @@ class CompositionModel(SavedModel):
         spread = mean.copy()
         if not len(chosen):
             return mean, spread
+        slides = np.zeros(len(rows), dtype=np.intp) if slides is None else slides
+        seen = as_seen(rows, slides, rows.known, self.card.standardize)
         members: Iterable[Any] = self.members  # torch takes them for modules of any kind
-        mean[chosen], spread[chosen] = predict_members(members, rows, chosen, batch_size=batch_size, device=device)
+        mean[chosen], spread[chosen] = predict_members(members, seen, chosen, batch_size=batch_size, device=device)
         return mean, spread
 
 
 def predict_members(
     members: Iterable[CompositionNetwork],
-    rows: FeatureRows,
+    rows: ReadableRows,
     places: Integers,
     *,
     batch_size: int = PREDICTION_BATCH,
@@ -169,7 +176,7 @@ def predict_members(
         with own_torch_state(), torch.inference_mode(), FreeThreads() as threads:
             for part in np.array_split(places, math.ceil(len(places) / batch_size) or 1):
                 threads.adjust()
-                features = torch.from_numpy(rows[part]).to(place)
+                features = as_tensor(rows[part]).to(place)
                 read = torch.stack([network.abundances(features) for network in networks])  # type: ignore[operator]
                 parts.append(torch.stack([read.mean(dim=0), read.std(dim=0, correction=0)]).cpu().numpy())
     except torch.OutOfMemoryError as error:

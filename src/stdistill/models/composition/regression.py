@@ -15,7 +15,7 @@ from stdistill._training.sampling import BatchRequest
 from stdistill.models.composition.arguments import PearsonAxis
 from stdistill.models.composition.loss import composition_loss
 from stdistill.models.composition.network import CompositionNetwork
-from stdistill.models.composition.rows import FeatureRows
+from stdistill.models.features import ReadableRows, as_tensor
 
 
 class LossWeights(NamedTuple):
@@ -36,12 +36,12 @@ class Places(NamedTuple):
 class PlacesDataset(Dataset[Places]):
     """Makes the batch of a request."""
 
-    def __init__(self, rows: FeatureRows, targets: Floats) -> None:
+    def __init__(self, rows: ReadableRows, targets: Floats) -> None:
         self.rows = rows
         self.targets = targets
 
     def __getitem__(self, request: BatchRequest) -> Places:
-        features = torch.from_numpy(self.rows[request.rows])
+        features = as_tensor(self.rows[request.rows])
         return Places(features, torch.from_numpy(self.targets[request.rows]))
 
 
@@ -68,7 +68,7 @@ class Regression(Objective):
     def __init__(
         self,
         network: CompositionNetwork,
-        rows: FeatureRows,
+        rows: ReadableRows,
         targets: Floats,
         weights: LossWeights,
         *,

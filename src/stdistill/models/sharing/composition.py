@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stdistill.models.sharing.description import Description, Part, count, describe_crops, find_ancestors, known
+from stdistill.models.sharing.description import (
+    BY_SLIDE,
+    Description,
+    Part,
+    count,
+    describe_crops,
+    find_ancestors,
+    known,
+)
 
 if TYPE_CHECKING:
     from stdistill.models.composition.card import CompositionCard
@@ -18,6 +26,8 @@ def describe(card: CompositionCard) -> Description:
     reads = [text for source in sources for text in describe_crops(source)]
     if card.radius_um is not None:
         reads.append(f"their means within {card.radius_um:.1f} µm")
+    if card.standardize == "slide":
+        reads.append(BY_SLIDE)
     return Description(
         title=f"{METHODS.get(card.method, card.method)} that tells {len(card.types)} cell types from H&E",
         purpose="It tells from the H&E of a place how much of each cell type is there.",

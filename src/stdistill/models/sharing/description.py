@@ -16,6 +16,8 @@ from stdistill.encoders._hub import is_on_hub
 
 LINE = 120
 """Characters of a line of the summary."""
+BY_SLIDE = "features by the mean and spread of the slide, which is predicted whole"
+"""What a model of ``standardize="slide"`` reads."""
 NAMED = 5
 """Niches or cell types that the summary names."""
 COLOR = re.compile(r"#[0-9a-fA-F]{3,8}|[a-zA-Z]+")

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from stdistill.models.sharing.description import Description, Part, count, describe_crops, find_ancestors, known
+from stdistill.models.sharing.description import (
+    BY_SLIDE,
+    Description,
+    Part,
+    count,
+    describe_crops,
+    find_ancestors,
+    known,
+)
 
 if TYPE_CHECKING:
     from stdistill.models.niche.card import ModelCard
@@ -27,10 +35,7 @@ def describe(card: ModelCard, usual: UsualFeatures | None) -> Description:
             *describe_crops(card),
             f"cells within {card.radius_um:.1f} µm"
             + ("" if card.max_tokens is None else f", at most {card.max_tokens}"),
-            *(
-                ["features by the mean and spread of the slide, which is predicted whole"]
-                * (card.standardize == "slide")
-            ),
+            *([BY_SLIDE] * (card.standardize == "slide")),
         ],
         "Agreement": _agreement(card),
         "Confidence": _confidence(card),
