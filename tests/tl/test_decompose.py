@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import Ridge
 
 import stdistill as sd
+from stdistill._table.records import write_record
 
 QUICK = {"max_epochs": 3, "width": 16, "depth": 2, "n_members": 2, "progress_bar": False, "batch_size": 32}
 TYPES = ["B cell", "CAFs MSC/iCAF-like", "T cell"]
@@ -222,6 +223,19 @@ def test_by_slide_few_rows_are_warned_of(make_places: Callable[..., ad.AnnData])
     model = sd.tl.decompose(cells, method="ridge", group_key="section", standardize="slide")
     with pytest.warns(UserWarning, match="1 of 1 slides have fewer than 100 rows with features, the fewest 99"):
         sd.tl.predict(make_places(seed=1)[:99].copy(), model)
+
+
+def test_by_slide_a_part_is_no_slide(make_places: Callable[..., ad.AnnData]) -> None:
+    """Where it is known of how many rows the features were computed."""
+    slide = make_places()
+    write_record(slide, "embed_he", key_added="X_he", n_cells=slide.n_obs)
+    how = {"method": "ridge", "group_key": "section", "standardize": "slide"}
+    model = sd.tl.decompose(slide, **how)
+    part = slide[: slide.n_obs // 2].copy()
+    with pytest.warns(UserWarning, match="is a part of a slide"):
+        sd.tl.predict(part, model, key_added="asked")
+    with pytest.warns(UserWarning, match="is a part of a slide"):
+        sd.tl.decompose(part, **how)
 
 
 def test_goes_on_from_checkpoints(make_places: Callable[..., ad.AnnData], tmp_path: Path) -> None:

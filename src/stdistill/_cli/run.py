@@ -11,7 +11,7 @@ from stdistill._cli.options import FOLDER, MACHINE, SLIDE, TRAINING, with_option
 from stdistill._cli.report import report_on
 
 if TYPE_CHECKING:
-    from stdistill.models.niche.arguments import Standardization
+    from stdistill._training.arguments import Standardization
 
 
 @click.command()

@@ -15,8 +15,8 @@ from stdistill._runs.prepare import Machine, Source, Training, fit_model, prepar
 from stdistill._support.files import replacing
 from stdistill._support.warn import warn
 from stdistill._table import schema
+from stdistill._training.arguments import Standardization
 from stdistill.models import NicheModel
-from stdistill.models.niche.arguments import Standardization
 
 
 def map_niches(

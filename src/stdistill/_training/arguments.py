@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from stdistill._support.checks import check_integer, check_positive
+
+Standardization = Literal["training", "slide"]
+"""By what cells features are brought to one mean and spread."""
 
 
 class TrainingArguments(TypedDict, total=False):

@@ -29,6 +29,7 @@ from stdistill._table.libraries import find_library_key, warn_of_overlap
 from stdistill._table.marks.cells import mark_cells
 from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._table.provenance.results import add_inherited
+from stdistill._table.provenance.whole import warn_of_other_cells
 from stdistill._table.records import find_record
 from stdistill._training.arguments import TrainingArguments
 from stdistill.models.composition.arguments import (
@@ -251,6 +252,8 @@ def prepare(
             warn_of_overlap(table, get_centers(table), "They are taken for one: name the slides with library_key=.")
     for table in tables:
         _check_counts(table, target_key, split_key)
+    for rep in reps if arguments["standardize"] == "slide" else ():
+        warn_of_other_cells(tables, rep, library_key)
     inputs = composition_inputs(
         tables, use_rep=reps, split_key=split_key, library_key=library_key, with_graph=with_graph
     )

@@ -15,12 +15,11 @@ from stdistill._table.fitting.results import Naming, check_niches, default_epoch
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets, warn_of_labels_alone
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill._table.provenance.whole import warn_of_other_cells
-from stdistill._training.arguments import TrainingArguments, check_training
+from stdistill._training.arguments import Standardization, TrainingArguments, check_training
 from stdistill.models.niche.arguments import (
     STUDENT_DEFAULTS,
     NetworkArguments,
     NicheArguments,
-    Standardization,
     network_size,
 )
 from stdistill.pp._neighborhoods import ensure_neighborhoods

@@ -14,7 +14,7 @@ from stdistill._table.fitting.targets import has_targets, missing_targets, read_
 from stdistill._table.niches import logit_columns
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill._table.provenance.whole import warn_of_other_cells
-from stdistill.models.niche.arguments import Standardization
+from stdistill._training.arguments import Standardization
 from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:

@@ -303,6 +303,8 @@ def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[st
     if card.radius_um is not None:
         ensure_neighborhoods([table], radius_um=card.radius_um, **keys)
     inputs = composition_inputs([table], use_rep=reps, with_graph=card.radius_um is not None, **keys)
+    for rep in reps if card.standardize == "slide" else ():
+        warn_of_other_cells([table], rep, library_key)
     if inputs.radius_um is not None and card.radius_um is not None:
         check_radius(inputs.radius_um, card.radius_um)
     places = np.flatnonzero(inputs.eligible)

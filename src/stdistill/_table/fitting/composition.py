@@ -35,11 +35,11 @@ from stdistill._table.provenance.results import fingerprint, stands_on
 from stdistill._table.records import find_record
 
 if TYPE_CHECKING:
+    from stdistill._training.arguments import Standardization
     from stdistill.models.composition.folds import Tissue
     from stdistill.models.composition.model import CompositionModel
     from stdistill.models.composition.rows import FeatureRows
     from stdistill.models.features import ReadableRows
-    from stdistill.models.niche.arguments import Standardization
 
 logger = logging.getLogger("stdistill")
 

@@ -35,8 +35,9 @@ from stdistill._table.records import read_record, write_record
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from stdistill._training.arguments import Standardization
     from stdistill.models import NicheModel
-    from stdistill.models.niche.arguments import NicheArguments, Standardization
+    from stdistill.models.niche.arguments import NicheArguments
     from stdistill.models.niche.fitting import Fitted
 
 logger = logging.getLogger("stdistill")

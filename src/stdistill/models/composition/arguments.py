@@ -7,8 +7,7 @@ from typing import Any, Literal, TypedDict, get_args
 import numpy as np
 
 from stdistill._support.checks import check_integer
-from stdistill._training.arguments import DEFAULTS, TrainingArguments, check_training
-from stdistill.models.niche.arguments import Standardization
+from stdistill._training.arguments import DEFAULTS, Standardization, TrainingArguments, check_training
 
 Method = Literal["mlp", "ridge"]
 Output = Literal["linear", "softmax"]

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 from stdistill._support.checks import check_choice
+from stdistill._training.arguments import Standardization
 from stdistill.models.composition.network import CompositionNetwork
-from stdistill.models.niche.arguments import Standardization
 from stdistill.models.saved import Card
 
 

@@ -7,8 +7,6 @@ from typing import Any, Literal, TypedDict
 from stdistill._support.checks import check_choice, check_integer
 from stdistill._training.arguments import DEFAULTS, TrainingArguments
 
-Standardization = Literal["training", "slide"]
-"""By what cells features are brought to one mean and spread."""
 Head = Literal["linear", "prototypes"]
 Centering = Literal["centering", "sinkhorn"]
 """How the teacher of a self-distillation is kept from giving all cells one niche."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from stdistill._support.checks import check_choice
-from stdistill.models.niche.arguments import Standardization
+from stdistill._training.arguments import Standardization
 from stdistill.models.niche.network import NicheNetwork
 from stdistill.models.saved import Card
 
