@@ -277,3 +277,12 @@ def test_another_image(make_slide: Callable) -> None:
     with pytest.warns(UserWarning, match="transformation is the identity"):
         found = points_of_cells(slide, "px", image_key="scan")
     np.testing.assert_allclose(found, CENTERS[:3] / PIXEL_SIZE)
+
+
+def test_selections_whose_columns_are_in_other_capitals(tmp_path: Path) -> None:
+    """Without the column Selection two squares would be one outline."""
+    squares = [(name, x + left, y) for name, left in (("a", 0), ("b", 10)) for x, y in ((0, 0), (4, 0), (4, 4), (0, 4))]
+    text = "selection,x,y\n" + "".join(f"{name},{x},{y}\n" for name, x, y in squares)
+    (tmp_path / "two.csv").write_text(text)
+    labels = label_by_polygons(np.array([[2.0, 2.0], [12.0, 2.0], [7.0, 2.0]]), tmp_path / "two.csv", "it", "um")
+    assert [labels.names[code] if code >= 0 else None for code in labels.codes] == ["a", "b", None]

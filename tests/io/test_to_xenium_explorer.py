@@ -81,3 +81,35 @@ def test_two_slides_in_one_table(tmp_path: Path, make_cells: Callable[..., ad.An
         warnings.simplefilter("error")
         sd.io.to_xenium_explorer(joint[joint.obs["slide"] == "A"], tmp_path / "one.csv", key="student_niche")
     assert len((tmp_path / "one.csv").read_text().splitlines()) == 61
+
+
+@pytest.mark.parametrize(
+    "text", ["patient,age\n1,50\n", "cell_id,group\naaaajfbk-1,T cell\n", "cell_id,group,color,note\n"]
+)
+def test_a_file_of_others_is_kept(make_table: Callable[[list[object]], ad.AnnData], tmp_path: Path, text: str) -> None:
+    """A table of something else, or of cell types made by hand; what was written here before is replaced."""
+    table, path = make_table(["aaaajfbk-1", "ccccaabb-1"]), tmp_path / "own.csv"
+    path.write_text(text)
+    with pytest.raises(FileExistsError, match=r"own\.csv exists already, and stdistill did not write it.*another file"):
+        sd.io.to_xenium_explorer(table, path, key="student_niche")
+    assert path.read_text() == text
+    path.write_text("")
+    for _ in range(2):
+        sd.io.to_xenium_explorer(table, path, key="student_niche")
+    assert path.read_text().startswith("cell_id,group,color\naaaajfbk-1,1,")
+
+
+def test_the_cell_types_of_a_bundle_are_kept(make_table: Callable[[list[object]], ad.AnnData], tmp_path: Path) -> None:
+    """Whether there are some yet: sd.pp.read_xenium would take the niches for cell types."""
+    table = make_table(["aaaajfbk-1", "ccccaabb-1"])
+    (tmp_path / "experiment.xenium").write_text("{}")
+    own = tmp_path / "WTA_cell_groups.csv"
+    own.write_text("cell_id,group,color\naaaajfbk-1,T cell,#FF0000\n")
+    for path in (own, tmp_path / "new_cell_groups.csv"):
+        with pytest.raises(
+            FileExistsError, match=r"is where the Xenium bundle has its own cell types.* another folder"
+        ):
+            sd.io.to_xenium_explorer(table, path, key="student_niche")
+    assert own.read_text().endswith("T cell,#FF0000\n")
+    assert not (tmp_path / "new_cell_groups.csv").exists()
+    sd.io.to_xenium_explorer(table, tmp_path / "niches.csv", key="student_niche")

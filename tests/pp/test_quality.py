@@ -169,3 +169,14 @@ def test_blank_and_no_slide(slide: SpatialData, make_cells: Callable) -> None:
     assert not blank.attrs
     with pytest.raises(TypeError, match="An AnnData holds no image"):
         sd.pp.quality(make_cells(5))  # type: ignore[arg-type]
+
+
+def test_references_that_are_no_records(slide: SpatialData) -> None:
+    good, before = {"mpp": 0.5, "focus_limit": 0.4}, slide.attrs.get("stdistill", {}).get("quality")
+    with pytest.raises(TypeError, match=r"references is a dict; expected a list of what sd\.pp\.quality recorded"):
+        sd.pp.quality(slide, references=good)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"references\[1\] is a SpatialData; expected a list"):
+        sd.pp.quality(slide, references=[good, slide])  # type: ignore[list-item]
+    with pytest.raises(KeyError, match=r"references\[0\] lacks .*focus_limit.* It has .*mpp"):
+        sd.pp.quality(slide, references=[{"mpp": 0.5}])
+    assert slide.attrs.get("stdistill", {}).get("quality") is before

@@ -80,3 +80,11 @@ def test_check_integer() -> None:
         checks.check_integer(4, "k", minimum=1, maximum=3)
     with pytest.raises(TypeError, match=r"k must be an integer, found 3\.0"):
         checks.check_integer(3.0, "k", minimum=1)  # type: ignore[arg-type]
+
+
+def test_a_number_is_no_name() -> None:
+    with pytest.raises(TypeError, match=r"query must be a name or a list of names, found 12 \(int\): name a tile\."):
+        checks.as_names(12, "query", "a tile")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"cells must be a list of names, found 12 \(int\)\."):
+        checks.check_list(12, "cells")
+    checks.check_list(np.array(["a"]), "cells")

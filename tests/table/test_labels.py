@@ -42,3 +42,18 @@ def test_the_prefix_of_a_model_leads_to_its_column(make_cells: Callable) -> None
         find_columns(cells, "student")
     with pytest.raises(KeyError, match=r"Did you mean 'student_confidence'\? Say how sure\."):
         find_columns(cells, "student", suffix="_confidence", hint="Say how sure.")
+
+
+@pytest.mark.parametrize("names", [["01", "1"], ["P1", "P01"], ["1", "2", "1.0"], ["slide 007", "slide 7"]])
+def test_labels_that_differ_in_zeros(names: list[str]) -> None:
+    """A table of one slide kept the zeros, that of another lost them; it may be that they are two."""
+    with pytest.warns(
+        UserWarning, match=rf"differ in the zeros of a number alone.*'{names[0]}', '{names[-1]}'\. Where"
+    ):
+        warn_of_names(names, "it")
+
+
+def test_numbers_that_differ() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_names(["0", "00a", "10", "1", "100", "0.1", "0.01", "1.10", "1.1", "v1.0", "v1"], "it")

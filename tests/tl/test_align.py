@@ -12,6 +12,7 @@ from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import spatialdata
 from spatialdata import SpatialData
@@ -233,3 +234,21 @@ def test_a_model_of_other_features(
     with pytest.raises(ValueError, match=message):
         sd.tl.predict(slide, aligned_once[1])
     assert "X_aligned_he" not in slide["tiles"].obsm
+
+
+def test_a_slide_twice_with_other_tiles_held_out(slide: SpatialData) -> None:
+    """Each tile is trained on in one of them, and held out in the other."""
+    other = copy_of(slide)
+    for name in ("tiles", "table"):
+        split = other[name].obs["split"].astype(object)
+        other[name].obs["split"] = pd.Categorical(split.replace({"train": "test", "test": "train"}))
+    with pytest.raises(
+        ValueError, match=r"of the \d+ tiles that are 'test' are 'train' as well.* each of the tiles once"
+    ):
+        sd.tl.align([slide, other], use_rep="X_pca", key_added="twice", **FAST)
+    assert "X_twice_he" not in slide["tiles"].obsm
+
+
+def test_a_slide_twice_is_warned_of(slide: SpatialData) -> None:
+    with pytest.warns(UserWarning, match="Two of the tables show one H&E: tiles of one are trained on"):
+        sd.tl.align([slide, copy_of(slide)], use_rep="X_pca", key_added="twice", **FAST)

@@ -169,8 +169,8 @@ def test_what_cannot_be_read(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a and b are of two students \(0{12}.*f{12}"):
         sd.tl.cohort(two)
     (folder / "slides" / "b" / "niches.h5ad").write_bytes(b"no table")
-    with pytest.warns(UserWarning, match="no rows"), pytest.raises(ValueError, match=r"b/niches\.h5ad is no table"):
-        sd.tl.cohort(folder)
+    with pytest.warns(UserWarning, match=r"b/niches\.h5ad is no table.*they are no rows"):
+        assert sd.tl.cohort(folder).obs_names.tolist() == ["a"]
 
 
 def test_one_file_under_several_names(tmp_path: Path) -> None:
@@ -195,3 +195,29 @@ def test_results_that_were_put_there_by_hand(tmp_path: Path) -> None:
         UserWarning, match=r"1 folders in .* are of no slide in slides\.csv, and are left out: b\. To add"
     ):
         assert sd.tl.cohort(folder).obs_names.tolist() == ["a"]
+
+
+def test_results_that_are_cut_off_are_left_out(folder: Path) -> None:
+    """As on a full disk: the other slides are read, and the reason is with those of slides that failed."""
+    table = folder / "slides" / "a" / "niches.h5ad"
+    table.write_bytes(table.read_bytes()[:5000])
+    with pytest.warns(
+        UserWarning, match=r"results of 1 slides cannot be read \(a\).* run `stdistill predict` again"
+    ) as said:
+        found = sd.tl.cohort(folder)
+    (warning,) = [str(each.message) for each in said if "cannot be read" in str(each.message)]
+    assert f"Delete {folder / 'slides' / 'a'}, and" in warning
+    assert "copy it again" not in warning
+    assert found.obs_names.tolist() == ["b"]
+    assert found.obs["n_cells"].tolist() == [500]
+    assert found.obs["group"].tolist() == ["2"]
+    record = found.uns["stdistill"]["cohort"]
+    assert record["failed"] == ["c", "a"]
+    assert record["reasons"][0] == "c.svs is truncated"
+    assert "niches.h5ad is no table of niches" in record["reasons"][1]
+    (folder / "slides" / "b" / "niches.h5ad").unlink()
+    with (
+        pytest.warns(UserWarning, match="no rows"),
+        pytest.raises(ValueError, match=r"2 slides cannot be read \(a, b\)"),
+    ):
+        sd.tl.cohort(folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 
 import anndata as ad
@@ -331,3 +332,22 @@ def test_spatialdata(make_slide: Callable) -> None:
     result = sd.tl.colocalization(slide, key="abundance")
     assert result.r.index.tolist() == list("abc")
     assert result.n_rows == N
+
+
+def test_a_length_beyond_the_slide() -> None:
+    """20 places 100 µm apart: 1,900 µm each way, which 1,060 µm reach across (1.794 lengths), and 1,050 do not."""
+    spots = table(smooth_types(3, 0), grid())
+    message = r"length_um=1060 reaches 1902 µm, and the centres of 1 of 1 slides lie within 1900 × 1900 µm"
+    with pytest.warns(UserWarning, match=message):
+        far = sd.tl.colocalization(spots, key="abundance", length_um=1060)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        near = sd.tl.colocalization(spots, key="abundance", length_um=1050)
+        usual = sd.tl.colocalization(spots, key="abundance")
+    assert np.abs(far.r).max().max() <= np.abs(near.r).max().max() < 0.1 < np.abs(usual.r).max().max()
+
+
+def test_a_length_beyond_one_of_two_slides() -> None:
+    spots = table(smooth_types(3, 0), grid(), slide=np.repeat(["a", "b"], [396, 4]))  # b: four places in a row
+    with pytest.warns(UserWarning, match=r"the centres of 1 of 2 slides lie within 300 × 0 µm"):
+        sd.tl.colocalization(spots, key="abundance", length_um=500, library_key="slide")

@@ -494,3 +494,35 @@ def test_abundances_that_are_not_one_measure(make_places: Callable[..., ad.AnnDa
         sd.pp.abundances(table, cell_type_key="cell_type", radius_um=radius_um)
     with pytest.raises(ValueError, match=r"counts cells within 150\.00 µm in one table, and 300\.00 in another"):
         sd.tl.decompose([cells, other], method="ridge")
+
+
+def test_abundances_of_other_sources(make_places: Callable[..., ad.AnnData]) -> None:
+    """Two summaries of one posterior, or counts beside either, have names in common and nothing else."""
+    cells, other = make_places(), make_places(seed=1)
+    for table, summaries in ((cells, ("q05",)), (other, ("q05", "q95"))):
+        table.obs["cell_type"] = pd.Categorical(np.arange(table.n_obs) % 3).rename_categories(TYPES)
+        for summary in summaries:
+            frame = table.obsm["given"].add_prefix(f"{summary}cell_abundance_w_sf_")
+            table.obsm[f"{summary}_cell_abundance_w_sf"] = frame
+    sd.pp.abundances(cells, cell2location_key="q05")
+    sd.pp.abundances(other, cell2location_key="q95")
+    found = r"holds cell2location's q05_cell\S+ in one table, and cell2location's q95_cell\S+ in another"
+    with pytest.raises(ValueError, match=f"{found}.* Run sd.pp.abundances on all tables alike"):
+        sd.tl.decompose([cells, other], method="ridge")
+    sd.pp.abundances(other, cell_type_key="cell_type", radius_um=150)
+    with pytest.raises(ValueError, match=r"cell2location's q05_cell\S+ in one table, and counts of cells in another"):
+        sd.tl.cross_validate([cells, other], group_key="section", method="ridge")
+    # A summary is the same by either argument; frames of the user's own may have any name.
+    sd.pp.abundances(other, obsm_key="q05_cell_abundance_w_sf")
+    sd.tl.decompose([cells, other], method="ridge", split_key=None, library_key="section")
+    other.obsm["mine"] = other.obsm["given"]
+    for table, key in ((cells, "given"), (other, "mine")):
+        sd.pp.abundances(table, obsm_key=key)
+    sd.tl.decompose([cells, other], method="ridge", split_key=None, library_key="section")
+    # What a model said of one slide is no measurement of it.
+    sd.pp.abundances(other, obsm_key="mine", key_added="truth")
+    sd.tl.decompose(
+        other, target_key="truth", key_added="abundance", method="ridge", split_key=None, library_key="section"
+    )
+    with pytest.raises(ValueError, match=r"values of a frame \S+ in one table, and predictions of sd\.tl\.decompose"):
+        sd.tl.decompose([cells, other], method="ridge")

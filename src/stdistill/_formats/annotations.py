@@ -11,7 +11,7 @@ import shapely
 
 from stdistill._formats.geojson import NO_CLASS, read_features, warn_of_dropped
 from stdistill._formats.polygons import Geometries, build_polygons, is_polygonal, mend
-from stdistill._formats.text import read_comments, read_csv
+from stdistill._formats.text import named_as, read_comments, read_csv
 from stdistill._measures.labels import Labels
 from stdistill._support.reading import check_is_file
 from stdistill._support.warn import warn
@@ -95,6 +95,7 @@ def _read_selection(path: Path, unit: str) -> tuple[Geometries, npt.NDArray[np.s
     comments = read_comments(path, NO_SELECTION)
     named = [line.removeprefix(SELECTION_NAME).strip() for line in comments if line.startswith(SELECTION_NAME)]
     rows = read_csv(path, NO_SELECTION, keep_default_na=False, na_values=[""])  # a selection may be called NA
+    rows = named_as(rows, ("X", "Y", "Selection"), path)
     if not {"X", "Y"} <= set(rows.columns):
         msg = f"{path} {NO_SELECTION} (X, Y and perhaps Selection): it has the columns {list(rows.columns)}."
         raise ValueError(msg)

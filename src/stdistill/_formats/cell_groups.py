@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stdistill._formats.text import read_csv
+from stdistill._formats.xenium import SPECS
 from stdistill._support.files import replacing
 from stdistill._support.reading import check_is_file, find_visible
 from stdistill._support.warn import warn
@@ -20,6 +21,9 @@ NOT_GROUPS = "is no table of cell groups (cell_id, group and perhaps color)"
 NO_COLORS = ("NA", "nan")
 LEFT_OUT = 0.1
 """10x's own files leave out cells of few transcripts; those of another slide, whose ids are 1, 2, …, many more."""
+ENDING = "cell_groups.csv"
+HEADER = "cell_id,group,color"
+"""Of files that are written here, and of 10x's own."""
 SPELLINGS = {"cell id": "cell_id", "colour": "color"}
 
 
@@ -29,7 +33,7 @@ def find_cell_groups(folder: Path, cell_groups: str | Path | None) -> Path | Non
         path = Path(cell_groups).expanduser()
         check_is_file(path, MISSING)
         return path
-    found = find_visible(folder, "*cell_groups.csv")
+    found = find_visible(folder, f"*{ENDING}")
     if len(found) > 1:
         msg = f"{folder} holds {[p.name for p in found]}: name the one to read with cell_groups=."
         raise ValueError(msg)
@@ -117,9 +121,35 @@ def write_cell_groups(
         (n,) numbers of their groups.
     names, colors
         Of the groups; colours as ``#RRGGBB``.
+
+    Raises
+    ------
+    FileExistsError
+        When a file is there that is of other columns, or it is a bundle's own.
     """
+    _check_not_of_others(path)
     known = codes >= 0
     rows = {"cell_id": cell_ids[known], "group": np.array(names)[codes[known]], "color": np.array(colors)[codes[known]]}
     with replacing(path) as new:
         pd.DataFrame(rows).to_csv(new, index=False, encoding="utf-8", lineterminator="\n")
     return int(known.sum())
+
+
+def _check_not_of_others(path: Path) -> None:
+    """Raise when a file would be lost that was not written here, or be taken for the cell types of a bundle."""
+    if path.name.lower().endswith(ENDING) and (path.parent / SPECS).is_file():
+        msg = (
+            f"{path} is where the Xenium bundle has its own cell types: they would be lost, and sd.pp.read_xenium "
+            "would read these groups in their place. Name a file in another folder."
+        )
+        raise FileExistsError(msg)
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        header = file.readline(len(HEADER) + 2)
+    if header.rstrip(b"\r\n") != HEADER.encode():
+        msg = (
+            f"{path} exists already, and stdistill did not write it: its first line is not {HEADER}. It would be lost: "
+            "name another file, or delete this one."
+        )
+        raise FileExistsError(msg)

@@ -6,7 +6,7 @@ import codecs
 import gzip
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -75,6 +75,18 @@ def read_csv(
         )
     frame.columns = frame.columns.str.strip()
     return frame
+
+
+def named_as(rows: pd.DataFrame, known: Sequence[str], path: Path) -> pd.DataFrame:
+    """Give columns that differ from a known name by capitals alone that name; raise where two would have it."""
+    by_text = {name.casefold(): name for name in known}
+    names = [by_text.get(str(name).casefold(), name) for name in rows.columns]
+    for name in known:
+        alike = [found for found, new in zip(rows.columns, names, strict=True) if new == name]
+        if len(alike) > 1:
+            msg = f"{path.name} has the columns {alike}, of which one is {name}. Rename the others in its first line."
+            raise ValueError(msg)
+    return rows.set_axis(names, axis=1)
 
 
 def read_comments(path: Path, complaint: str) -> list[str]:

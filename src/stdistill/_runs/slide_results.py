@@ -20,6 +20,8 @@ from stdistill._table.records import read_record
 from stdistill.pp import neighborhoods
 
 NICHES = "niches.h5ad"
+NO_NICHES = "is no table of niches, as `stdistill predict` writes it"
+RUN_AGAIN = "run the slide again"
 NICHE = f"{schema.STUDENT}_niche"
 CONFIDENCE = f"{schema.STUDENT}_confidence"
 
@@ -75,7 +77,7 @@ def read_slide_result(folder: Path) -> SlideResult:
 
 def _read_cells(path: Path) -> AnnData:
     """Read the columns that are needed; logits and the like, most of the file, stay on disk."""
-    with reading(path, "is no table of niches, as `stdistill predict` writes it"), h5py.File(path) as file:
+    with reading(path, NO_NICHES, advice=RUN_AGAIN), h5py.File(path) as file:
         obs = {name: ad.io.read_elem(file["obs"][name]) for name in (NICHE, CONFIDENCE)}
         centers = ad.io.read_elem(file["obsm"][schema.SPATIAL])
         uns = {name: ad.io.read_elem(file["uns"][name]) for name in (schema.RECORD, f"{NICHE}_colors")}

@@ -66,14 +66,20 @@ def check_name(name: str, argument: str) -> None:
 
 
 def check_list(names: object, argument: str) -> None:
-    """Raise when a name is given where several are expected: its letters would be taken for names."""
+    """Raise when something else is given than several names; of a name the letters would be taken for names."""
+    if not isinstance(names, Iterable):
+        msg = f"{argument} must be a list of names, found {names!r} ({type(names).__name__})."
+        raise TypeError(msg)
     if isinstance(names, str):
         msg = f"{argument} must be a list of names, found {names!r}. Give [{names!r}]."
         raise TypeError(msg)
 
 
 def as_names(given: str | Iterable[str], argument: str, what: str) -> list[str]:
-    """Return one name or several as a list; raise a `ValueError` that says `what` is to be named when there is none."""
+    """Return one name or several as a list; raise an error that says `what` is to be named when there is none."""
+    if not isinstance(given, Iterable):
+        msg = f"{argument} must be a name or a list of names, found {given!r} ({type(given).__name__}): name {what}."
+        raise TypeError(msg)
     names = [given] if isinstance(given, str) else list(given)
     if not names:
         msg = f"{argument} is empty: name {what}."

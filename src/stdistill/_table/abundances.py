@@ -22,6 +22,8 @@ from stdistill._table.provenance.results import fingerprint, fingerprint_labels,
 from stdistill._table.records import find_record, write_record
 
 HINT = "Write them with sd.pp.abundances."
+CELL2LOCATION = "cell_abundance_w_sf"
+"""Ending of the keys of cell2location's frames, and middle of the names of their columns."""
 
 
 class Abundances(NamedTuple):
@@ -91,6 +93,17 @@ def _warn_of_other_labels(adata: AnnData, key: str, record: Mapping[str, Any]) -
             f".obsm[{key!r}] counts cells by other labels than those in .obs[{column!r}]: they, or the centres of the "
             "cells, were changed since. Run sd.pp.abundances again, and what was learned from it."
         )
+
+
+def name_source(adata: AnnData, key: str) -> str:
+    """Say what kind of number the record says to stand under a key; frames of the user's own are one kind."""
+    step, record = find_record(adata, schema.ABUNDANCE_STEPS, key)
+    source, source_key = record.get("source", "obsm"), str(record.get("source_key", ""))
+    if step not in (None, "abundances"):
+        return f"predictions of sd.tl.{step}"
+    if source == "cell_type":
+        return "counts of cells"
+    return f"cell2location's {source_key}" if source_key.endswith(CELL2LOCATION) else "values of a frame (obsm_key=)"
 
 
 def abundances_fingerprint(adata: AnnData, key: str) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,10 @@ def warn_of_edited_labels(adata: AnnData, key: str) -> None:
 
 
 def warn_of_names(names: Iterable[object], where: str) -> None:
-    """Warn of labels that say that there is none, as `astype(str)` makes them of missing ones, and of two spellings."""
+    """Warn of labels that say that there is none, as `astype(str)` makes them of missing ones, and of two spellings.
+
+    Whether 01 and 1 are one is for the user to say: programs take zeros from numbers, and ids may differ in them.
+    """
     texts = [str(name) for name in names]
     found = sorted(set(texts) & LIKE_MISSING)
     if found:
@@ -66,16 +70,36 @@ def warn_of_names(names: Iterable[object], where: str) -> None:
             f"{where} has the labels {found}, which count as any other. If they stand for cells without one, set these "
             "to missing: adata.obs[key] = adata.obs[key].cat.remove_categories([...])."
         )
-    alike: dict[str, list[str]] = {}
-    for name in texts:
-        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
-    twins = [name for spellings in alike.values() if len(spellings) > 1 for name in spellings]
-    if twins:
+    if twins := _twins(texts, _plain):
         warn(
             f"{where} has labels that differ in blanks or capitals alone, and count as groups of their own: "
             f"{', '.join(map(repr, twins[:6]))}. If they are one, write them alike, for example "
             'adata.obs[key] = adata.obs[key].astype(object).str.strip().astype("category").'
         )
+    names_of_numbers = [name for name in texts if name not in twins]
+    if twins := _twins(names_of_numbers, _number):
+        warn(
+            f"{where} has labels that differ in the zeros of a number alone, and count as groups of their own: "
+            f"{', '.join(map(repr, twins[:6]))}. Where a table was read anew, 01 becomes 1, or 1 becomes 1.0. If they "
+            'are one, write them alike in all tables, for example adata.obs[key] = adata.obs[key].replace("01", "1").'
+        )
+
+
+def _twins(names: Iterable[str], spell: Callable[[str], str]) -> list[str]:
+    """Return the names that are spelt as another one."""
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(spell(name), []).append(name)
+    return [name for spellings in alike.values() if len(spellings) > 1 for name in spellings]
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _number(name: str) -> str:
+    """Leave out the zeros ahead of whole numbers, and those behind the point of one that is all of the name."""
+    return re.sub(r"(?<![\d.,])0+(?=\d)", "", re.sub(r"^(\d+)[.,]0+$", r"\1", _plain(name)))
 
 
 def find_columns(

@@ -54,6 +54,8 @@ def to_xenium_explorer(
 
     Raises
     ------
+    FileExistsError
+        When `path` is a file that was not written here, by its first line, or the cell groups of a Xenium bundle.
     KeyError
         When the table or the column is not there.
     TypeError

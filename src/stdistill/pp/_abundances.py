@@ -20,7 +20,7 @@ from stdistill._support.arrays import Float64s, Mask
 from stdistill._support.checks import check_key, check_name, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.abundances import check_abundances, write_abundances
+from stdistill._table.abundances import CELL2LOCATION, check_abundances, write_abundances
 from stdistill._table.checks import copy_table, find_split_key, get_centers, get_split, get_table
 from stdistill._table.fitting.edges import check_edges
 from stdistill._table.graph import NEIGHBORS, graph_radius, graph_split_key, has_graph, read_graph
@@ -39,8 +39,6 @@ FEW_ROWS, TOTAL_OFF = 10, 1e-3
 """A column is no type by so many rows at least, in which sums are the same but for so much (our choice)."""
 WHOLES = (1.0, 100.0)
 """Sums of shares and of percent."""
-CELL2LOCATION = "cell_abundance_w_sf"
-"""Ending of the keys of cell2location's frames, and middle of the names of their columns."""
 
 
 class _Neighborhoods(NamedTuple):

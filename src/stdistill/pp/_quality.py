@@ -34,6 +34,8 @@ STEP = "quality"
 DEVIATIONS = 4.0
 """Fields are out of focus when they are so many robust standard deviations below the median of a sharp slide."""
 N_STAIN_FIELDS = 30
+COMPARED = ("mpp", "focus_limit")
+"""What the record of another slide must have; its stains may be left out."""
 SAME_SCALE = 1.1
 """Slides are compared whose fields differ by no larger factor in µm per pixel (our choice): focus depends on it."""
 AROUND_UM = 50.0
@@ -106,7 +108,7 @@ def quality(
     Raises
     ------
     TypeError
-        When `data` is no SpatialData.
+        When `data` is no SpatialData, or `references` no list of records.
     KeyError
         When the image is not there, or a reference lacks an entry.
     ValueError
@@ -136,6 +138,7 @@ def quality(
     0.0
     """
     data = get_sdata(data, table_key)
+    _check_records(references)
     has_cells = table_key in data.tables
     mpp = 1 / affine_scale(find_um_to_px(data, image_key))
     levels = slide_levels(data.images[image_key], image_key)
@@ -173,6 +176,21 @@ def quality(
         write_record(data.tables[table_key], STEP, **shown, **slide)
     logger.info("Measured %d fields of tissue: focus %.2f.", len(fields.focus), slide["focus"])
     return data if copy else None
+
+
+def _check_records(references: Sequence[Mapping[str, Any]]) -> None:
+    """Raise unless these are several records of other slides."""
+    expected = 'expected a list of what sd.pp.quality recorded of other slides, [sdata.attrs["stdistill"]["quality"]]'
+    if not isinstance(references, Sequence) or isinstance(references, str):
+        msg = f"references is a {type(references).__name__}; {expected}."
+        raise TypeError(msg)
+    for number, reference in enumerate(references):
+        if not isinstance(reference, Mapping):
+            msg = f"references[{number}] is a {type(reference).__name__}; {expected}."
+            raise TypeError(msg)
+        if missing := [name for name in COMPARED if name not in reference]:
+            msg = f"references[{number}] lacks {missing}; {expected}. It has {list(reference)}."
+            raise KeyError(msg)
 
 
 def _check_scale(references: Sequence[Mapping[str, Any]], mpp: float) -> None:

@@ -116,15 +116,16 @@ def align(
     KeyError
         When tiles, features or the latent are not there.
     ValueError
-        When the slides have other encoders, tiles or latents, the latent was fitted on test cells, there are fewer than
-        two tiles to train on, all are the same, or a number is out of range. With `finetune_blocks`: when the encoder
-        is not the one of the features, is no vision transformer of timm or has fewer blocks, or the features are of
-        several encoders or of a normalised stain.
+        When the slides have other encoders, tiles or latents, the latent was fitted on test cells, a tile is there
+        twice, once to train and once to test, there are fewer than two tiles to train on, all are the same, or a number
+        is out of range. With `finetune_blocks`: when the encoder is not the one of the features, is no vision
+        transformer of timm or has fewer blocks, or the features are of several encoders or of a normalised stain.
 
     Warns
     -----
     UserWarning
-        When the alignment collapsed: all tiles look the same by one of the sides.
+        When the alignment collapsed, so that all tiles look the same by one of the sides, or two slides show one H&E,
+        one for training and the other for testing.
 
     See Also
     --------
@@ -169,7 +170,7 @@ def align(
         split_key=split_key,
         tiles_key=tiles_key,
     )
-    check_unseen(inputs, use_rep, split_key)
+    check_unseen(inputs, next(iter(he_keys.values())), use_rep, split_key)
     training = inputs.training & inputs.with_he & inputs.with_cells
     if training.sum() < 2:
         msg = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,20 +59,20 @@ def cohort(folder: str | Path) -> AnnData:
         The niches as categories, and the student's colours.
     ``.uns["stdistill"]["cohort"]``
         ``folder``; ``model_sha256`` and ``radius_um`` of the student; ``failed`` and ``reasons``, the slides that
-        failed and why; ``waiting``, those that are not done yet.
+        failed, or cannot be read, and why; ``waiting``, those that are not done yet.
 
     Raises
     ------
     FileNotFoundError
         When the folder is none of a cohort.
     ValueError
-        When no slide is done, a table cannot be read, or slides are of several students.
+        When no slide is done, none can be read, or slides are of several students.
 
     Warns
     -----
     UserWarning
-        When slides failed or are not done yet, which are no rows, are of one and the same file, or results were put
-        into the folder by hand, which are left out.
+        When slides failed or are not done yet, or their results cannot be read, which are no rows, are of one and the
+        same file, or results were put into the folder by hand, which are left out.
 
     See Also
     --------
@@ -101,11 +101,18 @@ def cohort(folder: str | Path) -> AnnData:
         msg = f"No slide of {folder} is done: {len(failed)} failed, {len(waiting)} are waiting."
         raise ValueError(msg)
     _warn_of_missing(list(failed.index), list(waiting), len(statuses))
-    results = []
+    results, unreadable = [], {}
     for slide_id in ids:
-        results.append(read_slide_result(where.result(slide_id)))
-        _check_same_student(results, list(ids))
+        try:
+            results.append(read_slide_result(where.result(slide_id)))
+        except (OSError, ValueError) as error:
+            unreadable[slide_id] = str(error)
+            continue
+        _check_same_student(results, [each for each in ids if each not in unreadable])
         logger.info("Read %s: %d cells.", slide_id, results[-1].facts["n_cells"])
+    if unreadable:
+        _warn_of_unreadable(unreadable, where, n_read=len(results))
+        ids = ids[~ids.isin(list(unreadable))]
     first = results[0]
     counts, areas = np.array([each.counts for each in results]), np.array([each.area_um2 for each in results])
     facts = pd.DataFrame([each.facts for each in results], index=ids)
@@ -129,8 +136,8 @@ def cohort(folder: str | Path) -> AnnData:
         folder=str(where.path),
         model_sha256=first.model,
         radius_um=first.radius_um,
-        failed=list(failed.index),
-        reasons=[str(reason) for reason in failed["reason"]],
+        failed=[*failed.index, *unreadable],
+        reasons=[*map(str, failed["reason"]), *unreadable.values()],
         waiting=list(waiting),
     )
     return found
@@ -148,6 +155,20 @@ def _warn_of_missing(failed: Sequence[str], waiting: Sequence[str], n_slides: in
             f"Of {n_slides} slides {' and '.join(parts)}: they are no rows of the table. Why slides failed is in "
             'status.csv and in .uns["stdistill"]["cohort"]["reasons"].'
         )
+
+
+def _warn_of_unreadable(reasons: Mapping[str, str], cohort: CohortFolder, *, n_read: int) -> None:
+    """Say which results are damaged, as of a disk that was full or a copy that was cut off; raise when all are."""
+    slide_id, reason = next(iter(reasons.items()))
+    msg = (
+        f"The results of {len(reasons)} slides cannot be read ({', '.join(list(reasons)[:5])}"
+        f"{', …' if len(reasons) > 5 else ''}): {reason} Delete {cohort.result(slide_id)}"
+        f"{' and those of the others' if len(reasons) > 1 else ''}, and run `stdistill predict` again, which makes "
+        "what is missing."
+    )
+    if not n_read:
+        raise ValueError(msg)
+    warn(f"{msg} Until then they are no rows of the table.")
 
 
 def _warn_of_copies(ids: Sequence[str], digests: Sequence[str | None]) -> None:

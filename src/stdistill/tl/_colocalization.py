@@ -17,6 +17,7 @@ from stdistill._measures.abundances.moran import (
     significance,
     standardise,
 )
+from stdistill._support.arrays import Float64s, Integers
 from stdistill._support.checks import check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
@@ -99,8 +100,8 @@ def colocalization(
     Warns
     -----
     UserWarning
-        When no spot has another within reach, or the table seems to hold several slides that lie over one another,
-        without a `library_key`.
+        When no spot has another within reach, `length_um` reaches across a whole slide, or the table seems to hold
+        several slides that lie over one another, without a `library_key`.
 
     Notes
     -----
@@ -153,6 +154,8 @@ def colocalization(
     is_spots = spacing > SPOTS_UM
     if length_um is None:
         length_um = SPACINGS * spacing if is_spots else CELLS_UM
+    else:
+        _warn_of_reach(centers[known], libraries[known], length_um, cutoff)
     z = standardise(values[known])
     sums = rbf_sums(centers[known], libraries[known], z, length=length_um, cutoff=cutoff, own=is_spots)
     n_rows = len(z)
@@ -186,3 +189,18 @@ def colocalization(
         cutoff=float(cutoff),
         n_rows=n_rows,
     )
+
+
+def _warn_of_reach(centers: Float64s, libraries: Integers, length_um: float, cutoff: float) -> None:
+    """Warn when places see each other across the whole of a slide: R says nothing then of what lies near what."""
+    radius_um = rbf_radius(length_um, cutoff)
+    extents = [np.ptp(centers[libraries == library], axis=0) for library in np.unique(libraries)]
+    crossed = [extent for extent in extents if extent.max() <= radius_um]
+    if crossed:
+        width, height = max(crossed, key=max)
+        warn(
+            f"length_um={length_um:g} reaches {radius_um:.4g} µm, and the centres of {len(crossed)} of {len(extents)} "
+            f"slides lie within {width:.4g} × {height:.4g} µm: nearly all rows see each other, R tends to 0 whatever "
+            f"lies beside what, and p may still be small. Give µm, such as the {CELLS_UM:g} of cells or {SPACINGS:g} "
+            "spacings of spots; that is the default."
+        )

@@ -130,8 +130,9 @@ def decompose(
     KeyError
         When the table, features, abundances or a column is not there.
     ValueError
-        When the tables have other types, encoders or radii, abundances are negative or infinite or (for
-        ``output="softmax"``) do not sum to 1, there is nothing to learn or to hold out, or a number is out of range.
+        When the tables have other types, encoders or radii, or abundances of other sources, abundances are negative or
+        infinite or (for ``output="softmax"``) do not sum to 1, there is nothing to learn or to hold out, or a number is
+        out of range.
     TypeError
         When features or abundances are no dense array of numbers.
 

@@ -88,7 +88,9 @@ def distill(
         Prefix of what is written.
     temperature
         τ. By default the one at which the teacher's softened niches have on average a quarter of the entropy of even
-        ones, which does not depend on the scale of its logits.
+        ones, which does not depend on the scale of its logits. The confidence is of logits on the teacher's scale: a τ
+        far below the default, such as 0.05, may find the same niches with a confidence near 1/k. Any above 0 is taken
+        (our choice).
     standardize
         Features are brought to the mean and spread of all ``"training"`` cells; or with ``"slide"`` those of each
         slide to that of all of its own cells, in training and of whatever is predicted: what a stain and a scanner do

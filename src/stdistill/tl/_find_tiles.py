@@ -97,7 +97,7 @@ def find_tiles(
     check_choice(side, "side", get_args(Side))
     check_choice(among, "among", get_args(Side))
     check_integer(n, "n", minimum=1)
-    names = as_names(query, "query", "a tile, or several")
+    names = as_names(query, "query", "a tile, such as 'tile-1', or several")
     tiles = get_tiles(data, tiles_key)
     asking = tiles if query_data is None else get_tiles(query_data, tiles_key)
     check_one_alignment([tiles, asking], key)

@@ -109,3 +109,25 @@ def test_no_table(folder: Path) -> None:
         read_slide_list(folder / "slides.csv")
     with pytest.raises(FileNotFoundError, match="no table of slides"):
         read_slide_list(folder / "none.csv")
+
+
+def test_columns_in_other_capitals(folder: Path) -> None:
+    """What is asked for is used, and patients stay text; the user's own columns keep their names."""
+    found = read_slide_list(written(folder, "SLIDE,MPP, Nuclei ,Patient,Stage\nb.svs,0.274,n.csv,007,II\n"))
+    assert list(found.columns) == ["slide", "mpp", "nuclei", "patient", "Stage"]
+    assert found.loc[0, "mpp"] == "0.274"
+    assert found.loc[0, "nuclei"] == str(folder / "n.csv")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("slide,mpp,MPP", r"has the columns \['mpp', 'MPP'\], of which one is mpp\. Rename the others"),
+        ("slide,Slide,group", r"has the columns \['slide', 'Slide'\], of which one is slide"),
+        ("slide,Slide_ID,group", r"but no slide_id\. Rename slide_id"),
+        ("slide,Scene,group", r"the column scene, which is not read.* --scene chooses for all"),
+    ],
+)
+def test_columns_that_cannot_be_meant(folder: Path, header: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_slide_list(written(folder, f"{header}\nb.svs,0.5,0.274\n"))

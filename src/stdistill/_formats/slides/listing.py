@@ -10,12 +10,14 @@ import pandas as pd
 
 from stdistill._formats.slides.open import is_image
 from stdistill._formats.slides.with_openslide import SUFFIXES
-from stdistill._formats.text import read_csv
+from stdistill._formats.text import named_as, read_csv
 from stdistill._formats.xenium import CELLS, MASKS, MATRIX, MEX, SPECS
 from stdistill._support.reading import HDF5, find_visible
 
 LISTS = (".csv", ".tsv")
-SLIDE, MPP, NUCLEI, ID = "slide", "mpp", "nuclei", "slide_id"
+SLIDE, MPP, NUCLEI, SCENE, ID = "slide", "mpp", "nuclei", "scene", "slide_id"
+KNOWN = (SLIDE, MPP, NUCLEI, SCENE, ID, "group", "patient")
+"""Columns that mean the same however their capitals are; all others are the user's own."""
 NAMED_AS_SLIDES = (".svs", ".ndpi", ".tif", ".tiff", ".btf", *SUFFIXES)
 """A file of such a name is meant as a slide, also when it is cut off before its first byte."""
 NO_LIST = "is no table of slides (slide, and perhaps mpp, nuclei, group, patient and more)"
@@ -85,15 +87,22 @@ def read_slide_list(path: Path) -> pd.DataFrame:
     FileNotFoundError
         When there is no such table, or none of its slides is there.
     ValueError
-        When it is no table, has no column ``slide``, or rows without a slide, the same slide twice, or an ``mpp`` that
-        is no number.
+        When it is no table, has no column ``slide``, or one ``scene``, or rows without a slide, the same slide twice,
+        or an ``mpp`` that is no number.
     """
     rows = read_csv(path, NO_LIST, missing="table of slides", dtype="str", keep_default_na=False)
+    rows = named_as(rows, KNOWN, path)
     if SLIDE not in rows or ID in rows:
         rename = f"Rename {ID}, which is made of the names of files" if SLIDE in rows else "Rename them"
         msg = (
             f"{path.name} has the columns {list(rows.columns)}; expected slide, and perhaps mpp, nuclei, group, "
             f"patient and others, but no {ID}. {rename} in its first line."
+        )
+        raise ValueError(msg)
+    if SCENE in rows:
+        msg = (
+            f"{path.name} has the column scene, which is not read: a slide is one file, and one scene of it, which "
+            "--scene chooses for all. Run slides of other scenes as a cohort of their own, or rename the column."
         )
         raise ValueError(msg)
     for column in rows:

@@ -13,7 +13,8 @@ from stdistill._support.arrays import Floats, Mask
 from stdistill._support.checks import check_key
 from stdistill._table.checks import get_centers, get_split, get_table, list_slides
 from stdistill._table.fitting.aligned import Side, aligned_key
-from stdistill._table.fitting.inputs import check_features, together, training_cells
+from stdistill._table.fitting.inputs import check_features, test_cells, together, training_cells
+from stdistill._table.fitting.overlap import check_cells_apart
 from stdistill._table.marks.rows import write_rows
 from stdistill._table.provenance.checks import check_features_unseen
 from stdistill._table.provenance.results import fingerprint, write_fitted
@@ -192,8 +193,14 @@ def _cells_of(slide: SpatialData, tiles: AnnData) -> AnnData:
     return cells
 
 
-def check_unseen(inputs: AlignmentInputs, use_rep: str, split_key: str | None) -> None:
-    """Raise when the expression of test cells had a part in its own latent, where tiles are held out."""
+def check_unseen(inputs: AlignmentInputs, he_key: str, use_rep: str, split_key: str | None) -> None:
+    """Raise when tiles are held out that are trained on, or the expression of whose cells is in its own latent.
+
+    `he_key` is of the tiles' features at the first scale.
+    """
+    test = np.concatenate([test_cells(table, get_split(table, split_key)) for table in inputs.tiles])
+    features, centers = next(iter(inputs.data.images.values())), inputs.data.centers
+    check_cells_apart(inputs.tiles, he_key, features, centers, training=inputs.training, test=test, what="tiles")
     for tiles, cells in zip(inputs.tiles, inputs.cells, strict=True):
         if get_split(tiles, split_key) is not None:
             own = read_record(tiles, TILES).get("split_key")

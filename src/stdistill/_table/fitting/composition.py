@@ -17,7 +17,7 @@ from stdistill._support.arrays import Float64s, Floats, Integers, Mask
 from stdistill._support.checks import check_key
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.abundances import Abundances, read_abundances, write_abundances
+from stdistill._table.abundances import Abundances, name_source, read_abundances, write_abundances
 from stdistill._table.checks import find_split_key, get_centers, get_split
 from stdistill._table.fitting.inputs import (
     check_features,
@@ -166,14 +166,17 @@ def read_taught(tables: Sequence[AnnData], target_key: str) -> Taught:
 
 
 def _check_same_measure(tables: Sequence[AnnData], target_key: str, parts: Sequence[Abundances]) -> None:
-    """Raise when tables hold numbers of other radii, or shares beside numbers: it would be learned which it is."""
+    """Raise when tables hold numbers of other sources or radii, or shares beside others: it is learned which it is."""
+    sources = [name_source(table, target_key) for table in tables]
     recorded = [find_record(table, schema.ABUNDANCE_STEPS, target_key)[1].get("radius_um") for table in tables]
     radii = [float(radius) for radius in recorded if radius is not None]
     totals = [part.values[part.known].sum(axis=1) for part in parts if part.known.any()]
     # Shares of a place sum to less where rare types were left out, and to nothing where nothing was found.
     are_shares = [total.max() <= 1 + SHARES_SUM for total in totals]
     found = None
-    if radii and not is_same_radius(min(radii), max(radii)):
+    if other := next((source for source in sources if source != sources[0]), None):
+        found = f"holds {sources[0]} in one table, and {other} in another"
+    elif radii and not is_same_radius(min(radii), max(radii)):
         decimals = decimals_apart(min(radii), max(radii))
         least, most = (f"{radius:.{decimals}f}" for radius in (min(radii), max(radii)))
         found = f"counts cells within {least} µm in one table, and {most} in another"

@@ -16,7 +16,14 @@ from stdistill._table.marks.cells import mark_cells
 
 
 def check_cells_apart(
-    tables: Sequence[AnnData], use_rep: str, features: Floats, centers: Floats, *, training: Mask, test: Mask
+    tables: Sequence[AnnData],
+    use_rep: str,
+    features: Floats,
+    centers: Floats,
+    *,
+    training: Mask,
+    test: Mask,
+    what: str = "cells",
 ) -> None:
     """Raise when cells are trained on and held out as well; warn when two tables show one H&E, one for each.
 
@@ -28,6 +35,8 @@ def check_cells_apart(
         (n, d) and (n, 2) in µm, of the cells of all tables.
     training, test
         (n,), cells that are trained on, and that are for testing.
+    what
+        What the rows are, such as tiles.
     """
     if not (training.any() and test.any()):
         return
@@ -35,9 +44,9 @@ def check_cells_apart(
     n_both = int(np.isin(marks[test], marks[training]).sum())
     if n_both:
         msg = (
-            f"{n_both} of the {test.sum()} cells that are {schema.TEST!r} are {schema.TRAIN!r} as well: they "
+            f"{n_both} of the {test.sum()} {what} that are {schema.TEST!r} are {schema.TRAIN!r} as well: they "
             "are in the tables twice, with the same features at the same place, such as in a slide and in a part or a "
-            "copy of it. Give each cell once."
+            f"copy of it. Give each of the {what} once."
         )
         raise ValueError(msg)
     ends = np.cumsum([table.n_obs for table in tables[:-1]])
@@ -46,7 +55,7 @@ def check_cells_apart(
     for (one, trains, _), (other, _, tests) in permutations(shown, 2):
         if trains and tests and one & other:
             warn(
-                "Two of the tables show one H&E: cells of one are trained on, and those of the other, for testing, may "
-                "show the same tissue. Divide both by one split, or leave one of them out."
+                f"Two of the tables show one H&E: {what} of one are trained on, and those of the other, for testing, "
+                "may show the same tissue. Divide both by one split, or leave one of them out."
             )
             return
