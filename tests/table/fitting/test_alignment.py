@@ -201,9 +201,9 @@ def test_a_latent_that_saw_the_test_cells() -> None:
     write_record(tiles, "tiles", tile_um=100.0, tile_px=200, mpp=0.5, table_key="table", split_key="split")
     cells.obs["split"] = pd.Categorical(np.where(cells.obs["tile"].fillna(0).to_numpy() == 3, "test", "train"))
     cells.obs["X_pca_fitted"] = True
-    check_unseen(inputs_of(slide), "X_pca", "split")
+    check_unseen(inputs_of(slide), HE_KEYS["micro"], "X_pca", "split")
     tiles.obs["split"] = pd.Categorical(["train", "train", "test"])
     with pytest.raises(ValueError, match="X_pca"):
-        check_unseen(inputs_of(slide), "X_pca", "split")
+        check_unseen(inputs_of(slide), HE_KEYS["micro"], "X_pca", "split")
     cells.obs["X_pca_fitted"] = cells.obs["split"] == "train"
-    check_unseen(inputs_of(slide), "X_pca", "split")
+    check_unseen(inputs_of(slide), HE_KEYS["micro"], "X_pca", "split")
