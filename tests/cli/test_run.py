@@ -91,6 +91,10 @@ def test_other_parameters(complete: Path, bundle: Path) -> None:
     result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS, "--k", "4", "--out", str(complete)])
     assert result.exit_code == 1
     assert "k: 3, now 4" in result.output
+    spelled_out = CliRunner().invoke(
+        main, ["run", str(bundle), *OPTIONS, "--standardize", "slide", "--out", str(complete)]
+    )
+    assert spelled_out.exit_code == 0, spelled_out.output  # the default
     training = ["--standardize", "training"]
     result = CliRunner().invoke(main, ["run", str(bundle), *OPTIONS, *training, "--out", str(complete)])
     assert result.exit_code == 1
@@ -102,7 +106,12 @@ def test_other_parameters(complete: Path, bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [([], (0, "slide")), (["--n-augmented", "2"], (2, "slide")), (["--standardize", "training"], (0, "training"))],
+    [
+        ([], (0, "slide")),
+        (["--n-augmented", "0", "--standardize", "slide"], (0, "slide")),
+        (["--n-augmented", "2"], (2, "slide")),
+        (["--standardize", "training"], (0, "training")),
+    ],
 )
 def test_what_a_student_compares_cells_with(
     options: list[str], expected: tuple[int, str], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

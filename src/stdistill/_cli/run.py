@@ -13,6 +13,9 @@ from stdistill._cli.report import report_on
 if TYPE_CHECKING:
     from stdistill._training.arguments import Standardization
 
+DEFAULTS = {"n_augmented": 0, "standardize": "slide"}
+"""What students see other slides by (docs/concepts/transfer)."""
+
 
 @click.command()
 @with_options(SLIDE)
@@ -20,14 +23,18 @@ if TYPE_CHECKING:
 @click.option(
     "--n-augmented",
     type=click.IntRange(min=0),
+    default=DEFAULTS["n_augmented"],
+    show_default=True,
     help="How often the features are computed once more as another laboratory would show the slide, so that a student "
-    "that compares with the training knows other stains and scanners.  [default: 0]",
+    "that compares with the training knows other stains and scanners.",
 )
 @click.option(
     "--standardize",
     type=click.Choice(["slide", "training"]),
+    default=DEFAULTS["standardize"],
+    show_default=True,
     help="What the student compares a cell with: all cells of its own slide, which takes stains and scanners away, or "
-    "those of the training, for slides that hold other parts of the tissue, such as small biopsies.  [default: slide]",
+    "those of the training, for slides that hold other parts of the tissue, such as small biopsies.",
 )
 @with_options(TRAINING)
 @with_options(MACHINE)
@@ -39,8 +46,8 @@ def command(
     cell_types: Path | None,
     encoder: str,
     k: int,
-    n_augmented: int | None,
-    standardize: Standardization | None,
+    n_augmented: int,
+    standardize: Standardization,
     expression_epochs: int | None,
     teacher_epochs: int | None,
     student_epochs: int | None,
@@ -67,7 +74,7 @@ def command(
     training = Training(expression_epochs, teacher_epochs, student_epochs, seed, size, batch_size, precision)
     machine = Machine(device, devices)
     asked = {"n_augmented": n_augmented, "standardize": standardize}
-    chosen = {name: value for name, value in asked.items() if value is not None}  # older folders, without, go on
+    chosen = {name: value for name, value in asked.items() if value != DEFAULTS[name]}  # older folders have none
     run = Run(
         out,
         command="run",
@@ -80,8 +87,8 @@ def command(
             source,
             k=k,
             encoder=encoder,
-            n_augmented=n_augmented or 0,
-            standardize=standardize or "slide",
+            n_augmented=n_augmented,
+            standardize=standardize,
             training=training,
             machine=machine,
         )

@@ -61,7 +61,8 @@ def check_sides(encoders: Sequence[Encoder], side_px: int, advice: str, *, n_alo
     """
     crop_px = side_px // n_along
     too_small = {one.name: one.min_px for one in encoders if one.input_px is None and (one.min_px or 0) > crop_px}
-    for name, least in too_small.items():
+    if too_small:
+        name, least = next(iter(too_small.items()))
         msg = (
             f"The encoder {name!r} takes crops as they are, and of at least {least} px along a side; these have "
             f"{crop_px} px. {advice.format(max(filter(None, too_small.values())) * n_along)} Encoders with an "

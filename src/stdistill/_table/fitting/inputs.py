@@ -70,12 +70,13 @@ class NicheInputs(NamedTuple):
         )
         return self._around(features, known, max_tokens, augmented)
 
-    def neighborhoods_of_parts(self) -> list[Neighborhoods]:
-        """Make the neighbourhoods as a model by slide sees them where parts of the slides are slides of their own."""
-        from stdistill.models.by_slide import parts_as_seen
-        from stdistill.models.features import known_rows
+    def neighborhoods_of_parts(self, known: Mask) -> list[Neighborhoods]:
+        """Make the neighbourhoods as a model by slide sees them where parts of the slides are slides of their own.
 
-        known = known_rows(self.features)
+        `known` are the cells (n,) that have features.
+        """
+        from stdistill.models.by_slide import parts_as_seen
+
         seen = parts_as_seen(self.features, self.libraries, known, self.centers)
         return [self._around(features, known, max_tokens=None) for features in seen]
 

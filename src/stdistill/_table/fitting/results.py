@@ -282,7 +282,7 @@ def _let_judge(
     known, unseen = (training, test) if test.sum() >= FEWEST else _hold_out(inputs, training, seed)
     how = model.card.standardize
     neighborhoods = inputs.neighborhoods(max_tokens=None, with_augmented=True, standardize=how)
-    parts = inputs.neighborhoods_of_parts() if how == "slide" else []
+    parts = inputs.neighborhoods_of_parts(neighborhoods.known) if how == "slide" else []
     model.usual = describe_features(neighborhoods, np.flatnonzero(known), np.flatnonzero(unseen), seed, parts)
     return measure_calibration(logits, truth, test & targets.known, model.card.confidence_temperature)
 
