@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 
 from stdistill._slide.overview import Overview
 from stdistill._slide.pyramid import SlideLevel
-from stdistill._slide.quality import MAX_FIELDS, _corners, blockiness, find_folds, lower_limit, measure, measure_fields
+from stdistill._slide.quality import MAX_FIELDS, _around, _corners, blockiness, find_folds, lower_limit, measure, measure_fields
 from stdistill._slide.stain import RUIFROK
 from stdistill._slide.tissue import map_tissue
 
@@ -176,3 +176,16 @@ def test_a_dark_piece_that_stands_alone_is_no_fold(paint: Callable, tissue: Call
     dark[:, 600:] = 2.0
     overview = Overview(paint(haematoxylin * dark, eosin * dark).astype(np.float32), np.full(2, 32.0), 8.0)
     assert find_folds(overview, map_tissue(overview), STAINS)[150:300, 650:800].mean() < 0.01
+
+
+@pytest.mark.parametrize("shape", [(333, 470), (90, 60)])
+def test_surroundings_in_larger_pixels_are_the_same(shape: tuple[int, int]) -> None:
+    """Means of what is around, weighted by nearness, also at the borders and of a field that is all surroundings."""
+    rng = np.random.default_rng(0)
+    amount = gaussian_filter(rng.normal(size=shape), 6) * 30 + 2
+    weight = (rng.random(shape) < 0.7).astype(np.float32)
+    for sigma in (4.0, 25.0, 100.0):
+        expected = gaussian_filter(amount * weight, sigma) / gaussian_filter(weight, sigma)
+        found = _around((amount * weight).astype(np.float32), sigma) / _around(weight, sigma)
+        assert found.shape == shape
+        np.testing.assert_allclose(found, expected, atol=0.1 * amount.std())

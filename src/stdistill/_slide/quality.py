@@ -38,6 +38,8 @@ LEAST_NEAR = 1e-3
 """Share of the surroundings that other tissue has at least, weighted by nearness."""
 SURROUNDINGS_UM = 200.0
 """Standard deviation of the weights of surroundings."""
+COARSE = 8
+"""Surroundings are looked at in pixels of which the standard deviation has so many: finer ones tell nothing more."""
 MIN_FOLD_UM2 = 10_000.0
 MAD_TO_SD = 1.4826
 """Of a normal distribution, whose standard deviation is so many median absolute deviations."""
@@ -139,12 +141,24 @@ def find_folds(overview: Overview, tissue: TissueMap, stains: Float64s | None) -
     is_dark = total > median + FOLD_DEVIATIONS * MAD_TO_SD * float(np.median(np.abs(own - median)))
     weight = (tissue.tissue & ~is_dark).astype(np.float32)
     sigma = SURROUNDINGS_UM / overview.mpp
-    near = gaussian_filter(weight, sigma)
+    near = _around(weight, sigma)
     # Where no other tissue is near, nothing tells a fold from tissue that is dark.
     folds: Mask = tissue.tissue & is_dark & (near > LEAST_NEAR)
     for amount, ratio in ((total, FOLD_RATIO), *((each, 1.0) for each in both)):
-        folds &= amount * near > ratio * gaussian_filter(amount * weight, sigma)
+        folds &= amount * near > ratio * _around(amount * weight, sigma)
     return without_small(folds, MIN_FOLD_UM2 / overview.mpp**2)
+
+
+def _around(values: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    """Smooth values (height, width) by a Gaussian so wide that it is drawn in larger pixels."""
+    from scipy.ndimage import gaussian_filter
+    from skimage.transform import downscale_local_mean, resize
+
+    side = max(1, int(sigma / COARSE))
+    smooth = gaussian_filter(downscale_local_mean(values, (side, side)), sigma / side)
+    large = resize(smooth, np.multiply(smooth.shape, side), order=1, anti_aliasing=False)
+    found: npt.NDArray[np.float32] = large[: values.shape[0], : values.shape[1]]
+    return found
 
 
 def lower_limit(values: Float64s, deviations: float) -> float:
