@@ -175,9 +175,9 @@ def log_cp10k(sections: Sequence[pd.DataFrame], n_genes: int) -> list[Array]:
     return [values[:, variable].astype(np.float32) for values in logs]
 
 
-def embed(section: SpatialData, encoder: sd.encoders.Encoder) -> Array:
-    """Encode the windows around the spots as (n, d)."""
-    sd.pp.embed_he(section, encoder=encoder, crop_px=CROP_PX, mpp=WINDOW_UM / CROP_PX)
+def embed(section: SpatialData, encoder: sd.encoders.Encoder, context: float | None = None) -> Array:
+    """Encode the windows around the spots as (n, d), and the tissue `context` times as wide."""
+    sd.pp.embed_he(section, encoder=encoder, crop_px=CROP_PX, mpp=WINDOW_UM / CROP_PX, context=context)
     return section["table"].obsm["X_he"].astype(np.float32)
 
 

@@ -5,7 +5,7 @@
     python benchmarks/her2st_niches.py --quick
 
 Sections C2 to C5 of patient C of her2st (see `her2st.py`), with MobileNetV2's features of the 155 µm around each spot.
-`--context` puts those of the 465 µm around it beside them. Spots with fewer than 200 counts are left out. A
+`--context` puts those of the 465 µm around it beside them (`sd.pp.embed_he(context=3)`). Spots with fewer than 200 counts are left out. A
 neighbourhood is the spots within 450 µm: two steps of the grid, 14 neighbours on average. Each section is left out
 once, and nothing is fitted to it or chosen by it:
 
@@ -43,7 +43,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scanpy as sc
-from her2st import CROP_PX, MOBILENET, SECTIONS, SHARED_DATA, MobileNetV2, embed, read_section
+from her2st import MOBILENET, SECTIONS, SHARED_DATA, MobileNetV2, embed, read_section
 from scipy.sparse import csr_matrix, eye_array
 from scipy.special import softmax
 from sklearn.cluster import KMeans
@@ -57,7 +57,8 @@ import stdistill as sd
 K = 5
 TEACHERS = ("plain", "centred")
 RADIUS_UM = 450
-CONTEXT_UM = 465
+CONTEXT = 3
+"""Times the windows of the spots."""
 MIN_COUNTS = 200
 N_GENES = 2000
 N_COMPONENTS = 50
@@ -77,12 +78,7 @@ def read(folder: Path, names: Sequence[str], every: int, context: bool) -> ad.An
     tables = {}
     for name in names:
         section = read_section(folder / "her2st", name, every)
-        embed(section, encoder)
-        if context:
-            wide = {"crop_px": CROP_PX, "mpp": CONTEXT_UM / CROP_PX, "key_added": "X_context"}
-            sd.pp.embed_he(section, encoder=encoder, **wide)
-            beside = section["table"].obsm
-            beside["X_he"] = np.hstack([beside["X_he"], beside["X_context"]])
+        embed(section, encoder, context=CONTEXT if context else None)
         tables[name] = section["table"]
     spots = ad.concat(tables, label="section", index_unique="-", uns_merge="same")
     spots = spots[np.asarray(spots.X.sum(axis=1)).ravel() >= MIN_COUNTS].copy()

@@ -93,6 +93,7 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         ("neighborhoods", "library_key"),
         ("embed_he", "coordinate_system"),
         ("embed_he", "precision"),
+        ("embed_he", "context"),
         ("embed_he", "stain_normalization"),
         ("tissue_share", "coordinate_system"),
         ("tissue_share", "rgb_threshold"),

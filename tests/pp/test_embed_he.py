@@ -680,6 +680,8 @@ def test_image_without_resolution(make_slide: Callable[..., SpatialData]) -> Non
         ({"crop_px": 4}, "crop_px must be at least 8"),
         ({"crop_px": 24}, r"'texture' .* least 32 px .* have 24 px\. Give crop_px=32 or more"),
         ({"mpp": -1.0}, "mpp must be positive"),
+        ({"context": 1}, "context must be above 1, as 3 for tissue three times as wide as the crop, found 1"),
+        ({"context": np.nan}, "context must be positive"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"precision": "int8"}, "precision must be one of"),
         ({"device": "tpu"}, "device must be one of"),
@@ -727,6 +729,32 @@ def test_augmented(make_slide: Callable[..., SpatialData], tmp_path: Path) -> No
     assert "X_he_augmented_2" not in again.obsm
     sd.pp.embed_he(slide, encoder=identity(), crop_px=CROP_PX)
     assert not [key for key in slide["table"].obsm if "augmented" in key]
+
+
+def test_context(make_slide: Callable[..., SpatialData], tmp_path: Path) -> None:
+    """The crop, and beside it as many pixels of three times the µm per pixel, each in a store of its own."""
+    slide = make_slide()
+    paint(slide)
+    mpp = float(sd.get.he_pixels(slide)["mpp"].iloc[0])
+    options: dict[str, Any] = {"encoder": identity(), "crop_px": CROP_PX}
+    sd.pp.embed_he(slide, **options, key_added="X_crop")
+    sd.pp.embed_he(slide, **options, mpp=3 * mpp, key_added="X_around")
+    sd.pp.embed_he(slide, **options, context=3, n_augmented=1, store=tmp_path / "features")
+    table = slide["table"]
+    expected = np.hstack([table.obsm["X_crop"], table.obsm["X_around"]])
+    np.testing.assert_array_equal(table.obsm["X_he"], expected)
+    assert table.obsm["X_he_augmented_1"].shape == expected.shape
+    stores = [f"features{end}" for end in ("", "_augmented_1", "_augmented_1_context", "_context")]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == stores
+
+    record = table.uns["stdistill"]["embed_he"]
+    assert (record["context"], record["crop_px"], record["seen_px"]) == (3, CROP_PX, 3 * CROP_PX)
+    assert record["crop_um"] == pytest.approx(3 * CROP_PX * mpp, abs=mpp)
+    assert table.obs["X_he_model"].iloc[0] != table.obs["X_crop_model"].iloc[0]
+    again = make_slide()
+    paint(again, pixels=np.moveaxis(slide["he"].to_numpy(), 0, -1))
+    sd.pp.embed_he(again, **options, mpp=mpp, context=3)
+    np.testing.assert_array_equal(again["table"].obsm["X_he"], expected)
 
 
 def test_two_processes_equal_one(bundle: Path, tmp_path: Path) -> None:

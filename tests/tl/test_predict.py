@@ -120,6 +120,7 @@ def test_table_of_several_slides(student: NicheModel) -> None:
     [
         ("encoder", "uni2-h", r"encoder 'uni2-h', the model was trained on 'texture'.*embed_he\(encoder='texture'\)"),
         ("crop_px", 448, r"crop_px 448, the model was trained on 224.*embed_he\(crop_px=224\)"),
+        ("context", 3.0, r"context 3, the model was trained on None.*embed_he\(context=None\)"),
         ("stain_normalization", "macenko", "stain_normalization 'macenko', the model was trained on None"),
         ("mpp", 0.5, r"mpp 0.5, the model was trained on 0.274.*embed_he\(mpp=0.274\)"),
     ],
@@ -214,7 +215,7 @@ def test_features_whose_record_was_dropped(student: NicheModel) -> None:
     def joined(encoder: str, mpp: float) -> ad.AnnData:
         slides = [make(1), make(2)]
         for slide in slides:
-            write_kind(slide, "X_he", kind_of_features(encoder, "unknown", 224, None), mpp)
+            write_kind(slide, "X_he", kind_of_features(encoder, "unknown", 224, None, None), mpp)
         return ad.concat(slides, label="slide", index_unique="-")
 
     sd.tl.predict(joined("texture", 0.274), student, library_key="slide")
@@ -498,6 +499,19 @@ def test_cells_without_features(of_slide: tuple[Path, Path, ad.AnnData]) -> None
     slide = sd.pp.read_xenium(image.parent)
     sd.tl.predict(slide, student)
     np.testing.assert_array_equal(sd.get.logits(slide, "student"), sd.get.logits(cells, "student"))
+
+
+def test_context_is_computed_as_the_models_was(of_slide: tuple[Path, Path, ad.AnnData], tmp_path: Path) -> None:
+    image, _, cells = of_slide
+    slide = sd.pp.read_xenium(image.parent)
+    sd.pp.embed_he(slide, encoder="texture", crop_px=64, context=2.5)
+    slide["table"].obs["side"] = cells.obs["side"]
+    sd.tl.distill(slide, teacher_key="side", **FAST).save(tmp_path / "student")
+    assert sd.models.load(tmp_path / "student").card.context == 2.5
+    bare = sd.pp.read_xenium(image.parent)
+    sd.tl.predict(bare, tmp_path / "student")
+    np.testing.assert_array_equal(bare["table"].obsm["X_he"], slide["table"].obsm["X_he"])
+    np.testing.assert_array_equal(sd.get.logits(bare, "student"), sd.get.logits(slide, "student"))
 
 
 def test_a_model_that_does_not_know_its_features_asks_for_them(

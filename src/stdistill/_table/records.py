@@ -21,7 +21,10 @@ TEXT = {
     *("encoder", "fingerprint", "graph", "images", "key_added", "labels", "licence", "model_sha256", "revision"),
     *("target", "target_key", "teacher_key"),
 }
-NUMBERS = {"crop_px", "crop_um", "mean_neighbors", "mpp", "n_augmented", "n_cells", "n_tiles", "radius_um", "seen_px"}
+NUMBERS = {
+    *("context", "crop_px", "crop_um", "mean_neighbors", "mpp", "n_augmented", "n_cells", "n_tiles", "radius_um"),
+    "seen_px",
+}
 """Entries that later steps go by, in whichever record they are."""
 
 

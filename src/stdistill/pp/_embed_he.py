@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ def embed_he(
     coordinate_system: str | None = None,
     crop_px: int = CROP_PX,
     mpp: float | None = None,
+    context: float | None = None,
     batch_size: int | None = None,
     device: str | None = None,
     devices: int | Sequence[int] = 1,
@@ -81,6 +83,9 @@ def embed_he(
     mpp
         µm per pixel of the crops; the image is resampled, once, from the pyramid level that is just finer. `None`:
         the image's own pixels, as in the paper; of several images these must be of one size.
+    context
+        How many times as wide the tissue is that is described beside the crop, in as many pixels; its features follow
+        those of the crop. `None`: the crop alone. Give :func:`stdistill.pp.split_strips` as wide crops.
     batch_size
         Crops that are encoded at once; `None`: 256 on a GPU, 32 on a CPU.
     device
@@ -180,6 +185,8 @@ def embed_he(
     check_integer(crop_px, "crop_px", minimum=MIN_CROP_PX)
     if mpp is not None:
         check_positive(mpp, "mpp")
+    if context is not None:
+        _check_context(context)
     check_integer(n_augmented, "n_augmented", minimum=0)
     check_name(key_added, "key_added")
     check_run(
@@ -191,7 +198,9 @@ def embed_he(
     frames = he_frames(sdata, image_key=image_key, coordinate_system=coordinate_system, table_key=table_key)
     check_placement(sdata, frames, table_key)
     check_crop_scale(frames, mpp)
-    warn_of_cut_crops(table, frames, crop_px, mpp)
+    scale = float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp
+    scales = [mpp] if context is None else [mpp, context * scale]
+    warn_of_cut_crops(table, frames, crop_px, scales[-1])
     encoders = find_encoders(encoder, store)
     check_sides(encoders, crop_px, "Give crop_px={} or more.")
     from stdistill._features.compute import compute_features
@@ -199,53 +208,57 @@ def embed_he(
 
     stain = describe_stain(stain_normalization)
     seen_px = max(one.seen_px(crop_px) for one in encoders)
-    beyond_px = (seen_px - crop_px) // 2
+    how: dict[str, Any] = {
+        "crop_px": crop_px,
+        "batch_size": batch_size,
+        "precision": precision,
+        "stain": stain,
+        "resume": resume,
+        "device": torch_device(device or "auto"),
+        "devices": devices,
+        "num_nodes": num_nodes,
+        "strategy": strategy,
+    }
+    plan = {"stain_reference": stain_normalization, "margin_px": (seen_px - crop_px) // 2}
     keys = [key_added, *augmented_keys(key_added, n_augmented)]
     computed: dict[str, npt.NDArray[np.float16]] = {}
     for look, key in enumerate(keys):
-        slides = plan_slides(sdata, frames, get_centers(table), crop_px, mpp, stain_normalization, look, beyond_px)
         if look:
             logger.info("As other laboratories would show it, %d of %d:", look, n_augmented)
-        computed[key], used = compute_features(
-            slides,
-            encoders,
-            table.obs_names.to_numpy(),
-            crop_px=crop_px,
-            mpp=mpp,
-            batch_size=batch_size,
-            precision=precision,
-            stain=stain,
-            store=None if store is None else _store_of(Path(store), look),
-            resume=resume,
-            device=torch_device(device or "auto"),
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=strategy,
-        )
+        parts: list[npt.NDArray[np.float16]] = []
+        for own_mpp in scales:
+            slides = plan_slides(sdata, frames, get_centers(table), crop_px, own_mpp, look=look, **plan)
+            own_store = None if store is None else _store_of(Path(store), look, is_context=len(parts) > 0)
+            part, used = compute_features(
+                slides, encoders, table.obs_names.to_numpy(), mpp=own_mpp, store=own_store, **how
+            )
+            parts.append(part)
+        computed[key] = parts[0] if context is None else np.hstack(parts)
         warn_of_lost_spread(computed[key], key, " and ".join(one.name for one in encoders))
     for key in augmented_keys(key_added, int(read_record(table, "embed_he", key_added).get("n_augmented", 0))):
         table.obsm.pop(key, None)  # of the features that are replaced
     for key in keys[1:]:
         table.obsm[key] = computed[key]
     features = computed[key_added]
+    widest_px = math.ceil(seen_px * (context or 1))
     made = write_features(table, key_added, features)
     n_embedded = sum(len(slide.plan.order) for slide in slides)
     described = describe_encoders(encoders, used)
-    scale = float(np.mean([frame.mpp for frame in frames])) if mpp is None else mpp
-    kind = kind_of_features(described["encoder"], described["revision"], crop_px, stain)
+    kind = kind_of_features(described["encoder"], described["revision"], crop_px, stain, context)
     write_kind(table, key_added, kind, scale)
     write_record(
         table,
         "embed_he",
         crop_px=crop_px,
-        seen_px=seen_px,
+        context=context,
+        seen_px=widest_px,
         mpp=scale,
         native=mpp is None,
         precision=precision,
         stain_normalization=stain,
         image_key=", ".join(dict.fromkeys(frame.image_key for frame in frames)),
         coordinate_system=coordinate_system,
-        crop_um=max(frame.native_crop_px(seen_px, mpp) * frame.mpp for frame in frames),
+        crop_um=max(frame.native_crop_px(widest_px, mpp) * frame.mpp for frame in frames),
         n_cells=table.n_obs,
         share_embedded=n_embedded / table.n_obs,
         key_added=key_added,
@@ -258,6 +271,15 @@ def embed_he(
     return sdata if copy else None
 
 
-def _store_of(store: Path, look: int) -> Path:
-    """Return the folder of a look: the user's own, or one beside it."""
-    return store.with_name(f"{store.name}_augmented_{look}") if look else store
+def _check_context(context: float) -> None:
+    """Raise unless the tissue around a crop is wider than the crop."""
+    check_positive(context, "context")
+    if context <= 1:
+        msg = f"context must be above 1, as 3 for tissue three times as wide as the crop, found {context}."
+        raise ValueError(msg)
+
+
+def _store_of(store: Path, look: int, *, is_context: bool) -> Path:
+    """Return the folder of a look at the crops or at the tissue around them: the user's own, or one beside it."""
+    suffixes = [f"_augmented_{look}" if look else "", "_context" if is_context else ""]
+    return store.with_name("".join([store.name, *suffixes]))

@@ -174,7 +174,7 @@ def embed_tiles(
         crops_per_side=tuple(schema.SCALES.values()),
     )
     described = describe_encoders(encoders, used)
-    kind = kind_of_features(described["encoder"], described["revision"], tile_px, stain)
+    kind = kind_of_features(described["encoder"], described["revision"], tile_px, stain, context=None)
     marks = {}
     for scale, features in zip(
         schema.SCALES, split_scales(computed, encoders, len(schema.SCALES), tile_px), strict=True

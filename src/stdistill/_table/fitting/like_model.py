@@ -115,6 +115,7 @@ def embedding_arguments(card: ModelCard | FeatureCard, encoders: list[Encoder], 
         "encoder": encoders,
         "crop_px": card.crop_px,
         "mpp": find_mpp(None if slide is None else slide.mpp, card.mpp or 0),  # known, or no encoder was found
+        "context": card.context,
         "key_added": card.feature_key,
     }
 
@@ -141,12 +142,12 @@ def name_features(sources: Sequence[ModelCard | FeatureCard], use_rep: str | Seq
 
 def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> bool:
     """Raise unless the features are computed as the model's were; return whether it is known of both how that was."""
-    n_features = table.obsm[use_rep].shape[1]
-    if n_features != card.n_features:
-        msg = f".obsm[{use_rep!r}] has {n_features} features per cell; the model was trained on {card.n_features}."
-        raise ValueError(msg)
     found, expected = origin_of(table, use_rep), origin_of_card(card)
     entry = find_difference(found, expected)
+    n_features = table.obsm[use_rep].shape[1]
+    if entry in (None, KIND) and n_features != card.n_features:
+        msg = f".obsm[{use_rep!r}] has {n_features} features per cell; the model was trained on {card.n_features}."
+        raise ValueError(msg)
     if entry is None:
         is_of_both = _check_components(table, use_rep, card)
         return is_of_both or tells_of_both(found, expected)
@@ -165,6 +166,7 @@ def check_card(table: AnnData, use_rep: str, card: ModelCard | FeatureCard) -> b
         ),
         "crop_px": f"Compute the features with sd.pp.embed_he(crop_px={card.crop_px}).",
         "mpp": f"Compute the features with sd.pp.embed_he(mpp={show(card.mpp)}).",
+        "context": f"Compute the features with sd.pp.embed_he(context={card.context}).",
         "stain_normalization": "Compute the features with sd.pp.embed_he(stain_normalization=...).",
         "expression_model_sha256": (
             "Compute the latent with the scVI model of the training, which sd.pp.embed_expression(save=...) keeps: "

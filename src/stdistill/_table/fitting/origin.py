@@ -35,6 +35,7 @@ RECORDED = {
     "encoder_revision": ("embed_he", "revision"),
     "crop_px": ("embed_he", "crop_px"),
     "mpp": ("embed_he", "mpp"),
+    "context": ("embed_he", "context"),
     "stain_normalization": ("embed_he", "stain_normalization"),
     "expression_model_sha256": ("embed_expression", "model_sha256"),
 }
@@ -158,7 +159,8 @@ def origin_of_card(card: ModelCard | FeatureCard) -> Origin:
     if "encoder" not in known or "crop_px" not in known:
         return known
     revision = known.get("encoder_revision", UNKNOWN_REVISION)
-    kind = kind_of_features(known["encoder"], revision, known["crop_px"], known["stain_normalization"])
+    crops = known["crop_px"], known["stain_normalization"], known["context"]
+    kind = kind_of_features(known["encoder"], revision, *crops)
     return known | {KIND: kind}
 
 
@@ -166,7 +168,8 @@ def known_origin(values: Mapping[str, Any]) -> Origin:
     """Leave out what is not known."""
     known = {entry: value for entry, value in values.items() if value not in (None, UNKNOWN_REVISION)}
     if "encoder" in known:
-        known.setdefault("stain_normalization", None)  # features with a record and without this were not normalised
+        # Features with a record, and without these, were not normalised and are of crops alone.
+        known = {"stain_normalization": None, "context": None, **known}
     return known
 
 

@@ -45,9 +45,9 @@ def write_fitted(adata: AnnData, key: str, cells: Mask | None, model: str | None
             del adata.obs[column]
 
 
-def kind_of_features(encoder: str, revision: str, crop_px: int, stain: str | None) -> str:
-    """Tell H&E features of an encoder with its weights, of crops of a side and a stain, from all others."""
-    return fingerprint(encoder, revision, str(crop_px), str(stain))
+def kind_of_features(encoder: str, revision: str, crop_px: int, stain: str | None, context: float | None) -> str:
+    """Tell H&E features of an encoder with its weights, of crops of a side, a stain and a context, from all others."""
+    return fingerprint(encoder, revision, str(crop_px), str(stain), str(context))
 
 
 def write_kind(adata: AnnData, key: str, kind: str, mpp: float) -> None:

@@ -23,6 +23,8 @@ class FeatureCard:
         What computed them, the licence of its weights, and a hash of them.
     mpp, crop_px
         µm per pixel of the crops, and their side in pixels.
+    context
+        How many times as wide the tissue around is that the features also describe.
     stain_normalization
         The stains that the crops were normalised to.
     expression_model_sha256
@@ -38,6 +40,7 @@ class FeatureCard:
     encoder_revision: str | None = None
     mpp: float | None = None
     crop_px: int | None = None
+    context: float | None = None
     stain_normalization: str | None = None
     expression_model_sha256: str | None = None
     loadings: list[dict[str, Any]] | None = None

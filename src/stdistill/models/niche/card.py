@@ -39,6 +39,8 @@ class ModelCard(Card):
         The encoder that computed the features, the licence of its weights, and a hash of them.
     mpp, crop_px
         µm per pixel of the crops, and their side in pixels.
+    context
+        How many times as wide the tissue around is that the features also describe.
     stain_normalization
         The stains that the crops were normalised to.
     expression_model_sha256
@@ -108,6 +110,7 @@ class ModelCard(Card):
     encoder_revision: str | None = None
     mpp: float | None = None
     crop_px: int | None = None
+    context: float | None = None
     stain_normalization: str | None = None
     expression_model_sha256: str | None = None
     teacher: str | None = None

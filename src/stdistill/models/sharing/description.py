@@ -62,6 +62,10 @@ class Features(Protocol):
         """Side of the crops."""
 
     @property
+    def context(self) -> float | None:
+        """How many times as wide the tissue around is that they also describe."""
+
+    @property
     def stain_normalization(self) -> str | None:
         """The stains that the crops were normalised to."""
 
@@ -223,9 +227,10 @@ def describe_crops(features: Features) -> list[str]:
         field_um = features.crop_px * features.mpp
         what = "discs" if DENSE in (features.encoder_revision or "") else "crops"
         crops = f"{what} of {features.crop_px} px at {features.mpp:.3g} µm per pixel ({field_um:.0f} µm)"
-    stain = features.stain_normalization
+    context, stain = features.context, features.stain_normalization
     return known(
         f"{features.n_features} features of {as_line(source)}",
         crops,
+        None if context is None else f"and of the tissue around them, {context:g} times as wide",
         None if stain is None else f"stains normalised to {stain}",
     )
