@@ -70,3 +70,23 @@ def test_a_constant_is_one_however_it_is_rounded() -> None:
     features[:, 1] = 0.1
     gaussian = FeatureGaussian.fit(features)
     assert np.isinf(gaussian.std).tolist() == [False, True, False, False]
+
+
+def test_what_features_vary_by() -> None:
+    """Four features that move as two pairs: two axes hold nearly all. Four that move alone, by as much, share half."""
+    rng = np.random.default_rng(0)
+    sources = rng.normal(size=(4000, 4))
+    paired = np.repeat(sources[:, :2], 2, axis=1) + 0.05 * sources
+    gaussian = FeatureGaussian.fit(paired)
+    assert gaussian.share_along(paired + 9, 0.98) == pytest.approx(1, abs=0.01)
+    assert gaussian.share_along(sources, 0.98) == pytest.approx(1 / 2, abs=0.02)
+    assert gaussian.share_along(sources * [[1, -1, 1, -1]], 0.98) == pytest.approx(1 / 2, abs=0.02)
+    assert gaussian.share_along(np.repeat(sources[:, :2], 2, axis=1) * [1, -1, 1, -1], 0.98) < 0.01
+    assert gaussian.share_along(paired, 0.3) == pytest.approx(1 / 2, abs=0.02)  # along one of the two
+
+
+def test_features_beyond_the_axes_are_counted() -> None:
+    """Of six sources four have an axis: the other two are in the sum, in the training as on a slide."""
+    features = np.random.default_rng(0).normal(size=(5000, 6))
+    gaussian = FeatureGaussian.fit(features, n_components=4)
+    assert gaussian.share_along(features, 0.6) == pytest.approx(4 / 6, abs=0.02)

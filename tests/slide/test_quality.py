@@ -12,7 +12,16 @@ from scipy.ndimage import gaussian_filter
 
 from stdistill._slide.overview import Overview
 from stdistill._slide.pyramid import SlideLevel
-from stdistill._slide.quality import MAX_FIELDS, _around, _corners, blockiness, find_folds, lower_limit, measure, measure_fields
+from stdistill._slide.quality import (
+    MAX_FIELDS,
+    _around,
+    _corners,
+    blockiness,
+    find_folds,
+    lower_limit,
+    measure,
+    measure_fields,
+)
 from stdistill._slide.stain import RUIFROK
 from stdistill._slide.tissue import map_tissue
 

@@ -57,6 +57,32 @@ def test_features_unlike_those_of_the_training(student: NicheModel, shift: float
     assert found.measures.loc["unlike_share", "found"] == pytest.approx(1 - trusted.mean())
 
 
+@pytest.mark.filterwarnings("ignore:Of what neighbourhoods of this slide differ by")
+def test_a_student_by_slide_is_asked_what_features_vary_by() -> None:
+    """Three pairs of features that vary together: where others do, no mean and no spread tells."""
+
+    def pairs(order: list[int], seed: int) -> ad.AnnData:
+        cells = table(seed=seed)
+        cells.obsm["X_he"] = np.hstack([cells.obsm["X_he"][:, :3]] * 2)[:, order].astype("float16")
+        return cells
+
+    training = pairs([0, 1, 2, 3, 4, 5], seed=0)
+    training.obs["split"] = np.where(training.obsm["spatial"][:, 1] < 350, "train", "test")
+    training.obs["side"] = np.where(training.obsm["X_he"][:, 0] < 0, "left", "right")
+    student = sd.tl.distill(training, teacher_key="side", standardize="slide", **FAST)
+    same, other = pairs([0, 1, 2, 3, 4, 5], seed=1), pairs([0, 1, 2, 4, 5, 3], seed=1)
+    same.obsm["X_he"] = same.obsm["X_he"] * 2 + 5
+    found = sd.tl.verdict(same, student)
+    assert found.verdict == "usable"
+    assert "ood_median" not in found.measures.index
+    assert found.measures.loc["known_variation", "found"] == pytest.approx(1, abs=0.01)
+    assert same.uns["stdistill"]["predict"]["known_variation"] == found.measures.loc["known_variation", "found"]
+    found = sd.tl.verdict(other, student)
+    assert found.verdict == "not"
+    assert found.measures.loc["known_variation", "found"] < 0.5
+    assert "is what those that the model learned from differ by" in str(found)
+
+
 @pytest.mark.filterwarnings("ignore:The H&E features")
 def test_some_cells_are_not_to_be_trusted(student: NicheModel, tmp_path: Path) -> None:
     """A third of the slide is another tissue, and what borders on it is so in part; h5ad and zarr hold it."""

@@ -22,6 +22,9 @@ WORDS: Mapping[str, str] = {
 CAUTION, OUTSIDE = 1.5, 8.0
 """How many times as far from the training as usual the neighbourhoods of a slide lie (median) from which on its niches
 are doubtful, and from which on they were wrong for most kinds of change that were tried (docs/concepts/verdict)."""
+MOSTLY_KNOWN, PARTLY_KNOWN = 0.9, 0.8
+"""Share of what neighbourhoods of a slide differ by that those of the training differ by, too, below which niches of a
+student by slide are doubtful, and below which they were wrong (docs/concepts/verdict)."""
 
 
 class Limit(NamedTuple):
@@ -47,6 +50,11 @@ LIMITS: Mapping[str, Limit] = {
         (0, CAUTION),
         None,
         "H&E features are {:.1f} times as far from those that the model learned from as usual (median)",
+    ),
+    "known_variation": Limit(
+        (MOSTLY_KNOWN, 1),
+        (PARTLY_KNOWN, 1),
+        "{:.0%} of what neighbourhoods differ by in the H&E is what those that the model learned from differ by",
     ),
     "ood_is_unknown": Limit(
         (0, 0), None, "the model cannot tell what H&E is unlike its training: it had too few cells to learn that by"

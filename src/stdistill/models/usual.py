@@ -15,6 +15,8 @@ PREFIX = "usual_means."
 """Of its tensors among the weights of a model."""
 FORMER_PREFIX = "usual."
 """Of what described the features of single cells, in models of before: nothing is compared with it."""
+NEARLY_ALL = 0.98
+"""Of what neighbourhoods of the training differ by; the rest may be noise (our choice)."""
 PERCENTS = (50.0, 90.0, 99.0, 99.9)
 
 
@@ -41,6 +43,10 @@ class UsualFeatures(NamedTuple):
         distances = self.gaussian.squared_distances(means)
         ratios: npt.NDArray[np.float32] = np.sqrt(distances / self.quantiles[0])
         return ratios
+
+    def known_variation(self, means: npt.NDArray[np.float32]) -> float:
+        """Which share of what (n, d) means of a slide differ by is what those of the training did."""
+        return self.gaussian.share_along(means, NEARLY_ALL)
 
     @property
     def rare(self) -> float:

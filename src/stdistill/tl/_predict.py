@@ -33,7 +33,7 @@ from stdistill._table.fitting.like_model import (
 )
 from stdistill._table.fitting.origin import warn_of_other_images
 from stdistill._table.fitting.seen import find_fitted
-from stdistill._table.fitting.trust import measure_ood, summarise_ood
+from stdistill._table.fitting.trust import judge_features
 from stdistill._table.libraries import find_library_key
 from stdistill._table.niches import write_niches
 from stdistill._table.provenance.results import stands_on
@@ -135,8 +135,10 @@ def predict(
         The model's colours.
     ``.uns["stdistill"]["predict"]``
         The parameters; ``ood_median``, the median of ``.obs["{key_added}_ood"]``, and ``ood_share_rare``, the share of
-        cells above what one cell of a hundred was in the training; and of the model its kind, radius, teacher, encoder
-        and ``model_sha256``, the fingerprint of its weights, which its saved ``card.json`` lists.
+        cells above what one cell of a hundred was in the training; of a student by slide ``known_variation``, the share
+        of what neighbourhoods of this slide differ by that those of its training differ by, too; and of the model its
+        kind, radius, teacher, encoder and ``model_sha256``, the fingerprint of its weights, which its saved
+        ``card.json`` lists.
 
     Raises
     ------
@@ -151,12 +153,14 @@ def predict(
     Warns
     -----
     UserWarning
-        When half of the cells are more unusual than a slide may be (median above 1.5; above 8 it says so more strongly:
-        our choice, by what became of students on slides of another stain, focus and tissue). When the model
-        was trained on the same H&E, with other cells. When the features are of another H&E than the one that is there.
-        When cells have less than half, or more than twice, as many neighbours as those of the training. When a
-        teacher, or an alignment, reads features of cells that it was not fitted on, and nothing tells whether
-        they are what they were in the training: latents and principal components are of the cells they were fitted to.
+        When half of the cells are more unusual than a slide may be (median above 1.5; above 8 it says so more
+        strongly); in place of that, of a student by slide, when less than 90 % of what neighbourhoods differ by is what
+        those of the training differ by (our choices, by what became of students on slides of another stain, focus and
+        tissue). When the model was trained on the same H&E, with other cells. When the features are of another H&E than
+        the one that is there. When cells have less than half, or more than twice, as many neighbours as those of the
+        training. When a teacher, or an alignment, reads features of cells that it was not fitted on, and nothing tells
+        whether they are what they were in the training: latents and principal components are of the cells they were
+        fitted to.
 
     Notes
     -----
@@ -258,8 +262,7 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     if card.kind != "distillation" and not is_known and (fitted is None or not fitted.any()):
         warn_of_unknown_features(use_rep)
     found = stands_on(table, use_rep, graph=True)
-    ood = None if model.usual is None else measure_ood(model.usual, inputs, card.standardize)
-    judged = {} if ood is None or model.usual is None else summarise_ood(ood, model.usual)
+    ood, judged = (None, {}) if model.usual is None else judge_features(model.usual, inputs, card.standardize)
     fingerprint = write_niches(
         table,
         key_added,

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from stdistill._table.fitting.inputs import NicheInputs
-from stdistill._table.fitting.trust import calibrate, describe_features, measure_calibration, measure_ood, summarise_ood
+from stdistill._table.fitting.trust import (
+    calibrate,
+    describe_features,
+    judge_features,
+    measure_calibration,
+    measure_ood,
+)
 from stdistill.models.niche.batches import Neighborhoods
 
 
@@ -80,9 +86,27 @@ def test_a_neighbourhood_is_as_unusual_as_its_mean() -> None:
         test=np.zeros(4, dtype=bool),
         training=np.zeros(4, dtype=bool),
     )
-    found = measure_ood(usual, inputs)
+    found = measure_ood(usual, inputs, inputs.neighborhoods(max_tokens=None))
     np.testing.assert_allclose(found[:2], usual.ratios(np.array([[2, 1], [2, 1]], dtype=np.float32)), rtol=1e-5)
     assert np.isnan(found[2:]).all()
+
+
+def slide_of(features: np.ndarray) -> NicheInputs:
+    """Cells without neighbours, of one slide."""
+    n, nobody, everybody = len(features), np.zeros(len(features), dtype=bool), np.ones(len(features), dtype=bool)
+    return NicheInputs(
+        tables=[],
+        features=features.astype(np.float32),
+        augmented=[],
+        indptr=np.zeros(n + 1, dtype=np.int64),
+        indices=np.zeros(0, dtype=np.int32),
+        centers=np.zeros((n, 2)),
+        libraries=np.zeros(n, dtype=np.int64),
+        radius_um=10.0,
+        eligible=everybody,
+        test=nobody,
+        training=nobody,
+    )
 
 
 def test_slides_are_judged_by_the_median() -> None:
@@ -92,14 +116,40 @@ def test_slides_are_judged_by_the_median() -> None:
     assert usual is not None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fine = summarise_ood(usual.ratios(rng.normal(size=(3000, 10)).astype(np.float32)), usual)
+        _, fine = judge_features(usual, slide_of(rng.normal(size=(3000, 10))), "training")
     assert fine["ood_median"] == pytest.approx(1, abs=0.03)
     assert fine["ood_share_rare"] == pytest.approx(0.01, abs=0.01)
+    assert "known_variation" not in fine
     with pytest.warns(UserWarning, match="rather unlike those"):
-        summarise_ood(usual.ratios(features * 3), usual)
+        judge_features(usual, slide_of(features * 3), "training")
     with pytest.warns(UserWarning, match="unlike any"):
-        assert summarise_ood(usual.ratios(features + 12), usual)["ood_share_rare"] == 1
-    assert summarise_ood(np.full(3, np.nan, dtype=np.float32), usual) == {}
+        assert judge_features(usual, slide_of(features + 12), "training")[1]["ood_share_rare"] == 1
+    ratios, nothing = judge_features(usual, slide_of(np.full((3, 10), np.nan)), "training")
+    assert np.isnan(ratios).all()
+    assert nothing == {}
+
+
+def test_slides_of_students_by_slide_are_judged_by_what_they_vary_by() -> None:
+    """Ten features of three sources; a shift and a scale of all cells are taken away, other sources are not."""
+    rng = np.random.default_rng(0)
+    own, other = rng.normal(size=(2, 3, 10))
+
+    def draw(sources: np.ndarray, n: int = 2000) -> np.ndarray:
+        found = rng.normal(size=(n, 3)) @ sources + 0.05 * rng.normal(size=(n, 10))
+        return np.asarray((found - found.mean(axis=0)) / found.std(axis=0), dtype=np.float32)
+
+    usual = describe_features(alone(draw(own)), np.arange(1500), np.arange(1500, 2000), seed=0)
+    assert usual is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, fine = judge_features(usual, slide_of(draw(own) * np.arange(1, 11) + 40), "slide")
+    assert fine["known_variation"] > 0.97
+    with pytest.warns(UserWarning, match=r"Of what neighbourhoods of this slide differ by in the H&E, \d\d% is what"):
+        _, strange = judge_features(usual, slide_of(draw(other)), "slide")
+    assert strange["known_variation"] < 0.8
+    with pytest.warns(UserWarning, match="fewer than 100"):
+        _, small = judge_features(usual, slide_of(draw(other)[:99]), "slide")
+    assert "known_variation" not in small
 
 
 def test_looks_that_were_learned_from() -> None:

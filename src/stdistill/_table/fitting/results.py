@@ -142,7 +142,10 @@ def write_model(
     logits = _predict_together(model, inputs, arguments)
     if targets is not None:
         record |= _let_judge(model, fitted, inputs, logits, targets, training, arguments["seed"])
-    ood = None if model.usual is None else inputs.divide(measure_ood(model.usual, inputs, standardize))
+    ood = None
+    if model.usual is not None:
+        seen = inputs.neighborhoods(max_tokens=None, standardize=standardize)
+        ood = inputs.divide(measure_ood(model.usual, inputs, seen))
     fitted_cells = [
         add_inherited(table, cells, naming.use_rep, teacher)
         for table, cells in zip(inputs.tables, trained_on, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._measures.calibration import calibration_error, fit_temperature
-from stdistill._measures.verdict import CAUTION, OUTSIDE
+from stdistill._measures.verdict import CAUTION, MOSTLY_KNOWN, OUTSIDE
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.warn import warn
 from stdistill._table.fitting.inputs import NicheInputs
@@ -98,12 +98,11 @@ def _draw(cells: Integers, most: int, rng: np.random.Generator) -> Integers:
     return cells if len(cells) <= most else np.sort(rng.choice(cells, most, replace=False))
 
 
-def measure_ood(usual: UsualFeatures, inputs: NicheInputs, standardize: str = "training") -> npt.NDArray[np.float32]:
+def measure_ood(usual: UsualFeatures, inputs: NicheInputs, neighborhoods: Neighborhoods) -> npt.NDArray[np.float32]:
     """How unusual the neighbourhood of each cell is as a student sees it (n,); NaN for cells without a prediction."""
     from stdistill._training.sampling import spatial_order
     from stdistill.models.niche.plain.means import means_by_part
 
-    neighborhoods = inputs.neighborhoods(max_tokens=None, standardize=standardize)
     order = spatial_order(inputs.centers, inputs.libraries)
     ratios = np.full(len(order), np.nan, dtype=np.float32)
     for cells, means in means_by_part(neighborhoods, order[(inputs.eligible & neighborhoods.known)[order]], None):
@@ -111,12 +110,45 @@ def measure_ood(usual: UsualFeatures, inputs: NicheInputs, standardize: str = "t
     return ratios
 
 
-def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures) -> dict[str, float]:
-    """Summarise how unusual the cells of a slide are, for the record; warn of a slide that the student cannot know."""
+def measure_variation(usual: UsualFeatures, inputs: NicheInputs, neighborhoods: Neighborhoods) -> float | None:
+    """Which share of what neighbourhoods of a slide differ by is what those of the training did; `None` of too few.
+
+    Of features by slide, of which the mean tells nothing.
+    """
+    from stdistill.models.niche.plain.means import read_means
+
+    cells = np.flatnonzero(inputs.eligible & neighborhoods.known)
+    if len(cells) < FEWEST:
+        return None
+    return usual.known_variation(read_means(neighborhoods, _draw(cells, ROWS, np.random.default_rng(0)), None))
+
+
+def judge_features(
+    usual: UsualFeatures, inputs: NicheInputs, standardize: str
+) -> tuple[npt.NDArray[np.float32], dict[str, float]]:
+    """Say how unusual each cell of a slide is (n,), and of all together what is recorded.
+
+    Warns of a slide that the student cannot know.
+    """
+    neighborhoods = inputs.neighborhoods(max_tokens=None, standardize=standardize)
+    ratios = measure_ood(usual, inputs, neighborhoods)
     known = ratios[~np.isnan(ratios)]
     if not len(known):
-        return {}
+        return ratios, {}
     median, rare = float(np.median(known)), float((known > usual.rare).mean())
+    found = {"ood_median": median, "ood_share_rare": rare}
+    if standardize == "training":
+        _warn_of_distance(median)
+        return ratios, found
+    variation = measure_variation(usual, inputs, neighborhoods)
+    if variation is None:
+        return ratios, found
+    _warn_of_variation(variation)
+    return ratios, {**found, "known_variation": variation}
+
+
+def _warn_of_distance(median: float) -> None:
+    """Warn of features that lie elsewhere than those of the training."""
     if median > CAUTION:
         how = "unlike any" if median > OUTSIDE else "rather unlike those"
         warn(
@@ -124,4 +156,13 @@ def summarise_ood(ratios: npt.NDArray[np.float32], usual: UsualFeatures) -> dict
             f"more than {median:.1f} times as far from them as usual. Another stain, scanner, scale, focus or tissue "
             "does that, and niches may then be wrong where the confidence is high: look at them beside the H&E."
         )
-    return {"ood_median": median, "ood_share_rare": rare}
+
+
+def _warn_of_variation(share: float) -> None:
+    """Warn of features by slide that differ by something else than those of the training."""
+    if share < MOSTLY_KNOWN:
+        warn(
+            f"Of what neighbourhoods of this slide differ by in the H&E, {share:.0%} is what those that the student "
+            "learned from differ by. Another stain, focus or tissue, folds or pen do that, and niches may then be "
+            "wrong where the confidence is high: look at them beside the H&E."
+        )
