@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._support.checks import check_integer, check_name
+from stdistill._support.checks import check_integer, check_name, some
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_counts, get_library_codes, get_split, get_table
@@ -167,7 +166,7 @@ def embed_expression(
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
     if not adata.var_names.is_unique:
-        names = _few(adata.var_names[adata.var_names.duplicated()])
+        names = some(map(repr, adata.var_names[adata.var_names.duplicated()]))
         msg = f"Gene names are not unique ({names}): run .var_names_make_unique() on the table."
         raise ValueError(msg)
     if model is None:
@@ -258,23 +257,6 @@ def _load(folder: Path) -> ExpressionModel:
         raise ValueError(msg) from error
 
 
-def ensure_expression(
-    tables: Sequence[AnnData], *, split_key: str | None, library_key: str | None, seed: int, accelerator: str
-) -> None:
-    """Compute the expression latent of a table that has none."""
-    if all(schema.EXPRESSION_LATENT in table.obsm for table in tables):
-        return
-    if len(tables) > 1:
-        msg = (
-            f'Not all tables have .obsm["{schema.EXPRESSION_LATENT}"], and latents made slide by slide would not be '
-            "comparable: compute them in one go on the concatenated tables with "
-            "sd.pp.embed_expression(library_key=...)."
-        )
-        raise KeyError(msg)
-    logger.info("There is no expression latent: computing it with sd.pp.embed_expression.")
-    embed_expression(tables[0], split_key=split_key, library_key=library_key, seed=seed, accelerator=accelerator)
-
-
 def _check_free(folder: Path) -> None:
     if folder.exists():
         msg = f"{folder} exists already: give save= a new folder, or remove this one."
@@ -309,9 +291,9 @@ def _select_genes(counts: Any, names: pd.Index, genes: list[str]) -> Any:
     absent = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
     if absent:
         msg = (
-            f"The table lacks {len(absent)} of the {len(genes)} genes of the model: {_few(absent)}. Its own "
-            f"{len(names)} are named like {_few(names[:3])}. Apply the model to slides of the same panel, or train "
-            "one on the genes that both have."
+            f"The table lacks {len(absent)} of the {len(genes)} genes of the model: {some(map(repr, absent))}. Its own "
+            f"{len(names)} are named like {some(map(repr, names), 3)}. Apply the model to slides of the same panel, or "
+            "train one on the genes that both have."
         )
         raise ValueError(msg)
     if np.array_equal(columns, np.arange(len(names))):
@@ -330,8 +312,3 @@ def _check_not_empty(counts: Any) -> None:
             f"{n_empty} cells have no transcripts. They get the latent of an empty cell, the same for all; remove them "
             "first if they should have none."
         )
-
-
-def _few(names: Collection[str]) -> str:
-    shown = ", ".join(repr(name) for name in list(names)[:5])
-    return shown + (", …" if len(names) > 5 else "")

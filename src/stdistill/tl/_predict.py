@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from anndata import AnnData
 
-from stdistill._runs.complete import complete_cells, complete_tiles
+from stdistill._runs.complete import complete_cells, complete_neighborhoods, complete_tiles
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
 from stdistill._table.abundances import check_free
@@ -40,7 +40,6 @@ from stdistill._table.provenance.results import stands_on
 from stdistill._table.provenance.whole import warn_of_other_cells
 from stdistill._table.records import write_record
 from stdistill._table.tiles import get_tiles
-from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -238,7 +237,7 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     key_added, split_key, library_key, using = how
     check_features(tables, use_rep)
     is_known = check_card(table, use_rep, card)
-    ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
+    complete_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
     check_radius(inputs.radius_um, card.radius_um)
     warn_of_density(table, inputs, card)
@@ -301,7 +300,7 @@ def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[st
         check_card(table, rep, source)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if card.radius_um is not None:
-        ensure_neighborhoods([table], radius_um=card.radius_um, **keys)
+        complete_neighborhoods([table], radius_um=card.radius_um, **keys)
     inputs = composition_inputs([table], use_rep=reps, with_graph=card.radius_um is not None, **keys)
     for rep in reps if card.standardize == "slide" else ():
         warn_of_other_cells([table], rep, library_key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -62,6 +62,20 @@ def check_niches(k: int, key_added: str) -> None:
     """Raise when the number of niches or the name of what is written is out of range."""
     check_integer(k, "k", minimum=1)
     check_name(key_added, "key_added")
+
+
+def check_ks(ks: Iterable[int]) -> tuple[int, ...]:
+    """Return the numbers of niches, each once, or raise unless there are some of at least 2."""
+    if isinstance(ks, str) or not isinstance(ks, Iterable):
+        msg = f"ks must be several integers, found {ks!r} ({type(ks).__name__}). Example: ks=(10, 20)."
+        raise TypeError(msg)
+    numbers = list(ks)
+    for k in numbers:
+        check_integer(k, "ks", minimum=2)
+    if not numbers:
+        msg = "ks is empty: name the numbers of niches, for example ks=(10, 20)."
+        raise ValueError(msg)
+    return tuple(dict.fromkeys(map(int, numbers)))
 
 
 def default_epochs(n_training_cells: int, cells_seen: int, bounds: tuple[int, int]) -> int:
