@@ -13,7 +13,7 @@ from typing import Any, Self
 import pandas as pd
 
 from stdistill._formats.text import read_csv
-from stdistill._runs.folder import check_same, find_versions
+from stdistill._runs.folder import NICHES_FILE, check_same, find_versions
 from stdistill._support.checks import some
 from stdistill._support.files import replacing
 from stdistill._support.locks import Lease, lease, wait_for_lease
@@ -146,7 +146,7 @@ class CohortFolder:
 
     def warn_of_strangers(self) -> None:
         """Say which results were put here by hand, such as another cohort's: they belong to no slide of this one."""
-        tables = (self.path / SLIDES).glob("[!.]*/niches.h5ad")
+        tables = (self.path / SLIDES).glob(f"[!.]*/{NICHES_FILE}")
         strangers = sorted({table.parent.name for table in tables} - set(self._read_slides()[ID]))
         if strangers:
             warn(
