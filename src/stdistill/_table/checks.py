@@ -32,7 +32,7 @@ CHUNK = 2**24
 """Values whose being counts is checked at a time."""
 
 
-def list_slides(data: Data | Sequence[Data]) -> list[Data]:
+def as_slides(data: Data | Sequence[Data]) -> list[Data]:
     """Return one slide or several as a list, of which there must be some."""
     if isinstance(data, Mapping | Iterator):
         call = "list(slides.values())" if isinstance(data, Mapping) else "list(slides)"

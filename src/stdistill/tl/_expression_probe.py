@@ -15,7 +15,7 @@ from stdistill._measures.alignment.probe import fit_hest_ridge, fit_ridge
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask, Rows
 from stdistill._support.checks import as_names, check_choice, check_integer, check_key, some
 from stdistill._table import schema
-from stdistill._table.checks import list_slides
+from stdistill._table.checks import as_slides
 from stdistill._table.fitting.aligned import (
     aligned_key,
     alignments,
@@ -123,7 +123,7 @@ def expression_probe(
     {'X_he_macro': 0.8, 'training mean': nan}
     """
     check_choice(protocol, "protocol", get_args(Protocol))
-    tables = [get_tiles(slide, tiles_key) for slide in list_slides(data)]
+    tables = [get_tiles(slide, tiles_key) for slide in as_slides(data)]
     chosen = _choose_keys(tables, keys)
     counts, names = read_counts(tables)
     fitted_by = _alignments_of(tables, [key for some in chosen.values() for key in some])

@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_one_model, check_one_mpp, get_centers, get_split, get_table, list_slides
+from stdistill._table.checks import as_slides, check_one_model, check_one_mpp, get_centers, get_split, get_table
 from stdistill._table.fitting.edges import check_edges
 from stdistill._table.fitting.origin import Origin, common_origin
 from stdistill._table.fitting.overlap import check_cells_apart
@@ -114,7 +114,7 @@ def _augmented(table: AnnData, use_rep: str) -> list[npt.NDArray[Any]]:
 
 def get_tables(data: AnnData | SpatialData | Sequence[AnnData | SpatialData], table_key: str) -> list[AnnData]:
     """Return the table of each slide."""
-    return [get_table(slide, table_key) for slide in list_slides(data)]
+    return [get_table(slide, table_key) for slide in as_slides(data)]
 
 
 def check_features(tables: Sequence[AnnData], use_rep: str) -> None:

@@ -165,7 +165,7 @@ def write_model(
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
     model.card = replace(model.card, sizes=sizes.tolist())
     model.known_sha256 = sha256 = model.sha256
-    write_fitted(
+    write_predicted(
         inputs,
         naming,
         logits,
@@ -190,7 +190,7 @@ def write_model(
     return model, sizes
 
 
-def write_fitted(
+def write_predicted(
     inputs: NicheInputs,
     naming: Naming,
     logits: npt.NDArray[np.float32],
