@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from stdistill.models import AlignmentModel
-    from stdistill.models.composition.card import FeatureCard
+    from stdistill.models.feature_card import FeatureCard
     from stdistill.models.niche.card import ModelCard
 
 logger = logging.getLogger("stdistill")

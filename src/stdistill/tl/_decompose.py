@@ -216,10 +216,10 @@ def build_model(
 ) -> CompositionModel:
     """Give what was fitted its card, and let it remember its rows."""
     from stdistill.models import CompositionCard, CompositionModel
-    from stdistill.models.composition.card import FeatureCard, describe
+    from stdistill.models.feature_card import FeatureCard
 
     features = [
-        describe(FeatureCard(rep, part.shape[1], **origin))
+        FeatureCard(rep, part.shape[1], **origin).entries()
         for rep, part, origin in zip(reps, inputs.rows.features, origins, strict=True)
     ]
     method = arguments["method"]

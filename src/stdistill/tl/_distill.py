@@ -12,11 +12,11 @@ from stdistill._support.arguments import takes
 from stdistill._support.checks import check_choice, check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
-from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
+from stdistill._table.fitting.results import Naming, check_niches, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets, warn_of_labels_alone
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill._table.provenance.whole import warn_of_other_cells
-from stdistill._training.arguments import Standardization, TrainingArguments, check_training
+from stdistill._training.arguments import Standardization, TrainingArguments, check_training, default_epochs
 from stdistill.models.niche.arguments import (
     STUDENT_DEFAULTS,
     NetworkArguments,

@@ -14,9 +14,9 @@ from stdistill._support.checks import check_choice
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
-from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
+from stdistill._table.fitting.results import Naming, check_niches, write_model
 from stdistill._table.niches import default_colors
-from stdistill._training.arguments import TrainingArguments, check_training
+from stdistill._training.arguments import TrainingArguments, check_training, default_epochs
 from stdistill.models.niche.arguments import (
     TEACHER_DEFAULTS,
     Centering,

@@ -78,11 +78,6 @@ def check_ks(ks: Iterable[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, numbers)))
 
 
-def default_epochs(n_training_cells: int, cells_seen: int, bounds: tuple[int, int]) -> int:
-    """Epochs that see `cells_seen` cells together, within bounds."""
-    return int(np.clip(round(cells_seen / n_training_cells), *bounds))
-
-
 def write_model(
     fitted: Fitted,
     inputs: NicheInputs,
