@@ -17,13 +17,14 @@ from stdistill._runs.folder import NICHES_FILE
 from stdistill._support.reading import reading
 from stdistill._table import schema
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.labels import NICHE_SUFFIX
 from stdistill._table.records import read_record
 from stdistill.pp import neighborhoods
 
 NO_NICHES = "is no table of niches, as `stdistill predict` writes it"
 RUN_AGAIN = "run the slide again"
-NICHE = f"{schema.STUDENT}_niche"
-CONFIDENCE = f"{schema.STUDENT}_confidence"
+NICHE = f"{schema.STUDENT}{NICHE_SUFFIX}"
+CONFIDENCE = f"{schema.STUDENT}{schema.CONFIDENCE_SUFFIX}"
 
 
 class SlideResult(NamedTuple):

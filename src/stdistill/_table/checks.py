@@ -198,6 +198,15 @@ def find_rows(adata: AnnData, cells: Sequence[str], what: str = "cells") -> Rows
     return rows
 
 
+def holds_numbers(dtype: Any) -> bool:
+    """Whether a column of this type holds numbers to compare, which True and False are not."""
+    return bool(
+        pd.api.types.is_numeric_dtype(dtype)
+        and not pd.api.types.is_bool_dtype(dtype)
+        and not pd.api.types.is_complex_dtype(dtype)
+    )
+
+
 def get_centers(adata: AnnData) -> npt.NDArray[np.float64]:
     """Return the cell centres (n, 2) in µm, checked to be there and finite."""
     if adata.n_obs == 0:
