@@ -13,7 +13,7 @@ from anndata import AnnData
 from stdistill._measures.compositional.comparison import Design, Tested, estimate, permute
 from stdistill._measures.compositional.log_ratios import centred_log_ratios
 from stdistill._support.arrays import Integers
-from stdistill._support.checks import check_integer, check_key, some
+from stdistill._support.checks import check_integer, check_key, check_list, some
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.cohorts import Slides, check_one_student, check_slides, find_copies, read_slides
@@ -178,9 +178,7 @@ def _check(cohort: AnnData, covariates: Sequence[str], confidence: float) -> Non
     if not isinstance(cohort, AnnData):
         msg = f"Expected the AnnData of slides that sd.tl.cohort returns, found {type(cohort).__name__}."
         raise TypeError(msg)
-    if isinstance(covariates, str):
-        msg = f"covariates must be a list of names, found {covariates!r}."
-        raise TypeError(msg)
+    check_list(covariates, "covariates")
     if not 0 < confidence < 1:
         msg = f"confidence must lie between 0 and 1, found {confidence!r}."
         raise ValueError(msg)
