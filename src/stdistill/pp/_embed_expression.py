@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_integer, check_name, some
 from stdistill._support.warn import warn
 from stdistill._table import schema
@@ -170,33 +171,11 @@ def embed_expression(
         msg = f"Gene names are not unique ({names}): run .var_names_make_unique() on the table."
         raise ValueError(msg)
     if model is None:
-        split = get_split(adata, split_key)
-        training = _training_cells(adata, split)
-        library_key = find_library_key(adata, library_key)
-        libraries = _libraries(adata, library_key)
-        if library_key is None and schema.SPATIAL in adata.obsm:
-            warn_of_overlap(
-                adata,
-                get_centers(adata),
-                "Their batches are not told apart: name the slides in a column, and give it as library_key=.",
-            )
-    counts = get_counts(adata, layer, "scVI needs")
-    if model is None:
-        _check_not_empty(counts)
-
-    from stdistill.models import expression  # imports scvi, which takes seconds
-
-    params: dict[str, Any]
-    if model is None:
-        source = f"scVI on {len(training)} of {adata.n_obs} cells"
-        source += " (there is no split)" if split is None else f" ({schema.TRAIN!r} in .obs[{split.name!r}])"
-        params = {"library_key": library_key, "split_key": None if split is None else split.name}
-        logger.info("Training %s, %d genes.", source, adata.n_vars)
-        trained = expression.train(
-            counts,
-            adata.var_names.tolist(),
-            libraries,
-            training,
+        found = _train(
+            adata,
+            layer,
+            library_key,
+            split_key,
             n_latent=int(n_latent),
             max_epochs=None if max_epochs is None else int(max_epochs),
             batch_size=int(batch_size),
@@ -205,20 +184,13 @@ def embed_expression(
             devices=devices,
         )
     else:
-        source = f"the model in {os.fspath(model)}"
-        params = {"model": os.fspath(model)}
-        trained = _load(Path(model).expanduser())
-        counts = _select_genes(counts, adata.var_names, trained.card.genes)
-        _check_not_empty(counts)
-    latent = trained.encode(counts)
-
-    marks = mark_counts(counts, adata.obsm.get(schema.SPATIAL))
-    if model is None:
-        fitted = np.zeros(adata.n_obs, dtype=bool)
-        fitted[training] = True
-        trained.seen = np.unique(marks[fitted])
-    else:
-        fitted = np.isin(marks, [] if trained.seen is None else trained.seen)
+        found = _apply(adata, layer, model)
+    trained = found.model
+    latent = trained.encode(found.counts)
+    marks = mark_counts(found.counts, adata.obsm.get(schema.SPATIAL))
+    if found.training is not None:
+        trained.seen = np.unique(marks[found.training])
+    fitted = np.isin(marks, [] if trained.seen is None else trained.seen) if found.training is None else found.training
     made = write_features(adata, key_added, latent)
     write_fitted(adata, key_added, fitted, trained.sha256)
     write_record(
@@ -231,15 +203,61 @@ def embed_expression(
         n_latent=trained.card.n_latent,
         model_sha256=trained.sha256,
         fingerprint=made,
-        **params,
+        **found.params,
         elbo_train=trained.history["elbo_train"].to_numpy(),
         **trained.card.training,
     )
-    logger.info('Wrote .obsm["%s"] (%d × %d) with %s.', key_added, *latent.shape, source)
+    logger.info('Wrote .obsm["%s"] (%d × %d) with %s.', key_added, *latent.shape, found.source)
     if save is not None:
         trained.save(Path(save).expanduser())
         logger.info("Wrote the model to %s.", os.fspath(save))
     return data if copy else None
+
+
+class _Found(NamedTuple):
+    """A model, and what it is to read."""
+
+    model: ExpressionModel
+    counts: Any
+    """(n, genes), those of the model in its order."""
+    training: Mask | None
+    """(n,), the cells that it was trained on, of one that was trained here."""
+    params: dict[str, Any]
+    """For the record."""
+    source: str
+    """Where the model is from, in words."""
+
+
+def _train(adata: AnnData, layer: str | None, library_key: str | None, split_key: str | None, **how: Any) -> _Found:
+    """Train a model on the training cells."""
+    split = get_split(adata, split_key)
+    cells = _training_cells(adata, split)
+    library_key = find_library_key(adata, library_key)
+    libraries = _libraries(adata, library_key)
+    if library_key is None and schema.SPATIAL in adata.obsm:
+        advice = "Their batches are not told apart: name the slides in a column, and give it as library_key=."
+        warn_of_overlap(adata, get_centers(adata), advice)
+    counts = get_counts(adata, layer, "scVI needs")
+    _check_not_empty(counts)
+    source = f"scVI on {len(cells)} of {adata.n_obs} cells"
+    source += " (there is no split)" if split is None else f" ({schema.TRAIN!r} in .obs[{split.name!r}])"
+    logger.info("Training %s, %d genes.", source, adata.n_vars)
+    from stdistill.models import expression  # imports scvi, which takes seconds
+
+    model = expression.train(counts, adata.var_names.tolist(), libraries, cells, **how)
+    training = np.zeros(adata.n_obs, dtype=bool)
+    training[cells] = True
+    params = {"library_key": library_key, "split_key": None if split is None else split.name}
+    return _Found(model, counts, training, params, source)
+
+
+def _apply(adata: AnnData, layer: str | None, path: str | os.PathLike[str]) -> _Found:
+    """Load a saved model, and choose its genes."""
+    counts = get_counts(adata, layer, "scVI needs")
+    model = _load(Path(path).expanduser())
+    counts = _select_genes(counts, adata.var_names, model.card.genes)
+    _check_not_empty(counts)
+    return _Found(model, counts, None, {"model": os.fspath(path)}, f"the model in {os.fspath(path)}")
 
 
 def _load(folder: Path) -> ExpressionModel:
