@@ -99,7 +99,7 @@ class Run:
             "input": {},
             "versions": find_versions(),
             "device": _device(),
-            "started": _now(),
+            "started": now(),
             "steps": [],
         }
         self._manifest: dict[str, Any] = json.loads(json.dumps(new, default=str))  # as it is read again
@@ -155,7 +155,7 @@ class Run:
         made = make()
         if not finished:
             seconds = round(time.monotonic() - start, 2)
-            self._manifest["steps"].append({"step": name, "seconds": seconds, "ended": _now()})
+            self._manifest["steps"].append({"step": name, "seconds": seconds, "ended": now()})
             self._write()
         return made
 
@@ -270,7 +270,8 @@ def check_same(found: Mapping[str, Any], new: Mapping[str, Any], folder: Path | 
         raise ValueError(msg)
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as manifests have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
