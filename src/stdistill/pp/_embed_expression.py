@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
@@ -17,6 +16,7 @@ from stdistill._support.checks import check_integer, check_name, some
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_counts, get_library_codes, get_split, get_table
+from stdistill._table.fitting.inputs import check_split, training_cells
 from stdistill._table.libraries import find_library_key, warn_of_overlap
 from stdistill._table.marks.cells import mark_counts
 from stdistill._table.marks.rows import write_features
@@ -231,7 +231,8 @@ class _Found(NamedTuple):
 def _train(adata: AnnData, layer: str | None, library_key: str | None, split_key: str | None, **how: Any) -> _Found:
     """Train a model on the training cells."""
     split = get_split(adata, split_key)
-    cells = _training_cells(adata, split)
+    check_split([adata], split_key)
+    training = training_cells(adata, split)
     library_key = find_library_key(adata, library_key)
     libraries = _libraries(adata, library_key)
     if library_key is None and schema.SPATIAL in adata.obsm:
@@ -239,14 +240,12 @@ def _train(adata: AnnData, layer: str | None, library_key: str | None, split_key
         warn_of_overlap(adata, get_centers(adata), advice)
     counts = get_counts(adata, layer, "scVI needs")
     _check_not_empty(counts)
-    source = f"scVI on {len(cells)} of {adata.n_obs} cells"
+    source = f"scVI on {training.sum()} of {adata.n_obs} cells"
     source += " (there is no split)" if split is None else f" ({schema.TRAIN!r} in .obs[{split.name!r}])"
     logger.info("Training %s, %d genes.", source, adata.n_vars)
     from stdistill.models import expression  # imports scvi, which takes seconds
 
-    model = expression.train(counts, adata.var_names.tolist(), libraries, cells, **how)
-    training = np.zeros(adata.n_obs, dtype=bool)
-    training[cells] = True
+    model = expression.train(counts, adata.var_names.tolist(), libraries, np.flatnonzero(training), **how)
     params = {"library_key": library_key, "split_key": None if split is None else split.name}
     return _Found(model, counts, training, params, source)
 
@@ -279,19 +278,6 @@ def _check_free(folder: Path) -> None:
     if folder.exists():
         msg = f"{folder} exists already: give save= a new folder, or remove this one."
         raise FileExistsError(msg)
-
-
-def _training_cells(adata: AnnData, split: pd.Series | None) -> npt.NDArray[np.integer]:
-    if split is None:
-        return np.arange(adata.n_obs)
-    training = np.flatnonzero(split == schema.TRAIN)
-    if not len(training):
-        msg = (
-            f"No cell is {schema.TRAIN!r} in .obs[{split.name!r}], which holds {split.unique().tolist()}: there is "
-            "nothing to train on. Run sd.pp.split_strips, or give split_key=None to train on all cells."
-        )
-        raise ValueError(msg)
-    return training
 
 
 def _libraries(adata: AnnData, library_key: str | None) -> pd.Series:

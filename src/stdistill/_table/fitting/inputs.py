@@ -147,10 +147,12 @@ def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:
     splits = [get_split(table, split_key) for table in tables]
     if any(training_cells(table, split).any() for table, split in zip(tables, splits, strict=True)):
         return
-    held = sorted({str(group) for split in splits if split is not None for group in split.dropna().unique()})
+    known = [split for split in splits if split is not None]
+    held = sorted({str(group) for split in known for group in split.dropna().unique()})
+    columns = " and ".join(dict.fromkeys(f".obs[{split.name!r}]" for split in known))
     msg = (
-        f"No cell is {schema.TRAIN!r} in the column of the split, which holds {held}: there is nothing to train on. "
-        "Run sd.pp.split_strips, or give split_key=None to train on all cells."
+        f"No cell is {schema.TRAIN!r} in {columns}, which holds {held}: there is nothing to train on. Run "
+        "sd.pp.split_strips, or give split_key=None to train on all cells."
     )
     raise ValueError(msg)
 
