@@ -5,9 +5,9 @@
     python benchmarks/her2st_niches.py --quick
 
 Sections C2 to C5 of patient C of her2st (see `her2st.py`), with MobileNetV2's features of the 155 µm around each spot.
-`--context` puts those of the 465 µm around it beside them (`sd.pp.embed_he(context=3)`). Spots with fewer than 200 counts are left out. A
-neighbourhood is the spots within 450 µm: two steps of the grid, 14 neighbours on average. Each section is left out
-once, and nothing is fitted to it or chosen by it:
+`--context` puts those of the 465 µm around it beside them (`sd.pp.embed_he(context=3)`). Spots with fewer than 200
+counts are left out. A neighbourhood is the spots within 450 µm: two steps of the grid, 14 neighbours on average. Each
+section is left out once, and nothing is fitted to it or chosen by it:
 
 - teacher: k-means (k = 5) of neighbourhood means of 50 principal components of the log-normalised 2,000 most variable
   genes. Its logits are squared distances to the centres, times -1, its niche is the nearest centre. "plain" takes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,18 @@ def test_one_file_per_public_function() -> None:
     for namespace in ("pp", "tl", "pl", "io"):
         files = {path.stem for path in (SOURCE / namespace).glob("*.py")} - {"__init__"}
         assert files == {f"_{name}" for name in getattr(sd, namespace).__all__}
+
+
+def test_functions_take_from_one_another_what_users_can_call() -> None:
+    """What two of them share beside lies on a lower floor, so that each of these folders is a list of functions."""
+    import stdistill as sd
+
+    taken = {}
+    for namespace in LISTS:
+        for path in (SOURCE / namespace).glob("_[!_]*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"stdistill.{namespace}."):
+                    hidden = {each.name for each in node.names} - set(getattr(sd, namespace).__all__)
+                    if hidden:
+                        taken[f"{namespace}/{path.name}"] = hidden
+    assert taken == {}

@@ -117,7 +117,7 @@ def test_what_a_student_compares_cells_with(
     options: list[str], expected: tuple[int, str], bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = {}
-    monkeypatch.setattr("stdistill._flows.run.map_niches", lambda *_, **arguments: seen.update(arguments))
+    monkeypatch.setattr("stdistill._flows.run.fit_niches", lambda *_, **arguments: seen.update(arguments))
     CliRunner().invoke(main, ["run", str(bundle), *options, "--out", str(tmp_path / "out")])
     assert (seen["n_augmented"], seen["standardize"]) == expected
 

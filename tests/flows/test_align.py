@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from stdistill._flows import align
-from stdistill._flows.align import Asked, _check_tested, _concatenate, _of, _Slide, align_slides
+from stdistill._flows.align import Asked, _check_tested, _concatenate, _Slide, _suffixed, align_slides
 from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Source
 
@@ -65,7 +65,7 @@ def test_tiles_to_test_on_are_needed_before_anything_is_fitted() -> None:
 
 @pytest.mark.parametrize(("suffix", "expected"), [("", {"n_cells": 3}), ("_1", {"n_cells_1": 3})])
 def test_facts_of_several_slides_have_names_of_their_own(suffix: str, expected: dict[str, int]) -> None:
-    assert _of(slide_of(suffix), {"n_cells": 3}) == expected
+    assert _suffixed(slide_of(suffix), {"n_cells": 3}) == expected
 
 
 @pytest.mark.parametrize("n", [1, 2])

@@ -11,7 +11,7 @@ from spatialdata import SpatialData
 
 from stdistill._runs import complete
 from stdistill._runs.complete import complete_cells
-from stdistill.models.composition.card import FeatureCard
+from stdistill.models.feature_card import FeatureCard
 
 KNOWN = FeatureCard("X_he", 276, encoder="texture", crop_px=16, mpp=0.2125)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import stdistill as sd
 from stdistill._runs.finetuning import find_encoder
-from stdistill.models.composition.card import FeatureCard
+from stdistill.models.feature_card import FeatureCard
 
 SOURCE = FeatureCard("X_he_micro", 276, encoder="texture", crop_px=64, mpp=0.5)
 

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import anndata as ad
+import numpy as np
+import pandas as pd
 import pytest
 
 from stdistill._runs.folder import Run
@@ -45,6 +48,47 @@ def test_a_finished_step_is_loaded(tmp_path: Path) -> None:
     assert made == ["made"]
     assert again.step("step", make) == "made"  # quick steps are made again, and their first time is kept
     assert again.steps["seconds"].tolist() == seconds
+
+
+def tables_of(n: int = 3) -> dict[str, tuple[ad.AnnData, str]]:
+    """Two tables, each with a key of its own."""
+    found = {"tiles": (ad.AnnData(obs=pd.DataFrame(index=list("abc"))), "aligned")}
+    return found | {"cells": (ad.AnnData(obs=pd.DataFrame(index=list("vwxyz")[:n])), "aligned_cells")}
+
+
+def test_what_a_step_writes_to_several_tables_is_kept_and_read_again(tmp_path: Path) -> None:
+    """And only with all of it is the step finished: of what it wrote, and of what it makes besides."""
+    tried: list[Path | None] = []
+
+    def run(tables: dict[str, tuple[ad.AnnData, str]]) -> None:
+        def fit(checkpoints: Path | None) -> None:
+            tried.append(checkpoints)
+            for table, key in tables.values():
+                table.obsm[key] = np.full((table.n_obs, 2), float(len(tried)))
+            (tmp_path / "model").mkdir(parents=True, exist_ok=True)
+
+        open_run(tmp_path).write_tables("aligned", tables, fit, makes=tmp_path / "model")
+
+    def read() -> list[float]:
+        tables = tables_of()
+        run(tables)
+        return [float(table.obsm[key].max()) for table, key in tables.values()]
+
+    assert read() == read() == [1.0, 1.0]
+    assert tried == [tmp_path / "checkpoints" / "aligned"]
+    assert not (tmp_path / "checkpoints").exists()
+    (tmp_path / "steps" / "cells.h5ad").unlink()
+    assert read() == read() == [2.0, 2.0]
+    (tmp_path / "model").rmdir()
+    assert read() == [3.0, 3.0]
+    with pytest.raises(ValueError, match="is of other cells than the table"):
+        run(tables_of(n=5))
+
+
+def test_without_a_folder_a_step_that_writes_to_tables_is_made(tmp_path: Path) -> None:
+    tried: list[Path | None] = []
+    open_run(None).write_tables("aligned", tables_of(), tried.append)
+    assert tried == [None]
 
 
 def test_a_step_that_fails_is_not_finished(tmp_path: Path) -> None:

@@ -6,6 +6,13 @@ import pytest
 from stdistill._support import checks
 
 
+def test_of_many_names_some_are_written() -> None:
+    assert checks.some(range(5)) == "0, 1, 2, 3, 4"
+    assert checks.some(range(6)) == "0, 1, 2, 3, 4, …"
+    assert checks.some(map(repr, ["CD3E", "CD8A"]), 1) == "'CD3E', …"
+    assert checks.some([]) == ""
+
+
 def test_check_key_without_anything() -> None:
     with pytest.raises(KeyError, match=r"there is: none\. Run this first"):
         checks.check_key("a", [], "there", argument="key", hint="Run this first.")

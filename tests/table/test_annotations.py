@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from stdistill._measures.labels import Labels
+from stdistill._runs.annotations import annotated_folds
 from stdistill._table.annotations import check_fit
-from stdistill.tl._pathology_probe import annotated_folds
 
 
 @pytest.fixture

@@ -227,6 +227,6 @@ def test_groups_of_a_split_by_other_words(make_cells: Callable, words: tuple[str
 
 def test_slides_that_are_no_list(make_cells: Callable) -> None:
     with pytest.raises(TypeError, match=r"or a list of them, found dict\. Give list\(slides\.values\(\)\)"):
-        checks.list_slides({"a": make_cells()})
+        checks.as_slides({"a": make_cells()})
     with pytest.raises(TypeError, match=r"found generator\. Give list\(slides\)"):
-        checks.list_slides(make_cells() for _ in range(2))
+        checks.as_slides(make_cells() for _ in range(2))

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stdistill._cli.options import ENCODER, EPOCHS, EXPRESSION_EPOCHS, FOLDER, HE, MACHINE, SEED, with_options
+from stdistill._cli.options import (
+    ENCODER,
+    EPOCHS,
+    EXPRESSION_EPOCHS,
+    FOLDER,
+    HE,
+    INPUT_FOLDER,
+    MACHINE,
+    SEED,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from stdistill.models.alignment.arguments import Edges, Scale
@@ -16,7 +26,7 @@ SCALES = ("micro", "meso", "macro")
 
 
 @click.command()
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("bundles", nargs=-1, required=True, type=INPUT_FOLDER)
 @with_options(HE)
 @with_options(ENCODER)
 @click.option("--tile-px", type=click.IntRange(min=4), default=256, show_default=True, help="Side of a tile in pixels.")

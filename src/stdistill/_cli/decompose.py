@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stdistill._cli.options import EPOCHS, FOLDER, HE, MACHINE, REMOTE_CODE, SEED, with_options
+from stdistill._cli.options import EPOCHS, FILE, FOLDER, HE, MACHINE, REMOTE_CODE, SEED, with_options
 
 if TYPE_CHECKING:
     from stdistill.models.composition.arguments import Method
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @with_options(HE)
 @click.option(
     "--cell-types",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=FILE,
     help="CSV with the columns cell_id and group, of a bundle.  [default: *cell_groups.csv in the bundle]",
 )
 @click.option(

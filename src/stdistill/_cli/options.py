@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
+INPUT_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+"""One that is there."""
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 EPOCHS = click.IntRange(min=1)
 
@@ -30,8 +32,7 @@ def _find_student(ctx: click.Context, param: click.Parameter, value: str) -> Pat
         from stdistill.models.sharing.hub import find_folder
 
         return find_folder(value)
-    click.Path(exists=True, file_okay=False).convert(value, param, ctx)
-    return Path(value)
+    return Path(INPUT_FOLDER.convert(value, param, ctx))
 
 
 STUDENT = click.argument("student", callback=_find_student)
@@ -69,7 +70,7 @@ ENCODER: Sequence[Decorator] = (
     REMOTE_CODE,
 )
 SLIDE: Sequence[Decorator] = (
-    click.argument("bundle", type=click.Path(path_type=Path, exists=True, file_okay=False)),
+    click.argument("bundle", type=INPUT_FOLDER),
     *HE,
     click.option(
         "--cell-types",

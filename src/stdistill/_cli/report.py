@@ -7,14 +7,12 @@ from pathlib import Path
 
 import click
 
+from stdistill._cli.options import FILE, INPUT_FOLDER
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option(
-    "--he-image",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Where the H&E is now.  [default: where it was]",
-)
+@click.argument("run", type=INPUT_FOLDER)
+@click.option("--he-image", type=FILE, help="Where the H&E is now.  [default: where it was]")
 @click.option(
     "--single-file",
     is_flag=True,

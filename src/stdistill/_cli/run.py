@@ -66,7 +66,7 @@ def command(
     and a report that is opened by double click (report/index.html).
     The same command goes on from the folder after a kill.
     """
-    from stdistill._flows.run import map_niches
+    from stdistill._flows.run import fit_niches
     from stdistill._runs.folder import Run
     from stdistill._runs.prepare import Machine, Source, Training
 
@@ -82,7 +82,7 @@ def command(
         asked={**source._asdict(), **machine._asdict()},
     )
     with run:
-        agreement = map_niches(
+        agreement = fit_niches(
             run,
             source,
             k=k,

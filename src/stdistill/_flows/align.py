@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,9 +12,9 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill import pl, pp, tl
-from stdistill._runs.folder import CHECKPOINTS, STEPS, Run
+from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Source, name_encoders, read_slide, split
-from stdistill._runs.results import describe_inputs, describe_slide, load_results, save_results
+from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._support.files import replacing
 from stdistill._table import schema
 from stdistill._table.checks import get_split
@@ -77,7 +75,7 @@ def align_slides(
     # Known and checked before anything is computed: the stores of other features would be replaced.
     run.check_input({"encoder": name_encoders(encoders)})
     for one in slides:
-        run.check_input(_of(one, describe_slide(one.cells, counts=True)))
+        run.check_input(_suffixed(one, describe_slide(one.cells, counts=True)))
     expression = run.kept / schema.EXPRESSION_LATENT
     run.step(schema.EXPRESSION_LATENT, lambda: _embed_expression(slides, expression, asked, machine))
     for one in slides:
@@ -111,7 +109,7 @@ def _check_tested(slides: Sequence[_Slide]) -> None:
         raise ValueError(msg)
 
 
-def _of(one: _Slide, facts: dict[str, object]) -> dict[str, object]:
+def _suffixed(one: _Slide, facts: dict[str, object]) -> dict[str, object]:
     """Name what a slide is told by as of this slide."""
     return {f"{name}{one.suffix}": fact for name, fact in facts.items()}
 
@@ -150,19 +148,20 @@ def _embed_tiles(run: Run, one: _Slide, encoders: Sequence[Encoder], store: Path
     run.step(f"{schema.HE_FEATURES}{one.suffix}", partial(embed, device=machine.device, devices=machine.devices))
     facts = describe_inputs(one.cells, [schema.EXPRESSION_LATENT])
     features = describe_inputs(one.tiles, [f"{schema.HE_FEATURES}_{scale}" for scale in schema.SCALES])
-    run.check_input(_of(one, {**facts, **{f"{name} of tiles": fact for name, fact in features.items()}}))
+    run.check_input(_suffixed(one, {**facts, **{f"{name} of tiles": fact for name, fact in features.items()}}))
 
 
 def _align(run: Run, slides: Sequence[_Slide], kept: Path, asked: Asked, machine: Machine) -> AlignmentModel:
     """Fit the alignment, and keep it with what it writes to the tables."""
-    folder, checkpoints = kept / schema.ALIGNED, kept / CHECKPOINTS / schema.ALIGNED
-    results = [
-        (table, key, kept / STEPS / f"{schema.ALIGNED}_{name}{one.suffix}.h5ad")
+    folder = kept / schema.ALIGNED
+    results = {
+        f"{schema.ALIGNED}_{name}{one.suffix}": (table, key)
         for one in slides
         for table, key, name in ((one.tiles, schema.ALIGNED, schema.TILES), (one.cells, CELLS, "cells"))
-    ]
+    }
+    fitted: list[AlignmentModel] = []
 
-    def make() -> AlignmentModel:
+    def fit_and_save(checkpoint_dir: Path | None) -> None:
         model = tl.align(
             [one.data for one in slides],
             scales=asked.scales,
@@ -171,25 +170,14 @@ def _align(run: Run, slides: Sequence[_Slide], kept: Path, asked: Asked, machine
             seed=asked.seed,
             accelerator=machine.accelerator,
             devices=machine.devices,
-            checkpoint_dir=checkpoints,
+            checkpoint_dir=checkpoint_dir,
         )
         if run.folder is not None:
             model.save(folder, overwrite=True)
-            for table, key, path in results:
-                with replacing(path) as new:
-                    save_results(table, key, new)
-            shutil.rmtree(checkpoints, ignore_errors=True)
-            with suppress(OSError):
-                checkpoints.parent.rmdir()
-        return model
+        fitted.append(model)
 
-    def load() -> AlignmentModel:
-        for table, _, path in results:
-            load_results(table, path)
-        return AlignmentModel.load(folder)
-
-    is_there = folder.is_dir() and all(path.is_file() for _, _, path in results)
-    return run.step(schema.ALIGNED, make, load if is_there else None)
+    run.write_tables(schema.ALIGNED, results, fit_and_save, makes=folder)
+    return fitted[0] if fitted else AlignmentModel.load(folder)
 
 
 def _write(slides: Sequence[_Slide], folder: Path, model: AlignmentModel, scores: dict[str, pd.DataFrame]) -> None:

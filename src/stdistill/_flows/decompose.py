@@ -13,7 +13,7 @@ from anndata import AnnData
 from spatialdata import SpatialData
 
 from stdistill import pl, pp, tl
-from stdistill._runs.folder import Run
+from stdistill._runs.folder import CELLS_FILE, Run
 from stdistill._runs.prepare import Machine, Source, name_encoders, read_slide, split
 from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._support.checks import check_key
@@ -99,7 +99,7 @@ def decompose_slide(run: Run, data: AnnData | SpatialData, asked: Asked, machine
         else:
             maps = [f"{LEFT_OUT}_{method}" for method in dict.fromkeys([asked.method, "ridge"])]
             _draw(cells, run.folder, scores[scores["group"] == ALL_GROUPS], [key, *maps], asked)
-        with replacing(run.folder / "cells.h5ad") as new:
+        with replacing(run.folder / CELLS_FILE) as new:
             cells.write_h5ad(new)
     return scores
 

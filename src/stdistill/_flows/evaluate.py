@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from stdistill._flows.figures import draw_methods
 from stdistill._runs.evaluation import Asked, Evaluation
-from stdistill._runs.folder import Run
+from stdistill._runs.folder import NICHES_FILE, Run
 from stdistill._runs.prepare import Machine, Training
 from stdistill._support.files import replacing
 from stdistill._table import schema
@@ -26,6 +26,6 @@ def evaluate_slide(
         for k in asked.ks:
             titles = {niche_column(prefix, k): name for prefix, name in NAMES.items()}
             draw_methods(slide, titles, run.folder / f"niches_k{k}")
-        with replacing(run.folder / "niches.h5ad") as new:
+        with replacing(run.folder / NICHES_FILE) as new:
             niches_alone(slide.tables[schema.TABLE]).write_h5ad(new)
     return evaluation

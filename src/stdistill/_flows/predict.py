@@ -15,7 +15,7 @@ from stdistill import io, pl, pp, tl
 from stdistill._flows.nuclei import find_nuclei
 from stdistill._formats.slides.listing import find_kind
 from stdistill._measures.verdict import Verdict
-from stdistill._runs.folder import Run
+from stdistill._runs.folder import NICHES_FILE, Run
 from stdistill._runs.prepare import Machine, Source, read_slide
 from stdistill._runs.results import describe_inputs, describe_slide
 from stdistill._support.checks import check_key
@@ -206,7 +206,7 @@ def map_niches(run: Run, data: AnnData | SpatialData, model: NicheModel, asked: 
     niches = niches_alone(cells)
     if run.folder is not None:
         _draw(niches, run.folder)
-        with replacing(run.folder / "niches.h5ad") as new:
+        with replacing(run.folder / NICHES_FILE) as new:
             niches.write_h5ad(new)
         with replacing(run.folder / "verdict.csv") as new:
             verdict.measures.to_csv(new)

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from stdistill import pl, tl
 from stdistill._flows.figures import draw_methods
-from stdistill._runs.folder import Run
+from stdistill._runs.folder import CELLS_FILE, Run
 from stdistill._runs.prepare import Machine, Source, Training, fit_model, prepare, read_slide, split
 from stdistill._support.files import replacing
 from stdistill._support.warn import warn
@@ -19,7 +19,7 @@ from stdistill._training.arguments import Standardization
 from stdistill.models import NicheModel
 
 
-def map_niches(
+def fit_niches(
     run: Run,
     source: Source,
     *,
@@ -45,7 +45,7 @@ def map_niches(
         titles = {"teacher_niche": "Teacher", "student_niche": "Student"}
         run.step("niches.png", lambda: draw_methods(slide, titles, folder / "niches"))
         run.step("training.png", lambda: _draw_training(folder))
-        run.step("cells.h5ad", lambda: _write(cells, folder / "cells.h5ad"))
+        run.step(CELLS_FILE, lambda: _write(cells, folder / CELLS_FILE))
     try:
         return run.step("agreement.csv", lambda: _measure(cells, folder))
     except ValueError as error:

@@ -14,6 +14,7 @@ import shapely
 from stdistill._formats.polygons import Geometries, build_polygons, join_parts, mend
 from stdistill._formats.text import open_text
 from stdistill._support.arrays import Float64s, Mask
+from stdistill._support.checks import some
 from stdistill._support.warn import warn
 
 NOT_GEOJSON = "is not GeoJSON with features"
@@ -101,8 +102,7 @@ def warn_of_dropped(
 
 
 def _count_names(named: Counter[str]) -> str:
-    shown = ", ".join(f"{count} of class {name!r}" for name, count in named.most_common(MAX_NAMED))
-    return shown + (", …" if len(named) > MAX_NAMED else "")
+    return some((f"{count} of class {name!r}" for name, count in named.most_common()), MAX_NAMED)
 
 
 def _is_feature(each: Any) -> bool:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import zarr
 
 from stdistill._formats.text import open_text, read_csv
-from stdistill._support.checks import check_finite
+from stdistill._support.checks import check_finite, some
 from stdistill._support.reading import find_visible, reading
 from stdistill._support.warn import warn
 
@@ -220,8 +220,8 @@ def _what_is_missing(path: Path, matrix: Path | None, cells: Path | None) -> str
         advice = f"{packed[0].name} holds the matrix: unpack it there ('tar -xzf'), and its folder {MEX} is read."
     else:
         advice = "Unpack the whole Xenium output folder (outs.zip), or put the matrix and the table of cells there."
-    shown = ", ".join(inside[:10]) + (", …" if len(inside) > 10 else "")
-    return f"{path} is no Xenium folder: it has no {' and no '.join(missing)}. It holds: {shown or 'nothing'}. {advice}"
+    shown = some(inside, 10) or "nothing"
+    return f"{path} is no Xenium folder: it has no {' and no '.join(missing)}. It holds: {shown}. {advice}"
 
 
 def _read_specs(path: Path) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ class FeatureGaussian(NamedTuple):
         n_axes = 1 + int(np.searchsorted(np.cumsum(self.variances), share * total))
         apart = np.clip((features - features.mean(axis=0)) / self.std, -FARTHEST, FARTHEST)
         along = apart @ self.axes[:, :n_axes].astype(np.float32)
-        return float(along.var(axis=0).sum() / apart.var(axis=0).sum())
+        return min(1.0, float(along.var(axis=0).sum() / apart.var(axis=0).sum()))  # axes are rounded
 
     def squared_distances(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Squared Mahalanobis distances (n,) of (n, d) features from the mean."""

@@ -8,9 +8,11 @@ from stdistill._report.he import encode_jpeg
 from stdistill._report.layers import Layer
 from stdistill._report.source import Slide
 from stdistill._report.store import Store
+from stdistill._table import schema
 from stdistill._table.checks import get_centers
 from stdistill._table.he.crops import read_crops
 from stdistill._table.he.placement import locate
+from stdistill._table.labels import NICHE_SUFFIX
 
 N_CROPS = 6
 """Of a niche."""
@@ -34,7 +36,7 @@ def write_crops(slide: Slide, layer: Layer, store: Store) -> dict[str, str]:
     height, width = slide.frame.shape
     whole = ((px >= side / 2) & (px <= (width - side / 2, height - side / 2))).all(axis=1)
     whole &= locate([slide.frame], get_centers(cells))["on_image"].to_numpy()
-    confidence = cells.obs.get(layer.key.replace("_niche", "_confidence"))
+    confidence = cells.obs.get(f"{layer.key.removesuffix(NICHE_SUFFIX)}{schema.CONFIDENCE_SUFFIX}")
     sure = np.zeros(cells.n_obs) if confidence is None else confidence.fillna(0).to_numpy(dtype=np.float64)
     random = np.random.default_rng(0)
     chosen: dict[str, np.ndarray] = {}

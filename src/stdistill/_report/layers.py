@@ -16,18 +16,10 @@ from stdistill._report.pyramid import mean_code, most_common
 from stdistill._support.arrays import Pixels
 from stdistill._table import schema
 from stdistill._table.labels import NICHE_SUFFIX
+from stdistill.tl._evaluate import NAMES
 
 MAX_CODE = 255
-METHODS = {
-    "teacher": "Teacher",
-    "student": "Student",
-    "he_nolan": "Histology-NOLAN",
-    "alone": "Student without neighbours",
-    "logistic": "Logistic regression",
-    "kmeans": "k-means",
-    "he_kmeans": "Histology-k-means",
-    "he_leiden": "Histology-Leiden",
-}
+METHODS = {**NAMES, schema.KMEANS: "k-means"}
 UNLIKE = (1.0, OUTSIDE)
 """How unlike the training a cell may be, from usual to not to be trusted (`stdistill.tl.verdict`)."""
 SCALES = {

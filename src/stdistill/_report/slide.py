@@ -20,6 +20,7 @@ from stdistill._report.store import InlineStore, Store
 from stdistill._slide.glass import small_image, stained
 from stdistill._support.arrays import Pixels
 from stdistill._table import schema
+from stdistill._table.labels import NICHE_SUFFIX
 from stdistill._table.records import read_record
 
 logger = logging.getLogger("stdistill")
@@ -195,7 +196,7 @@ def _write_overview(
 
 def _sizes(slide: Slide, layer: Layer) -> list[dict[str, Any]]:
     """List the niches with their colour, cells, share and median confidence."""
-    confidence = slide.cells.obs.get(layer.key.replace("_niche", "_confidence"))
+    confidence = slide.cells.obs.get(f"{layer.key.removesuffix(NICHE_SUFFIX)}{schema.CONFIDENCE_SUFFIX}")
     medians = None
     if confidence is not None:
         medians = confidence.groupby(slide.cells.obs[layer.key].astype(str)).median()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from anndata import AnnData
 
 from stdistill._drawing.view import CELL_UM
-from stdistill._runs.folder import MANIFEST
+from stdistill._runs.folder import CELLS_FILE, MANIFEST, NICHES_FILE
 from stdistill._runs.folder import read_manifest as read_run_manifest
 from stdistill._slide.affine import affine_scale, apply_affine
 from stdistill._slide.pyramid import SlideLevel
@@ -32,7 +32,7 @@ from stdistill.pp import attach_slide
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-TABLES = ("niches.h5ad", "cells.h5ad")
+TABLES = (NICHES_FILE, CELLS_FILE)
 """What `predict` and `evaluate`, and what `run` calls its table."""
 SHAPES = "niches.zarr"
 CIRCLE_SEGMENTS = 2

@@ -13,7 +13,8 @@ from typing import Any, Self
 import pandas as pd
 
 from stdistill._formats.text import read_csv
-from stdistill._runs.folder import check_same, find_versions
+from stdistill._runs.folder import NICHES_FILE, check_same, find_versions
+from stdistill._support.checks import some
 from stdistill._support.files import replacing
 from stdistill._support.locks import Lease, lease, wait_for_lease
 from stdistill._support.reading import check_entry, read_json, reading
@@ -145,13 +146,12 @@ class CohortFolder:
 
     def warn_of_strangers(self) -> None:
         """Say which results were put here by hand, such as another cohort's: they belong to no slide of this one."""
-        tables = (self.path / SLIDES).glob("[!.]*/niches.h5ad")
+        tables = (self.path / SLIDES).glob(f"[!.]*/{NICHES_FILE}")
         strangers = sorted({table.parent.name for table in tables} - set(self._read_slides()[ID]))
         if strangers:
             warn(
                 f"{len(strangers)} folders in {self.path / SLIDES} are of no slide in {SLIDES_CSV}, and are left out: "
-                f"{', '.join(strangers[:5])}{', …' if len(strangers) > 5 else ''}. To add slides, run "
-                "`stdistill predict` with the student of this cohort on them."
+                f"{some(strangers)}. To add slides, run `stdistill predict` with the student of this cohort on them."
             )
 
     def work(self, slide_id: str) -> Path:
@@ -258,8 +258,8 @@ class CohortFolder:
             found = [self.path.name] if self.path.exists() else []
         if found and not (self.path / MANIFEST).is_file():
             msg = (
-                f"{self.path} exists and holds no {MANIFEST} of a cohort, but {', '.join(sorted(found)[:5])}: name a "
-                "folder that is new or empty."
+                f"{self.path} exists and holds no {MANIFEST} of a cohort, but {some(sorted(found))}: name a folder "
+                "that is new or empty."
             )
             raise FileExistsError(msg)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stdistill.encoders import Encoder
     from stdistill.models.alignment.arguments import FittingArguments
     from stdistill.models.alignment.fit import FittedAlignment
-    from stdistill.models.composition.card import FeatureCard
+    from stdistill.models.feature_card import FeatureCard
 
 
 class Finetuned(NamedTuple):

@@ -30,6 +30,8 @@ logger = logging.getLogger("stdistill")
 T = TypeVar("T")
 
 MANIFEST = "manifest.json"
+CELLS_FILE, NICHES_FILE = "cells.h5ad", "niches.h5ad"
+"""Table of a run: with all that is known of the cells, or without counts and features."""
 NO_MANIFEST = "is no manifest of a run"
 RUN_AFRESH = "name another folder for the results, or remove this one to run it afresh"
 ENTRIES: dict[str, type] = {
@@ -97,7 +99,7 @@ class Run:
             "input": {},
             "versions": find_versions(),
             "device": _device(),
-            "started": _now(),
+            "started": now(),
             "steps": [],
         }
         self._manifest: dict[str, Any] = json.loads(json.dumps(new, default=str))  # as it is read again
@@ -153,7 +155,7 @@ class Run:
         made = make()
         if not finished:
             seconds = round(time.monotonic() - start, 2)
-            self._manifest["steps"].append({"step": name, "seconds": seconds, "ended": _now()})
+            self._manifest["steps"].append({"step": name, "seconds": seconds, "ended": now()})
             self._write()
         return made
 
@@ -165,27 +167,40 @@ class Run:
         `make` is called with a folder for its checkpoints, if there is a folder at all. What it `makes` besides must be
         there for the step to be finished.
         """
+        self.write_tables(key_added, {key_added: (adata, key_added)}, make, makes=makes)
+
+    def write_tables(
+        self,
+        name: str,
+        tables: Mapping[str, tuple[AnnData, str]],
+        make: Callable[[Path | None], object],
+        *,
+        makes: Path | None = None,
+    ) -> None:
+        """Make a step that writes to several tables, each under a key of its own and kept in a file of that name."""
         if self.kept is None:
-            self.step(key_added, lambda: make(None))
+            self.step(name, lambda: make(None))
             return
-        checkpoints = self.kept / CHECKPOINTS / key_added
-        results = self.kept / STEPS / f"{key_added}.h5ad"
+        checkpoints = self.kept / CHECKPOINTS / name
+        results = {self.kept / STEPS / f"{file}.h5ad": written for file, written in tables.items()}
 
         def make_and_save() -> None:
             make(checkpoints)
             if self.folder is None:
                 return
-            with replacing(results) as new:
-                save_results(adata, key_added, new)
+            for path, (adata, key_added) in results.items():
+                with replacing(path) as new:
+                    save_results(adata, key_added, new)
             shutil.rmtree(checkpoints, ignore_errors=True)
             with suppress(OSError):  # of another step
                 checkpoints.parent.rmdir()
 
         def load() -> None:
-            load_results(adata, results)
+            for path, (adata, _) in results.items():
+                load_results(adata, path)
 
-        there = results.is_file() and (makes is None or makes.exists())
-        self.step(key_added, make_and_save, load if there else None)
+        there = all(path.is_file() for path in results) and (makes is None or makes.exists())
+        self.step(name, make_and_save, load if there else None)
 
     def _hold(self) -> None:
         """Keep other processes out of the folder."""
@@ -255,7 +270,8 @@ def check_same(found: Mapping[str, Any], new: Mapping[str, Any], folder: Path | 
         raise ValueError(msg)
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as manifests have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

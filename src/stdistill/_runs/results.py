@@ -30,12 +30,12 @@ def save_results(adata: AnnData, key_added: str, path: Path) -> None:
     records = {
         step: record
         for step, record in adata.uns.get(schema.RECORD, {}).items()
-        if str(record.get("key_added")) in (key_added, *_of(key_added, adata.obsm))
+        if str(record.get("key_added")) in (key_added, *_keys_under(key_added, adata.obsm))
     }
     ad.AnnData(
-        obs=adata.obs[_of(key_added, adata.obs.columns)],
-        obsm={key: adata.obsm[key] for key in _of(key_added, adata.obsm)},
-        uns={**{key: adata.uns[key] for key in _of(key_added, adata.uns)}, schema.RECORD: records},
+        obs=adata.obs[_keys_under(key_added, adata.obs.columns)],
+        obsm={key: adata.obsm[key] for key in _keys_under(key_added, adata.obsm)},
+        uns={**{key: adata.uns[key] for key in _keys_under(key_added, adata.uns)}, schema.RECORD: records},
     ).write_h5ad(path)
 
 
@@ -89,7 +89,7 @@ def _sample(n_cells: int) -> npt.NDArray[np.int64]:
     return np.linspace(0, n_cells - 1, min(N_SAMPLED, n_cells)).astype(np.int64)
 
 
-def _of(key_added: str, keys: Iterable[str]) -> list[str]:
+def _keys_under(key_added: str, keys: Iterable[str]) -> list[str]:
     """Choose the keys that begin with the name, those of ``.obsm`` also after an ``X_``."""
     names = (key_added, f"X_{key_added}")
     return [key for key in map(str, keys) if key in names or key.startswith(tuple(f"{name}_" for name in names))]

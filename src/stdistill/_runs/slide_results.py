@@ -13,17 +13,18 @@ from anndata import AnnData
 
 from stdistill._measures.compositional.territories import territories
 from stdistill._measures.labels import Labels
+from stdistill._runs.folder import NICHES_FILE
 from stdistill._support.reading import reading
 from stdistill._table import schema
 from stdistill._table.he.slide_record import read_slide_record
+from stdistill._table.labels import NICHE_SUFFIX
 from stdistill._table.records import read_record
 from stdistill.pp import neighborhoods
 
-NICHES = "niches.h5ad"
 NO_NICHES = "is no table of niches, as `stdistill predict` writes it"
 RUN_AGAIN = "run the slide again"
-NICHE = f"{schema.STUDENT}_niche"
-CONFIDENCE = f"{schema.STUDENT}_confidence"
+NICHE = f"{schema.STUDENT}{NICHE_SUFFIX}"
+CONFIDENCE = f"{schema.STUDENT}{schema.CONFIDENCE_SUFFIX}"
 
 
 class SlideResult(NamedTuple):
@@ -49,7 +50,7 @@ class SlideResult(NamedTuple):
 
 def read_slide_result(folder: Path) -> SlideResult:
     """Read the table of one slide, and connect its cells anew: the graph is not kept."""
-    cells = _read_cells(folder / NICHES)
+    cells = _read_cells(folder / NICHES_FILE)
     niche = cells.obs[NICHE]
     labels = Labels(niche.cat.codes.to_numpy(dtype=np.intp), list(map(str, niche.cat.categories)))
     record, verdict = read_record(cells, "predict"), read_record(cells, "verdict")

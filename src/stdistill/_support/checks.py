@@ -22,6 +22,12 @@ MOST_NAMED = 3
 """Names that may be meant."""
 
 
+def some(names: Iterable[object], most: int = 5) -> str:
+    """Write the first of some names for a message; an ellipsis says that there are more."""
+    every = list(map(str, names))
+    return ", ".join(every[:most]) + (", …" if len(every) > most else "")
+
+
 def check_key(
     key: str, available: Collection[str], what: str, *, argument: str, hint: str | None = None, suffix: str = ""
 ) -> None:
@@ -99,8 +105,7 @@ def check_finite(centers: Floats, cell_ids: npt.NDArray[np.object_], advice: str
     bad = ~np.isfinite(centers).all(axis=1)
     if not bad.any():
         return
-    shown = ", ".join(map(str, cell_ids[bad][:5])) + (", …" if bad.sum() > 5 else "")
-    msg = f"{bad.sum()} of {len(centers)} cells have a NaN or infinite centre ({shown}). {advice}"
+    msg = f"{bad.sum()} of {len(centers)} cells have a NaN or infinite centre ({some(cell_ids[bad])}). {advice}"
     raise ValueError(msg)
 
 

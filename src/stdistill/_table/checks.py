@@ -32,7 +32,7 @@ CHUNK = 2**24
 """Values whose being counts is checked at a time."""
 
 
-def list_slides(data: Data | Sequence[Data]) -> list[Data]:
+def as_slides(data: Data | Sequence[Data]) -> list[Data]:
     """Return one slide or several as a list, of which there must be some."""
     if isinstance(data, Mapping | Iterator):
         call = "list(slides.values())" if isinstance(data, Mapping) else "list(slides)"
@@ -196,6 +196,15 @@ def find_rows(adata: AnnData, cells: Sequence[str], what: str = "cells") -> Rows
     first = np.flatnonzero(~names.duplicated())
     rows: Rows = first[names[first].get_indexer(wanted)]
     return rows
+
+
+def holds_numbers(dtype: Any) -> bool:
+    """Whether a column of this type holds numbers to compare, which True and False are not."""
+    return bool(
+        pd.api.types.is_numeric_dtype(dtype)
+        and not pd.api.types.is_bool_dtype(dtype)
+        and not pd.api.types.is_complex_dtype(dtype)
+    )
 
 
 def get_centers(adata: AnnData) -> npt.NDArray[np.float64]:

@@ -12,6 +12,7 @@ from anndata import AnnData
 from stdistill._support.arrays import Float64s, Integers, Mask, Rows
 from stdistill._support.checks import check_key
 from stdistill._table import schema
+from stdistill._table.checks import holds_numbers
 from stdistill._table.labels import warn_of_names
 
 HINT = "sd.tl.cohort takes over the columns of the cohort's slides.csv."
@@ -71,7 +72,7 @@ def read_slides(
 
 def _read_group(column: pd.Series, group_key: str, reference: str | None) -> tuple[Float64s, list[str] | None]:
     """Return numbers, and the names of two groups."""
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+    if holds_numbers(column.dtype):
         values = column.to_numpy(dtype=np.float64)
         if reference is not None:
             msg = f"reference={reference!r} goes with two groups; .obs[{group_key!r}] holds numbers."

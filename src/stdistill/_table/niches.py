@@ -105,10 +105,10 @@ def write_niches(
             confidence[predicted] = 1 / np.exp((known - known.max(axis=1, keepdims=True)) / temperature).sum(axis=1)
     logits = np.where(predicted[:, None], logits, np.float32(np.nan))
     columns: dict[str, Any] = {f"{key_added}_logit_{niche}": logits[:, niche] for niche in range(len(niches))}
-    columns[f"{key_added}_niche"] = pd.Categorical.from_codes(codes, categories=pd.Index(niches))
-    columns[f"{key_added}_confidence"] = confidence
+    columns[f"{key_added}{NICHE_SUFFIX}"] = pd.Categorical.from_codes(codes, categories=pd.Index(niches))
+    columns[f"{key_added}{schema.CONFIDENCE_SUFFIX}"] = confidence
     if ood is not None:
-        columns[f"{key_added}_ood"] = ood
+        columns[f"{key_added}{schema.OOD_SUFFIX}"] = ood
     clear_niches(adata, key_added)
     adata.obs = pd.concat([adata.obs, pd.DataFrame(columns, index=adata.obs_names)], axis=1)
     write_label_marks(adata, key_added, codes)
@@ -119,7 +119,8 @@ def write_niches(
 
 def clear_niches(adata: AnnData, key_added: str) -> None:
     """Take away what a niche model wrote of each cell under a prefix, and the verdict: neither is of other niches."""
-    written = [f"{key_added}_{what}" for what in ("niche", "confidence", "ood", "trusted")]
+    endings = (NICHE_SUFFIX, schema.CONFIDENCE_SUFFIX, schema.OOD_SUFFIX, schema.TRUSTED_SUFFIX)
+    written = [f"{key_added}{ending}" for ending in endings]
     adata.obs = adata.obs.drop(columns=[*logit_columns(adata, key_added), *adata.obs.columns.intersection(written)])
     drop_marks(adata, key_added)
     write_fitted(adata, key_added, None)
@@ -166,11 +167,11 @@ def niche_names(adatas: Iterable[AnnData], key: str, k: int) -> list[str]:
     ValueError
         When labels and logits do not agree.
     """
-    tables = [adata for adata in adatas if f"{key}_niche" in adata.obs]
+    tables = [adata for adata in adatas if f"{key}{NICHE_SUFFIX}" in adata.obs]
     names: dict[int, str] = {}
     left: list[str] = []
     for table in tables:
-        column, logits = table.obs[f"{key}_niche"], read_logits(table, key)
+        column, logits = table.obs[f"{key}{NICHE_SUFFIX}"], read_logits(table, key)
         known = (column.notna() & np.isfinite(logits).all(axis=1)).to_numpy()
         pairs = pd.DataFrame({"niche": logits[known].argmax(axis=1), "name": column[known].astype(str).to_numpy()})
         counts = pairs.value_counts()

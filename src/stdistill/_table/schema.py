@@ -71,6 +71,13 @@ ADJACENCY = "adjacency"
 CHOOSE_K = "choose_k"
 """Record of how stable the niches are for each number of them."""
 
+CONFIDENCE_SUFFIX = "_confidence"
+"""Ending of the column of ``.obs`` of how sure a niche model is of each cell: ``.obs["student_confidence"]``…"""
+OOD_SUFFIX = "_ood"
+"""Of how unusual each cell is to a student: ``.obs["student_ood"]``…"""
+TRUSTED_SUFFIX = "_trusted"
+"""Of which cells the verdict trusts: ``.obs["student_trusted"]``…"""
+
 FITTED_SUFFIX = "_fitted"
 """Ending of the column of ``.obs`` that says which cells a result was fitted on: ``.obs["teacher_fitted"]``…"""
 

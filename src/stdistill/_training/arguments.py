@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypedDict
 
+import numpy as np
+
 from stdistill._support.checks import check_integer, check_positive
 
 Standardization = Literal["training", "slide"]
@@ -81,3 +83,8 @@ def check_training(arguments: TrainingArguments) -> None:
         msg = "Expected max_steps to be at least 1, or -1 for no limit, found 0."
         raise ValueError(msg)
     check_integer(arguments["seed"], "seed", minimum=0, maximum=2**32 - 1)  # also scikit-learn's
+
+
+def default_epochs(n_training: int, n_seen: int, bounds: tuple[int, int]) -> int:
+    """Epochs that see `n_seen` cells, rows or tiles together, within bounds."""
+    return int(np.clip(round(n_seen / n_training), *bounds))

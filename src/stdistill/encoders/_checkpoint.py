@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stdistill._support.checks import some
 from stdistill._support.files import digest_file
 from stdistill._support.reading import find_fault
 
@@ -33,7 +34,7 @@ def find_weights(path: Path) -> Path:
     for name in WEIGHT_FILES:
         if (path / name).is_file():
             return path / name
-    there = _shorten(sorted(entry.name for entry in path.iterdir())) or "nothing"
+    there = some(sorted(entry.name for entry in path.iterdir()), SHOWN) or "nothing"
     msg = f"The folder {path} holds no {' and no '.join(WEIGHT_FILES)}, but {there}. Name the file of weights itself."
     raise FileNotFoundError(msg)
 
@@ -82,7 +83,7 @@ def read(path: Path) -> dict[str, Tensor]:
         raise ValueError(msg) from error
     wrong = [str(key) for key, value in state.items() if not isinstance(value, torch.Tensor)]
     if wrong or not state:
-        msg = f"{path} holds {_shorten(wrong) or 'nothing'} where only named tensors were expected."
+        msg = f"{path} holds {some(wrong, SHOWN) or 'nothing'} where only named tensors were expected."
         raise ValueError(msg)
     return state
 
@@ -110,21 +111,16 @@ def check_fit(network: nn.Module, state: dict[str, Tensor], path: Path, *, name:
     expected = network.state_dict()
     problems = []
     if missing := [key for key in expected if key not in state]:
-        problems.append(f"{len(missing)} weights are missing ({_shorten(missing)})")
+        problems.append(f"{len(missing)} weights are missing ({some(missing, SHOWN)})")
     if unexpected := [key for key in state if key not in expected]:
-        problems.append(f"{len(unexpected)} are not of this architecture ({_shorten(unexpected)})")
+        problems.append(f"{len(unexpected)} are not of this architecture ({some(unexpected, SHOWN)})")
     other_shapes = [
         f"{key}: {tuple(state[key].shape)}, expected {tuple(value.shape)}"
         for key, value in expected.items()
         if key in state and state[key].shape != value.shape
     ]
     if other_shapes:
-        problems.append(f"{len(other_shapes)} have another shape ({_shorten(other_shapes)})")
+        problems.append(f"{len(other_shapes)} have another shape ({some(other_shapes, SHOWN)})")
     if problems:
         msg = f"{path} does not hold the weights of {name!r}: {'; '.join(problems)}. Is it of another architecture?"
         raise ValueError(msg)
-
-
-def _shorten(names: Iterable[str]) -> str:
-    names = [*names]
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from anndata import AnnData
 
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import find_colormap
 from stdistill._drawing.view import TITLE_IN, Bounds, draw_cells, draw_view, make_view
 from stdistill._table import schema
-from stdistill._table.checks import check_one_model, get_table
+from stdistill._table.checks import check_one_model, get_table, holds_numbers
 from stdistill._table.labels import NICHE_SUFFIX, find_columns, warn_of_edited_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from spatialdata import SpatialData
 
-SUFFIX = "_confidence"
 COLORBAR_IN = 0.9
 """Room for the colour bar, in inches."""
 HINT = "Confidence is written by sd.tl.nolan, sd.tl.distill and sd.tl.predict."
@@ -91,7 +89,7 @@ def confidence(
     from matplotlib.colors import Normalize
 
     adata = get_table(data, table_key)
-    columns = {key: _read(adata, key) for key in find_columns(adata, keys, suffix=SUFFIX, hint=HINT)}
+    columns = {key: _read(adata, key) for key in find_columns(adata, keys, suffix=schema.CONFIDENCE_SUFFIX, hint=HINT)}
     scale = ScalarMappable(Normalize(0, 1), find_colormap(cmap))
     titles = make_titles(title, list(columns))
     view = make_view(
@@ -114,11 +112,11 @@ def confidence(
 
 
 def _read(adata: AnnData, key: str) -> npt.NDArray[np.float64]:
-    prefix = key.removesuffix(SUFFIX)
+    prefix = key.removesuffix(schema.CONFIDENCE_SUFFIX)
     check_one_model(adata, prefix)
     warn_of_edited_labels(adata, f"{prefix}{NICHE_SUFFIX}")
     column = adata.obs[key]
-    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+    if not holds_numbers(column.dtype):
         msg = f".obs[{key!r}] holds {column.dtype}; expected numbers between 0 and 1. {HINT}"
         raise TypeError(msg)
     values: npt.NDArray[np.float64] = column.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -14,7 +14,7 @@ from stdistill._measures.alignment.recall import first_places, nearest, unit_row
 from stdistill._support.arrays import Floats, Integers, Rows
 from stdistill._support.checks import check_choice, check_integer, check_key
 from stdistill._table import schema
-from stdistill._table.checks import get_sdata, list_slides
+from stdistill._table.checks import as_slides, get_sdata
 from stdistill._table.fitting.aligned import (
     SIDES,
     Side,
@@ -133,7 +133,7 @@ def retrieval(
     check_integer(n_queries, "n_queries", minimum=0)
     check_integer(n_found, "n_found", minimum=1)
     check_choice(direction, "direction", get_args(Direction))
-    slides = list_slides(data)
+    slides = as_slides(data)
     tables = [get_tiles(slide, tiles_key) for slide in slides]
     pool = _read(tables, key)
     asking = get_args(Direction).index(direction)

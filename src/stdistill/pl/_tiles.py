@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from stdistill._drawing.axes import AxesOrList, finish, make_axes, make_titles
 from stdistill._drawing.colors import MISSING, SPLIT_COLORS, Palette, category_colors, find_colormap
@@ -15,7 +14,7 @@ from stdistill._drawing.legend import draw_legend, legend_width
 from stdistill._drawing.view import TITLE_IN, Bounds, View, draw_view, make_view
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import find_rows, get_centers, is_spatialdata
+from stdistill._table.checks import find_rows, get_centers, holds_numbers, is_spatialdata
 from stdistill._table.he.placement import HEFrame, he_frames
 from stdistill._table.labels import read_labels
 from stdistill._table.records import read_record
@@ -185,7 +184,7 @@ def _colors(
         return to_rgba_array([PLAIN] * table.n_obs), [], None
     check_key(color, table.obs.columns, "a column of .obs of the tiles", argument="color")
     column = table.obs[color]
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+    if holds_numbers(column.dtype):
         values = column.to_numpy(dtype=np.float64, na_value=np.nan)
         if np.isnan(values).all():
             msg = f".obs[{color!r}] is missing for all of the {table.n_obs} tiles."

@@ -21,7 +21,7 @@ from stdistill._support.checks import check_key, check_name, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.abundances import CELL2LOCATION, check_abundances, write_abundances
-from stdistill._table.checks import copy_table, find_split_key, get_centers, get_split, get_table
+from stdistill._table.checks import copy_table, find_split_key, get_centers, get_split, get_table, holds_numbers
 from stdistill._table.fitting.edges import check_edges
 from stdistill._table.graph import NEIGHBORS, graph_radius, graph_split_key, has_graph, read_graph
 from stdistill._table.labels import CELL_TYPE_HINT, read_labels
@@ -253,9 +253,9 @@ def _read_values(stored: Any, what: str) -> npt.NDArray[np.float32]:
     """Return what is in ``.obsm`` as numbers."""
     is_frame = isinstance(stored, pd.DataFrame)
     if is_frame:
-        wrong = [str(name) for name, dtype in stored.dtypes.items() if not _holds_numbers(dtype)]
+        wrong = [str(name) for name, dtype in stored.dtypes.items() if not holds_numbers(dtype)]
     else:
-        wrong = [] if not issparse(stored) and _holds_numbers(stored.dtype) else ["all"]
+        wrong = [] if not issparse(stored) and holds_numbers(stored.dtype) else ["all"]
     if wrong:
         msg = f"{what} holds no numbers in {wrong[:5]}; expected an abundance of each type, in a dense frame or array."
         raise TypeError(msg)
@@ -295,14 +295,6 @@ def _is_constant(values: Float64s) -> npt.NDArray[np.bool_]:
 def _is_whole(sums: Float64s) -> npt.NDArray[np.bool_]:
     """Tell which sums are those of shares, or of percent."""
     return np.asarray(np.logical_or.reduce([np.isclose(sums, whole, rtol=TOTAL_OFF) for whole in WHOLES]))
-
-
-def _holds_numbers(dtype: Any) -> bool:
-    return bool(
-        pd.api.types.is_numeric_dtype(dtype)
-        and not pd.api.types.is_bool_dtype(dtype)
-        and not pd.api.types.is_complex_dtype(dtype)
-    )
 
 
 def _clean(names: Sequence[str], what: str) -> list[str]:

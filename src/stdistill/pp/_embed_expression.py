@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from anndata import AnnData
 
-from stdistill._support.checks import check_integer, check_name
+from stdistill._support.arrays import Mask
+from stdistill._support.checks import check_integer, check_name, some
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_counts, get_library_codes, get_split, get_table
+from stdistill._table.fitting.inputs import check_split, training_cells
 from stdistill._table.libraries import find_library_key, warn_of_overlap
 from stdistill._table.marks.cells import mark_counts
 from stdistill._table.marks.rows import write_features
@@ -167,37 +167,15 @@ def embed_expression(
         data = copy_table(data, table_key)
     adata = get_table(data, table_key)
     if not adata.var_names.is_unique:
-        names = _few(adata.var_names[adata.var_names.duplicated()])
+        names = some(map(repr, adata.var_names[adata.var_names.duplicated()]))
         msg = f"Gene names are not unique ({names}): run .var_names_make_unique() on the table."
         raise ValueError(msg)
     if model is None:
-        split = get_split(adata, split_key)
-        training = _training_cells(adata, split)
-        library_key = find_library_key(adata, library_key)
-        libraries = _libraries(adata, library_key)
-        if library_key is None and schema.SPATIAL in adata.obsm:
-            warn_of_overlap(
-                adata,
-                get_centers(adata),
-                "Their batches are not told apart: name the slides in a column, and give it as library_key=.",
-            )
-    counts = get_counts(adata, layer, "scVI needs")
-    if model is None:
-        _check_not_empty(counts)
-
-    from stdistill.models import expression  # imports scvi, which takes seconds
-
-    params: dict[str, Any]
-    if model is None:
-        source = f"scVI on {len(training)} of {adata.n_obs} cells"
-        source += " (there is no split)" if split is None else f" ({schema.TRAIN!r} in .obs[{split.name!r}])"
-        params = {"library_key": library_key, "split_key": None if split is None else split.name}
-        logger.info("Training %s, %d genes.", source, adata.n_vars)
-        trained = expression.train(
-            counts,
-            adata.var_names.tolist(),
-            libraries,
-            training,
+        found = _train(
+            adata,
+            layer,
+            library_key,
+            split_key,
             n_latent=int(n_latent),
             max_epochs=None if max_epochs is None else int(max_epochs),
             batch_size=int(batch_size),
@@ -206,20 +184,13 @@ def embed_expression(
             devices=devices,
         )
     else:
-        source = f"the model in {os.fspath(model)}"
-        params = {"model": os.fspath(model)}
-        trained = _load(Path(model).expanduser())
-        counts = _select_genes(counts, adata.var_names, trained.card.genes)
-        _check_not_empty(counts)
-    latent = trained.encode(counts)
-
-    marks = mark_counts(counts, adata.obsm.get(schema.SPATIAL))
-    if model is None:
-        fitted = np.zeros(adata.n_obs, dtype=bool)
-        fitted[training] = True
-        trained.seen = np.unique(marks[fitted])
-    else:
-        fitted = np.isin(marks, [] if trained.seen is None else trained.seen)
+        found = _apply(adata, layer, model)
+    trained = found.model
+    latent = trained.encode(found.counts)
+    marks = mark_counts(found.counts, adata.obsm.get(schema.SPATIAL))
+    if found.training is not None:
+        trained.seen = np.unique(marks[found.training])
+    fitted = np.isin(marks, [] if trained.seen is None else trained.seen) if found.training is None else found.training
     made = write_features(adata, key_added, latent)
     write_fitted(adata, key_added, fitted, trained.sha256)
     write_record(
@@ -232,15 +203,60 @@ def embed_expression(
         n_latent=trained.card.n_latent,
         model_sha256=trained.sha256,
         fingerprint=made,
-        **params,
+        **found.params,
         elbo_train=trained.history["elbo_train"].to_numpy(),
         **trained.card.training,
     )
-    logger.info('Wrote .obsm["%s"] (%d × %d) with %s.', key_added, *latent.shape, source)
+    logger.info('Wrote .obsm["%s"] (%d × %d) with %s.', key_added, *latent.shape, found.source)
     if save is not None:
         trained.save(Path(save).expanduser())
         logger.info("Wrote the model to %s.", os.fspath(save))
     return data if copy else None
+
+
+class _Found(NamedTuple):
+    """A model, and what it is to read."""
+
+    model: ExpressionModel
+    counts: Any
+    """(n, genes), those of the model in its order."""
+    training: Mask | None
+    """(n,), the cells that it was trained on, of one that was trained here."""
+    params: dict[str, Any]
+    """For the record."""
+    source: str
+    """Where the model is from, in words."""
+
+
+def _train(adata: AnnData, layer: str | None, library_key: str | None, split_key: str | None, **how: Any) -> _Found:
+    """Train a model on the training cells."""
+    split = get_split(adata, split_key)
+    check_split([adata], split_key)
+    training = training_cells(adata, split)
+    library_key = find_library_key(adata, library_key)
+    libraries = _libraries(adata, library_key)
+    if library_key is None and schema.SPATIAL in adata.obsm:
+        advice = "Their batches are not told apart: name the slides in a column, and give it as library_key=."
+        warn_of_overlap(adata, get_centers(adata), advice)
+    counts = get_counts(adata, layer, "scVI needs")
+    _check_not_empty(counts)
+    source = f"scVI on {training.sum()} of {adata.n_obs} cells"
+    source += " (there is no split)" if split is None else f" ({schema.TRAIN!r} in .obs[{split.name!r}])"
+    logger.info("Training %s, %d genes.", source, adata.n_vars)
+    from stdistill.models import expression  # imports scvi, which takes seconds
+
+    model = expression.train(counts, adata.var_names.tolist(), libraries, np.flatnonzero(training), **how)
+    params = {"library_key": library_key, "split_key": None if split is None else split.name}
+    return _Found(model, counts, training, params, source)
+
+
+def _apply(adata: AnnData, layer: str | None, path: str | os.PathLike[str]) -> _Found:
+    """Load a saved model, and choose its genes."""
+    counts = get_counts(adata, layer, "scVI needs")
+    model = _load(Path(path).expanduser())
+    counts = _select_genes(counts, adata.var_names, model.card.genes)
+    _check_not_empty(counts)
+    return _Found(model, counts, None, {"model": os.fspath(path)}, f"the model in {os.fspath(path)}")
 
 
 def _load(folder: Path) -> ExpressionModel:
@@ -258,40 +274,10 @@ def _load(folder: Path) -> ExpressionModel:
         raise ValueError(msg) from error
 
 
-def ensure_expression(
-    tables: Sequence[AnnData], *, split_key: str | None, library_key: str | None, seed: int, accelerator: str
-) -> None:
-    """Compute the expression latent of a table that has none."""
-    if all(schema.EXPRESSION_LATENT in table.obsm for table in tables):
-        return
-    if len(tables) > 1:
-        msg = (
-            f'Not all tables have .obsm["{schema.EXPRESSION_LATENT}"], and latents made slide by slide would not be '
-            "comparable: compute them in one go on the concatenated tables with "
-            "sd.pp.embed_expression(library_key=...)."
-        )
-        raise KeyError(msg)
-    logger.info("There is no expression latent: computing it with sd.pp.embed_expression.")
-    embed_expression(tables[0], split_key=split_key, library_key=library_key, seed=seed, accelerator=accelerator)
-
-
 def _check_free(folder: Path) -> None:
     if folder.exists():
         msg = f"{folder} exists already: give save= a new folder, or remove this one."
         raise FileExistsError(msg)
-
-
-def _training_cells(adata: AnnData, split: pd.Series | None) -> npt.NDArray[np.integer]:
-    if split is None:
-        return np.arange(adata.n_obs)
-    training = np.flatnonzero(split == schema.TRAIN)
-    if not len(training):
-        msg = (
-            f"No cell is {schema.TRAIN!r} in .obs[{split.name!r}], which holds {split.unique().tolist()}: there is "
-            "nothing to train on. Run sd.pp.split_strips, or give split_key=None to train on all cells."
-        )
-        raise ValueError(msg)
-    return training
 
 
 def _libraries(adata: AnnData, library_key: str | None) -> pd.Series:
@@ -309,9 +295,9 @@ def _select_genes(counts: Any, names: pd.Index, genes: list[str]) -> Any:
     absent = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
     if absent:
         msg = (
-            f"The table lacks {len(absent)} of the {len(genes)} genes of the model: {_few(absent)}. Its own "
-            f"{len(names)} are named like {_few(names[:3])}. Apply the model to slides of the same panel, or train "
-            "one on the genes that both have."
+            f"The table lacks {len(absent)} of the {len(genes)} genes of the model: {some(map(repr, absent))}. Its own "
+            f"{len(names)} are named like {some(map(repr, names), 3)}. Apply the model to slides of the same panel, or "
+            "train one on the genes that both have."
         )
         raise ValueError(msg)
     if np.array_equal(columns, np.arange(len(names))):
@@ -330,8 +316,3 @@ def _check_not_empty(counts: Any) -> None:
             f"{n_empty} cells have no transcripts. They get the latent of an empty cell, the same for all; remove them "
             "first if they should have none."
         )
-
-
-def _few(names: Collection[str]) -> str:
-    shown = ", ".join(repr(name) for name in list(names)[:5])
-    return shown + (", …" if len(names) > 5 else "")

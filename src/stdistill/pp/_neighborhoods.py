@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +16,7 @@ from stdistill._support.checks import check_integer, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.checks import copy_table, get_centers, get_split, get_table
-from stdistill._table.fitting.inputs import training_cells
-from stdistill._table.graph import NEIGHBORS, graph_radius, has_graph
+from stdistill._table.graph import NEIGHBORS
 from stdistill._table.libraries import connected_groups, library_codes, several_regions, warn_of_overlap
 from stdistill._table.provenance.results import fingerprint
 from stdistill._table.records import write_record
@@ -171,28 +169,6 @@ def neighborhoods(
         mean_neighbors,
     )
     return data if copy else None
-
-
-def ensure_neighborhoods(
-    tables: Sequence[AnnData], *, library_key: str | None, split_key: str | None, radius_um: float | None = None
-) -> None:
-    """Connect the cells of the tables that have no graph yet; one radius serves all tables."""
-    without = [table for table in tables if not has_graph(table)]
-    if not without:
-        return
-    logger.info("There are no neighbourhoods: making them with sd.pp.neighborhoods.")
-    if radius_um is None and len(tables) > 1:
-        found = [graph_radius(table) for table in tables if has_graph(table)]
-        radius_um = found[0] if found else _common_radius(tables, split_key)
-    for table in without:
-        neighborhoods(table, radius_um=radius_um, library_key=library_key, split_key=split_key)
-
-
-def _common_radius(tables: Sequence[AnnData], split_key: str | None) -> float:
-    training = [training_cells(table, get_split(table, split_key)) for table in tables]
-    centers = [get_centers(table)[chosen] for table, chosen in zip(tables, training, strict=True)]
-    codes = np.repeat(np.arange(len(tables)), [len(part) for part in centers])
-    return neighborhood_radius(np.concatenate(centers), codes, N_NEIGHBORS, seed=0)
 
 
 def _warn_of_same_places(distances: npt.NDArray[np.float32]) -> None:

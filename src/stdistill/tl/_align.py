@@ -183,7 +183,7 @@ def align(
     origins = {key: common_origin(inputs.tiles, key) for key in he_keys.values()}
     latent = common_origin(inputs.cells, use_rep)
     from stdistill.models.alignment.fit import fit_alignment
-    from stdistill.models.composition.card import FeatureCard
+    from stdistill.models.feature_card import FeatureCard
 
     learned = None
     if arguments["finetune_blocks"]:
@@ -237,16 +237,16 @@ def _build_model(
 ) -> AlignmentModel:
     """Give what was fitted its card, and let it remember its tiles."""
     from stdistill.models import AlignmentCard, AlignmentModel
-    from stdistill.models.composition.card import FeatureCard, describe
+    from stdistill.models.feature_card import FeatureCard
 
     images = inputs.data.images
     values: dict[str, Any] = dict(arguments)
     first = next(iter(he_keys))
     card = AlignmentCard(
         he={
-            scale: describe(FeatureCard(key, images[scale].shape[1], **origins[key])) for scale, key in he_keys.items()
+            scale: FeatureCard(key, images[scale].shape[1], **origins[key]).entries() for scale, key in he_keys.items()
         },
-        expression=describe(FeatureCard(use_rep, inputs.data.graphs.cells.shape[1], **latent)),
+        expression=FeatureCard(use_rep, inputs.data.graphs.cells.shape[1], **latent).entries(),
         tile_um=inputs.data.side_um,
         radius_um=float(arguments["radius_um"]),
         max_pairs=int(arguments["max_pairs"]),

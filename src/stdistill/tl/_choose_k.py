@@ -18,6 +18,7 @@ from stdistill._measures.stability import agreement_of, summarise
 from stdistill._support.checks import check_integer, check_key
 from stdistill._table import schema
 from stdistill._table.checks import find_split_key, get_centers, get_library_codes, get_split, get_table
+from stdistill._table.fitting.results import check_ks
 from stdistill._table.graph import NEIGHBORS, graph_key
 from stdistill._table.labels import ALL_CELLS
 from stdistill._table.libraries import find_library_key
@@ -162,20 +163,6 @@ def choose_k(
     )
     logger.info('Wrote .uns["%s"]["%s"].', schema.RECORD, schema.CHOOSE_K)
     return result
-
-
-def check_ks(ks: Iterable[int]) -> tuple[int, ...]:
-    """Return the numbers of niches, each once, or raise unless there are some of at least 2."""
-    if isinstance(ks, str) or not isinstance(ks, Iterable):
-        msg = f"ks must be several integers, found {ks!r} ({type(ks).__name__}). Example: ks=(10, 20)."
-        raise TypeError(msg)
-    numbers = list(ks)
-    for k in numbers:
-        check_integer(k, "ks", minimum=2)
-    if not numbers:
-        msg = "ks is empty: name the numbers of niches, for example ks=(10, 20)."
-        raise ValueError(msg)
-    return tuple(dict.fromkeys(map(int, numbers)))
 
 
 def _inputs(adata: AnnData, use_rep: str, split_key: str | None, library_key: str | None) -> AnnData:

@@ -13,6 +13,7 @@ from anndata import AnnData
 from stdistill._measures.composition import shares
 from stdistill._runs.cohort import DONE, FAILED, CohortFolder
 from stdistill._runs.slide_results import SlideResult, read_slide_result
+from stdistill._support.checks import some
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.cohorts import STUDENT_MODEL
@@ -146,9 +147,7 @@ def cohort(folder: str | Path) -> AnnData:
 def _warn_of_missing(failed: Sequence[str], waiting: Sequence[str], n_slides: int) -> None:
     """Say which slides are no rows."""
     parts = [
-        f"{len(ids)} {what} ({', '.join(ids[:5])}{', …' if len(ids) > 5 else ''})"
-        for ids, what in ((failed, "failed"), (waiting, "are not done yet"))
-        if ids
+        f"{len(ids)} {what} ({some(ids)})" for ids, what in ((failed, "failed"), (waiting, "are not done yet")) if ids
     ]
     if parts:
         warn(
@@ -161,10 +160,9 @@ def _warn_of_unreadable(reasons: Mapping[str, str], cohort: CohortFolder, *, n_r
     """Say which results are damaged, as of a disk that was full or a copy that was cut off; raise when all are."""
     slide_id, reason = next(iter(reasons.items()))
     msg = (
-        f"The results of {len(reasons)} slides cannot be read ({', '.join(list(reasons)[:5])}"
-        f"{', …' if len(reasons) > 5 else ''}): {reason} Delete {cohort.result(slide_id)}"
-        f"{' and those of the others' if len(reasons) > 1 else ''}, and run `stdistill predict` again, which makes "
-        "what is missing."
+        f"The results of {len(reasons)} slides cannot be read ({some(reasons)}): {reason} Delete "
+        f"{cohort.result(slide_id)}{' and those of the others' if len(reasons) > 1 else ''}, and run "
+        "`stdistill predict` again, which makes what is missing."
     )
     if not n_read:
         raise ValueError(msg)
@@ -179,7 +177,7 @@ def _warn_of_copies(ids: Sequence[str], digests: Sequence[str | None]) -> None:
             by_file.setdefault(digest, []).append(slide_id)
     copies = [names for names in by_file.values() if len(names) > 1]
     if copies:
-        shown = "; ".join(" = ".join(names) for names in copies[:5]) + ("; …" if len(copies) > 5 else "")
+        shown = some(" = ".join(names) for names in copies)
         extra = [name for names in copies for name in names[1:]]
         warn(
             f"{sum(map(len, copies))} slides are of {len(copies)} files, each under several names ({shown}): one slide "

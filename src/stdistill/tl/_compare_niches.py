@@ -13,7 +13,7 @@ from anndata import AnnData
 from stdistill._measures.compositional.comparison import Design, Tested, estimate, permute
 from stdistill._measures.compositional.log_ratios import centred_log_ratios
 from stdistill._support.arrays import Integers
-from stdistill._support.checks import check_integer, check_key
+from stdistill._support.checks import check_integer, check_key, check_list, some
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.cohorts import Slides, check_one_student, check_slides, find_copies, read_slides
@@ -178,9 +178,7 @@ def _check(cohort: AnnData, covariates: Sequence[str], confidence: float) -> Non
     if not isinstance(cohort, AnnData):
         msg = f"Expected the AnnData of slides that sd.tl.cohort returns, found {type(cohort).__name__}."
         raise TypeError(msg)
-    if isinstance(covariates, str):
-        msg = f"covariates must be a list of names, found {covariates!r}."
-        raise TypeError(msg)
+    check_list(covariates, "covariates")
     if not 0 < confidence < 1:
         msg = f"confidence must lie between 0 and 1, found {confidence!r}."
         raise ValueError(msg)
@@ -196,10 +194,9 @@ def _warn_of_slides(cohort: AnnData, slides: Slides, paired_key: str | None) -> 
     """Say which slides are left out, and which had better be."""
     left = cohort.obs_names[~slides.known]
     if len(left):
-        shown = ", ".join(left[:5]) + (", …" if len(left) > 5 else "")
         warn(
             f"{len(left)} of {cohort.n_obs} slides are left out, which have no cell with a niche or lack a group, a "
-            f"covariate or a patient: {shown}."
+            f"covariate or a patient: {some(left)}."
         )
     obs = cohort.obs[slides.known]
     if "verdict" in obs and (obs["verdict"] == "not").any():
@@ -218,7 +215,7 @@ def _warn_of_counts(cohort: AnnData, counts: Integers) -> None:
     """Say which slides seem to be there twice, and that niches are left out."""
     copies = find_copies(cohort.obs_names, counts)
     if copies:
-        shown = ", ".join(f"{name} as {first}" for first, name in copies[:5]) + (", …" if len(copies) > 5 else "")
+        shown = some(f"{name} as {first}" for first, name in copies)
         warn(
             f"{len(copies)} slides have as many cells in every niche as another one ({shown}): a slide that is there "
             "twice counts as two, and p-values are too small. Leave the copies out."

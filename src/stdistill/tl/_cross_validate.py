@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from stdistill._measures.abundances.scores import score
+from stdistill._runs.composition import check_keys, name_reps, prepare
 from stdistill._support.arguments import takes
 from stdistill._support.arrays import Floats, Integers, Mask
-from stdistill._support.checks import check_name
+from stdistill._support.checks import check_name, some
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.abundances import abundances_fingerprint, write_abundances
@@ -28,7 +29,6 @@ from stdistill.models.composition.arguments import (
     FittingArguments,
     check_fitting,
 )
-from stdistill.tl._decompose import check_keys, name_reps, prepare
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -217,7 +217,7 @@ def _check_groups(
     n_scored = np.bincount(groups, weights=inputs.rows.known & taught.known, minlength=len(names))
     if not n_scored.all():
         empty = [name for name, n in zip(names, n_scored, strict=True) if n == 0]
-        msg = f"Groups of .obs[{group_key!r}] have no row with both features and abundances: {', '.join(empty[:5])}."
+        msg = f"Groups of .obs[{group_key!r}] have no row with both features and abundances: {some(empty)}."
         raise ValueError(msg)
     if ALL_GROUPS in names:
         msg = f"A group of .obs[{group_key!r}] is called {ALL_GROUPS!r}, as the mean over the groups is: rename it."

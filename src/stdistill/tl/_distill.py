@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
+from stdistill._runs.complete import complete_neighborhoods
 from stdistill._support.arguments import takes
 from stdistill._support.checks import check_choice, check_integer, check_positive
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
-from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
+from stdistill._table.fitting.results import Naming, check_niches, write_model
 from stdistill._table.fitting.targets import has_targets, missing_targets, read_targets, warn_of_labels_alone
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill._table.provenance.whole import warn_of_other_cells
-from stdistill._training.arguments import Standardization, TrainingArguments, check_training
+from stdistill._training.arguments import Standardization, TrainingArguments, check_training, default_epochs
 from stdistill.models.niche.arguments import (
     STUDENT_DEFAULTS,
     NetworkArguments,
     NicheArguments,
     network_size,
 )
-from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -204,7 +204,7 @@ def distill(
     warn_of_labels_alone(tables, teacher_key)
     teacher = read_targets(tables, teacher_key, k)
     radius_um = check_teachers(tables, teacher_key, split_key)
-    ensure_neighborhoods(tables, **keys, radius_um=radius_um)
+    complete_neighborhoods(tables, **keys, radius_um=radius_um)
     inputs = fitting_inputs(tables, use_rep=use_rep, **keys)
     if standardize == "slide":
         warn_of_other_cells(tables, use_rep, library_key)

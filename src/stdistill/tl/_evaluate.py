@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stdistill._measures.labels import check_several
+from stdistill._runs.annotations import annotated_folds
 from stdistill._runs.evaluation import Asked, Evaluation
 from stdistill._runs.folder import Run
 from stdistill._runs.prepare import Machine, Training, fit_model, prepare, split
@@ -20,10 +21,10 @@ from stdistill._table import schema
 from stdistill._table.annotations import PolygonsUnit
 from stdistill._table.checks import get_centers, get_table
 from stdistill._table.fitting.inputs import check_features
+from stdistill._table.fitting.results import check_ks
 from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, held_out, read_labels
 from stdistill._table.provenance.checks import check_features_unseen
 from stdistill.tl._agreement import agreement
-from stdistill.tl._choose_k import check_ks
 from stdistill.tl._composition_jsd import composition_jsd
 from stdistill.tl._distill import distill
 from stdistill.tl._kmeans_niches import kmeans_niches
@@ -31,7 +32,7 @@ from stdistill.tl._leiden import leiden
 from stdistill.tl._logistic_niches import logistic_niches
 from stdistill.tl._match_niches import match_niches
 from stdistill.tl._nolan import nolan
-from stdistill.tl._pathology_probe import annotated_folds, pathology_probe
+from stdistill.tl._pathology_probe import pathology_probe
 
 if TYPE_CHECKING:
     from anndata import AnnData

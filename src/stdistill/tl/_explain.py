@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from stdistill._runs.given_model import load_model
 from stdistill._support.arrays import Floats, Mask, Rows
 from stdistill._support.checks import check_integer, check_key
 from stdistill._table import schema
@@ -18,7 +19,6 @@ from stdistill._table.fitting.inputs import NicheInputs, check_features, niche_i
 from stdistill._table.fitting.like_model import check_card, check_radius, name_features
 from stdistill._table.graph import graph_key
 from stdistill._table.provenance.whole import warn_of_other_cells
-from stdistill.tl._predict import load_model
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

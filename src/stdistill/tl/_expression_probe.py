@@ -13,9 +13,9 @@ from stdistill._measures.abundances.scores import score
 from stdistill._measures.alignment.expression import log_expression, most_variable
 from stdistill._measures.alignment.probe import fit_hest_ridge, fit_ridge
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask, Rows
-from stdistill._support.checks import as_names, check_choice, check_integer, check_key
+from stdistill._support.checks import as_names, check_choice, check_integer, check_key, some
 from stdistill._table import schema
-from stdistill._table.checks import list_slides
+from stdistill._table.checks import as_slides
 from stdistill._table.fitting.aligned import (
     aligned_key,
     alignments,
@@ -123,7 +123,7 @@ def expression_probe(
     {'X_he_macro': 0.8, 'training mean': nan}
     """
     check_choice(protocol, "protocol", get_args(Protocol))
-    tables = [get_tiles(slide, tiles_key) for slide in list_slides(data)]
+    tables = [get_tiles(slide, tiles_key) for slide in as_slides(data)]
     chosen = _choose_keys(tables, keys)
     counts, names = read_counts(tables)
     fitted_by = _alignments_of(tables, [key for some in chosen.values() for key in some])
@@ -219,8 +219,8 @@ def _choose_genes(genes: int | Sequence[str], names: Sequence[str], expression: 
     wanted = list(dict.fromkeys(map(str, genes)))
     missing = [gene for gene in wanted if gene not in names]
     if missing or not wanted:
-        some = ", ".join(map(repr, names[:5]))
-        msg = f"{len(missing)} of the {len(wanted)} genes are not in the tables: {missing[:5]}; there are {some}, …"
+        there = some(map(repr, names))
+        msg = f"{len(missing)} of the {len(wanted)} genes are not in the tables: {missing[:5]}; there are {there}."
         raise KeyError(msg)
     return pd.Index(names).get_indexer(pd.Index(wanted))
 

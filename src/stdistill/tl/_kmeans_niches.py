@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from stdistill._runs.complete import complete_expression, complete_neighborhoods
 from stdistill._support.checks import check_integer
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
 from stdistill._table.fitting.plain import write_plain
 from stdistill._table.fitting.results import Naming, check_niches
 from stdistill._table.niches import default_colors
-from stdistill.pp._embed_expression import ensure_expression
-from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -123,9 +122,9 @@ def kmeans_niches(
     tables = get_tables(data, table_key)
     check_split(tables, split_key)
     if use_rep == schema.EXPRESSION_LATENT:
-        ensure_expression(tables, seed=seed, accelerator="auto", split_key=split_key, library_key=library_key)
+        complete_expression(tables, seed=seed, accelerator="auto", split_key=split_key, library_key=library_key)
     check_fittable(tables, use_rep, split_key)
-    ensure_neighborhoods(tables, split_key=split_key, library_key=library_key)
+    complete_neighborhoods(tables, split_key=split_key, library_key=library_key)
     inputs = fitting_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
 
     from stdistill.models.niche.plain.clusters import cluster_logits

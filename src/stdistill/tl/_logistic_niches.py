@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
+from stdistill._runs.complete import complete_neighborhoods
 from stdistill._support.checks import check_choice, check_integer, check_name
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
@@ -15,7 +16,6 @@ from stdistill._table.niches import logit_columns
 from stdistill._table.provenance.checks import check_teacher_radius, check_teachers
 from stdistill._table.provenance.whole import warn_of_other_cells
 from stdistill._training.arguments import Standardization
-from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -131,7 +131,7 @@ def logistic_niches(
         raise missing_targets(tables, teacher_key)
     teacher = read_targets(tables, teacher_key, len(logit_columns(tables[0], teacher_key)))
     radius_um = check_teachers(tables, teacher_key, split_key)
-    ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=radius_um)
+    complete_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=radius_um)
     inputs = fitting_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
     if standardize == "slide":
         warn_of_other_cells(tables, use_rep, library_key)

@@ -338,7 +338,7 @@ def _find_neighbors(
 
 def _confidence(table: AnnData, niche_key: str) -> Floats:
     """Return the confidence of the model that the niches are of; NaN where there is none."""
-    column = f"{niche_key.removesuffix(NICHE_SUFFIX)}_confidence"
+    column = f"{niche_key.removesuffix(NICHE_SUFFIX)}{schema.CONFIDENCE_SUFFIX}"
     if not niche_key.endswith(NICHE_SUFFIX) or column not in table.obs:
         return np.full(table.n_obs, np.nan)
     return np.asarray(pd.to_numeric(table.obs[column]), dtype=np.float64)

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 import numpy as np
 
+from stdistill._runs.complete import complete_expression, complete_neighborhoods
 from stdistill._support.arguments import takes
 from stdistill._support.checks import check_choice
 from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.fitting.inputs import check_fittable, check_split, fitting_inputs, get_tables
-from stdistill._table.fitting.results import Naming, check_niches, default_epochs, write_model
+from stdistill._table.fitting.results import Naming, check_niches, write_model
 from stdistill._table.niches import default_colors
-from stdistill._training.arguments import TrainingArguments, check_training
+from stdistill._training.arguments import TrainingArguments, check_training, default_epochs
 from stdistill.models.niche.arguments import (
     TEACHER_DEFAULTS,
     Centering,
@@ -23,8 +24,6 @@ from stdistill.models.niche.arguments import (
     NicheArguments,
     network_size,
 )
-from stdistill.pp._embed_expression import ensure_expression
-from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -161,9 +160,9 @@ def nolan(
     check_split(tables, split_key)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if use_rep == schema.EXPRESSION_LATENT:
-        ensure_expression(tables, seed=arguments["seed"], accelerator=arguments["accelerator"], **keys)
+        complete_expression(tables, seed=arguments["seed"], accelerator=arguments["accelerator"], **keys)
     origin = check_fittable(tables, use_rep, split_key)
-    ensure_neighborhoods(tables, **keys)
+    complete_neighborhoods(tables, **keys)
     inputs = fitting_inputs(tables, use_rep=use_rep, **keys)
 
     from stdistill.models.niche.fit_teacher import train_teacher

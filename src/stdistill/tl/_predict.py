@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from anndata import AnnData
 
-from stdistill._runs.complete import complete_cells, complete_tiles
+from stdistill._runs.complete import complete_cells, complete_neighborhoods, complete_tiles
+from stdistill._runs.given_model import load_model
 from stdistill._support.checks import check_integer, check_name
 from stdistill._table import schema
 from stdistill._table.abundances import check_free
@@ -40,13 +41,12 @@ from stdistill._table.provenance.results import stands_on
 from stdistill._table.provenance.whole import warn_of_other_cells
 from stdistill._table.records import write_record
 from stdistill._table.tiles import get_tiles
-from stdistill.pp._neighborhoods import ensure_neighborhoods
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from stdistill.models import AlignmentModel, CompositionModel, NicheModel
-    from stdistill.models.composition.card import FeatureCard
+    from stdistill.models.feature_card import FeatureCard
     from stdistill.models.niche.card import ModelCard
 
 logger = logging.getLogger("stdistill")
@@ -242,7 +242,7 @@ def _write_niches(table: AnnData, model: NicheModel, use_rep: str, how: _How) ->
     key_added, split_key, library_key, using = how
     check_features(tables, use_rep)
     is_known = check_card(table, use_rep, card)
-    ensure_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
+    complete_neighborhoods(tables, split_key=split_key, library_key=library_key, radius_um=card.radius_um)
     inputs = niche_inputs(tables, use_rep=use_rep, split_key=split_key, library_key=library_key)
     check_radius(inputs.radius_um, card.radius_um)
     warn_of_density(table, inputs, card)
@@ -304,7 +304,7 @@ def _write_abundances(table: AnnData, model: CompositionModel, reps: Sequence[st
         check_card(table, rep, source)
     keys: dict[str, Any] = {"split_key": split_key, "library_key": library_key}
     if card.radius_um is not None:
-        ensure_neighborhoods([table], radius_um=card.radius_um, **keys)
+        complete_neighborhoods([table], radius_um=card.radius_um, **keys)
     inputs = composition_inputs([table], use_rep=reps, with_graph=card.radius_um is not None, **keys)
     for rep in reps if card.standardize == "slide" else ():
         warn_of_other_cells([table], rep, library_key)
@@ -357,21 +357,3 @@ def _write_tiles(slide: SpatialData, model: AlignmentModel, how: _How, tiles_key
     named = {"key_added": key_added, "use_rep": latent, "he_rep": first.removesuffix(f"_{card.scales[0]}")}
     write_alignment("predict", inputs, model, he, expression, cells_at, [fitted], **named)
     logger.info('Wrote .obsm["X_%s_he"] of %d of %d tiles.', key_added, inputs.with_he.sum(), len(images))
-
-
-def load_model(
-    model: NicheModel | CompositionModel | AlignmentModel | str | Path,
-) -> NicheModel | CompositionModel | AlignmentModel:
-    """Return a model that says something of a slide, or load that of a folder."""
-    from stdistill.models import AlignmentModel, CompositionModel, NicheModel, load
-
-    if isinstance(model, NicheModel | CompositionModel | AlignmentModel):
-        return model
-    if not isinstance(model, str | Path):
-        msg = f"Expected a model, or the folder of one, found {type(model).__name__}."
-        raise TypeError(msg)
-    loaded = load(model)
-    if not isinstance(loaded, NicheModel | CompositionModel | AlignmentModel):
-        msg = f"{model} holds a model of the kind {loaded.kind!r}: expected one of {', '.join(DEFAULT_KEYS)}."
-        raise ValueError(msg)
-    return loaded

@@ -14,7 +14,7 @@ from stdistill._support.arrays import Floats, Mask, Rows
 from stdistill._support.checks import check_choice, check_integer, check_positive
 from stdistill._support.warn import warn
 from stdistill._table import schema
-from stdistill._table.checks import list_slides
+from stdistill._table.checks import as_slides
 from stdistill._table.fitting.aligned import (
     SIDES,
     aligned_features,
@@ -157,7 +157,7 @@ def retrieval(
     {('aligned', 'expression_to_he'): 1.0, ('aligned', 'he_to_expression'): 1.0}
     """
     _check_arguments(p, pool, n_bootstrap, seed)
-    tables = [get_tiles(slide, tiles_key) for slide in list_slides(data)]
+    tables = [get_tiles(slide, tiles_key) for slide in as_slides(data)]
     check_one_alignment(tables, key)
     methods = {
         key if scale is None else f"{key} {scale}": _read(tables, key, scale)

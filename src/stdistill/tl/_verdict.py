@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stdistill._measures.verdict import OUTSIDE, Verdict, judge, nothing_seen
+from stdistill._runs.given_model import load_model
 from stdistill._slide.stain import stain_angle
 from stdistill._slide.tissue import NothingSeenError
 from stdistill._support.checks import check_name
@@ -25,7 +26,7 @@ from stdistill._table.provenance.results import result_of
 from stdistill._table.records import read_record, write_record, write_slide_step
 from stdistill.pp._quality import STEP as QUALITY
 from stdistill.pp._quality import quality
-from stdistill.tl._predict import load_model, predict
+from stdistill.tl._predict import predict
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -109,7 +109,7 @@ def test_a_device_that_is_full(make: Callable, monkeypatch: pytest.MonkeyPatch) 
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(AlignmentNetwork, "embed_he", fail)
-    with pytest.raises(MemoryError, match="The device is out of memory: try a smaller batch_size"):
+    with pytest.raises(MemoryError, match="The device is out of memory with batch_size=64: try a smaller one"):
         model_of().embed_he(make(n_side=2).images, device="cpu")
 
 

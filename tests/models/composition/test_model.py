@@ -14,7 +14,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 import stdistill as sd
-from stdistill.models.composition.card import CompositionCard, FeatureCard, describe
+from stdistill.models.composition.card import CompositionCard
 from stdistill.models.composition.model import CompositionModel
 from stdistill.models.composition.network import CompositionNetwork
 from stdistill.models.composition.rows import FeatureRows
@@ -187,9 +187,3 @@ def test_the_card_counts_what_the_networks_read() -> None:
     assert card.inputs[1].encoder is None
     assert (card.n_features, replace(card, radius_um=40.0).n_features) == (5, 10)
     assert replace(card, radius_um=40.0).build_network().mean.shape == (10,)
-
-
-def test_what_is_not_known_is_not_written() -> None:
-    card = FeatureCard("X_he", 3, encoder="texture", mpp=0.5)
-    assert describe(card) == {"feature_key": "X_he", "n_features": 3, "encoder": "texture", "mpp": 0.5}
-    assert FeatureCard(**describe(card)) == card

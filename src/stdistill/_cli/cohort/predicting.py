@@ -68,6 +68,7 @@ def map_cohort(ctx: click.Context, paths: Sequence[Path], out: Path, asked: Aske
     from stdistill._flows.cohort.slide import Unit
     from stdistill._flows.cohort.work import work_through
     from stdistill._flows.cohort.workers import share
+    from stdistill._support.checks import some
 
     cohort, slide_ids = begin(out, paths, asked)
     chosen = choose(slide_ids, spread.shard, spread.only)
@@ -79,8 +80,8 @@ def map_cohort(ctx: click.Context, paths: Sequence[Path], out: Path, asked: Aske
     if replaced := cohort.replaced(chosen):
         click.echo(
             f"Warning: {len(replaced)} slides were settled before, of files of another size than those that are there "
-            f"now: {', '.join(replaced[:5])}{', …' if len(replaced) > 5 else ''}. Their results are of the files from "
-            f"before. Remove their folders, {out}/slides/SLIDE_ID, and they are mapped again.",
+            f"now: {some(replaced)}. Their results are of the files from before. Remove their folders, "
+            f"{out}/slides/SLIDE_ID, and they are mapped again.",
             err=True,
         )
     unit = Unit(cohort, asked, spread.stage)

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stderr
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ import pandas as pd
 from stdistill._flows.cohort.stage import staged
 from stdistill._flows.predict import Asked, predict
 from stdistill._runs.cohort import DONE, FAILED, SLIDE, STATUS, CohortFolder, size_of
-from stdistill._runs.folder import MANIFEST, read_manifest
+from stdistill._runs.folder import MANIFEST, now, read_manifest
 from stdistill._support.locks import Lease
 from stdistill.models import NicheModel
 
@@ -47,14 +46,14 @@ class Unit(NamedTuple):
         tries = cohort.tries(slide_id)
         n_steps = len(_seconds_of_steps(cohort.work(slide_id)))
         killed = _killed_since(tries, n_steps)
-        facts: dict[str, Any] = {"status": FAILED, "reason": None, "error": None, "started": _now()}
+        facts: dict[str, Any] = {"status": FAILED, "reason": None, "error": None, "started": now()}
         facts |= {"host": socket.gethostname(), "pid": os.getpid()}
         if killed >= MAX_TRIES:
             reason = (
                 f"{killed} processes were killed while they worked on it and came no further, as when memory runs out. "
                 "Try it again on a machine with more memory, with --retry-failed."
             )
-            cohort.settle(slide_id, **facts | {"reason": reason, "error": "Killed", "ended": _now(), "seconds": {}})
+            cohort.settle(slide_id, **facts | {"reason": reason, "error": "Killed", "ended": now(), "seconds": {}})
             return
         tries.write_text(f"{killed + 1} {n_steps}")
         seconds: dict[str, float] = {}
@@ -74,7 +73,7 @@ class Unit(NamedTuple):
             msg = "Another process took it over, since this one gave no sign for long."
             raise BlockingIOError(msg)
         seconds |= _seconds_of_steps(cohort.work(slide_id))
-        cohort.settle(slide_id, **facts, ended=_now(), seconds=seconds)
+        cohort.settle(slide_id, **facts, ended=now(), seconds=seconds)
 
     def _map(self, slide_id: str, model: NicheModel, seconds: dict[str, float]) -> dict[str, Any]:
         """Map a slide in its folder of work; `seconds` gets what is no step of it."""
@@ -138,7 +137,3 @@ def _seconds_of_steps(folder: Path) -> dict[str, float]:
     if not path.is_file():
         return {}
     return {step["step"]: step["seconds"] for step in read_manifest(path)["steps"]}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 from stdistill._support.arrays import Floats, Mask
 from stdistill._support.checks import check_key
-from stdistill._table.checks import get_centers, get_split, get_table, list_slides
+from stdistill._table.checks import as_slides, get_centers, get_split, get_table
 from stdistill._table.fitting.aligned import Side, aligned_key
 from stdistill._table.fitting.inputs import check_features, test_cells, together, training_cells
 from stdistill._table.fitting.overlap import check_cells_apart
@@ -70,7 +70,7 @@ class AlignmentInputs(NamedTuple):
 
 def get_slides(data: SpatialData | Sequence[SpatialData]) -> list[SpatialData]:
     """Return the slides, which hold tiles and cells both."""
-    slides = list_slides(data)
+    slides = as_slides(data)
     for slide in slides:
         if isinstance(slide, AnnData) or not hasattr(slide, "tables"):
             msg = (

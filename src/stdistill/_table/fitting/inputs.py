@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 from stdistill._support.arrays import Mask
 from stdistill._support.checks import check_key
 from stdistill._table import schema
-from stdistill._table.checks import check_one_model, check_one_mpp, get_centers, get_split, get_table, list_slides
+from stdistill._table.checks import as_slides, check_one_model, check_one_mpp, get_centers, get_split, get_table
 from stdistill._table.fitting.edges import check_edges
 from stdistill._table.fitting.origin import Origin, common_origin
 from stdistill._table.fitting.overlap import check_cells_apart
@@ -114,7 +114,7 @@ def _augmented(table: AnnData, use_rep: str) -> list[npt.NDArray[Any]]:
 
 def get_tables(data: AnnData | SpatialData | Sequence[AnnData | SpatialData], table_key: str) -> list[AnnData]:
     """Return the table of each slide."""
-    return [get_table(slide, table_key) for slide in list_slides(data)]
+    return [get_table(slide, table_key) for slide in as_slides(data)]
 
 
 def check_features(tables: Sequence[AnnData], use_rep: str) -> None:
@@ -147,10 +147,12 @@ def check_split(tables: Sequence[AnnData], split_key: str | None) -> None:
     splits = [get_split(table, split_key) for table in tables]
     if any(training_cells(table, split).any() for table, split in zip(tables, splits, strict=True)):
         return
-    held = sorted({str(group) for split in splits if split is not None for group in split.dropna().unique()})
+    known = [split for split in splits if split is not None]
+    held = sorted({str(group) for split in known for group in split.dropna().unique()})
+    columns = " and ".join(dict.fromkeys(f".obs[{split.name!r}]" for split in known))
     msg = (
-        f"No cell is {schema.TRAIN!r} in the column of the split, which holds {held}: there is nothing to train on. "
-        "Run sd.pp.split_strips, or give split_key=None to train on all cells."
+        f"No cell is {schema.TRAIN!r} in {columns}, which holds {held}: there is nothing to train on. Run "
+        "sd.pp.split_strips, or give split_key=None to train on all cells."
     )
     raise ValueError(msg)
 

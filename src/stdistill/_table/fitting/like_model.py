@@ -34,7 +34,7 @@ from stdistill.encoders._registry import resolve
 
 if TYPE_CHECKING:
     from stdistill.models import AlignmentModel
-    from stdistill.models.composition.card import FeatureCard
+    from stdistill.models.feature_card import FeatureCard
     from stdistill.models.niche.card import ModelCard
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-    from stdistill.models.composition.card import FeatureCard
+    from stdistill.models.feature_card import FeatureCard
     from stdistill.models.niche.card import ModelCard
 
 Origin = dict[str, Any]

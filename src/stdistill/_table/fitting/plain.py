@@ -11,7 +11,7 @@ import numpy.typing as npt
 from stdistill._support.arrays import Mask
 from stdistill._support.files import digest
 from stdistill._table.fitting.inputs import NicheInputs
-from stdistill._table.fitting.results import Naming, write_fitted
+from stdistill._table.fitting.results import Naming, write_predicted
 from stdistill._table.provenance.results import add_inherited
 
 logger = logging.getLogger("stdistill")
@@ -28,12 +28,12 @@ def write_plain(
     teacher: str | None = None,
     **settings: Any,
 ) -> None:
-    """Write logits (n, k), niches and the record of a step to all tables; the parameters are `write_fitted`'s."""
+    """Write logits (n, k), niches and the record of a step to all tables; the parameters are `write_predicted`'s."""
     fitted = [
         add_inherited(table, cells, naming.use_rep, teacher)
         for table, cells in zip(inputs.tables, inputs.divide(training), strict=True)
     ]
-    write_fitted(
+    write_predicted(
         inputs,
         naming,
         logits,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -64,9 +64,18 @@ def check_niches(k: int, key_added: str) -> None:
     check_name(key_added, "key_added")
 
 
-def default_epochs(n_training_cells: int, cells_seen: int, bounds: tuple[int, int]) -> int:
-    """Epochs that see `cells_seen` cells together, within bounds."""
-    return int(np.clip(round(cells_seen / n_training_cells), *bounds))
+def check_ks(ks: Iterable[int]) -> tuple[int, ...]:
+    """Return the numbers of niches, each once, or raise unless there are some of at least 2."""
+    if isinstance(ks, str) or not isinstance(ks, Iterable):
+        msg = f"ks must be several integers, found {ks!r} ({type(ks).__name__}). Example: ks=(10, 20)."
+        raise TypeError(msg)
+    numbers = list(ks)
+    for k in numbers:
+        check_integer(k, "ks", minimum=2)
+    if not numbers:
+        msg = "ks is empty: name the numbers of niches, for example ks=(10, 20)."
+        raise ValueError(msg)
+    return tuple(dict.fromkeys(map(int, numbers)))
 
 
 def write_model(
@@ -154,7 +163,7 @@ def write_model(
     sizes = np.bincount(logits[training].argmax(axis=1), minlength=k)
     model.card = replace(model.card, sizes=sizes.tolist())
     model.known_sha256 = sha256 = model.sha256
-    write_fitted(
+    write_predicted(
         inputs,
         naming,
         logits,
@@ -179,7 +188,7 @@ def write_model(
     return model, sizes
 
 
-def write_fitted(
+def write_predicted(
     inputs: NicheInputs,
     naming: Naming,
     logits: npt.NDArray[np.float32],

@@ -6,7 +6,21 @@ import torch
 from torch import Tensor, nn
 
 
-class ClassAndMean(nn.Module):
+class Pooling(nn.Module):
+    """A network, and a way to make one vector of what it gives.
+
+    Parameters
+    ----------
+    network
+        The network; each way says what it gives.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
+class ClassAndMean(Pooling):
     """The class token, followed by the mean of the patch tokens.
 
     Parameters
@@ -18,8 +32,7 @@ class ClassAndMean(nn.Module):
     """
 
     def __init__(self, network: nn.Module, n_prefix: int) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network)
         self.n_prefix = n_prefix
 
     def forward(self, images: Tensor) -> Tensor:
@@ -28,18 +41,8 @@ class ClassAndMean(nn.Module):
         return torch.cat([tokens[:, 0], tokens[:, self.n_prefix :].mean(1)], dim=-1)
 
 
-class ClassToken(nn.Module):
-    """The class token, which is the first.
-
-    Parameters
-    ----------
-    network
-        Gives tokens (b, n, d).
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+class ClassToken(Pooling):
+    """The class token, the first of the tokens (b, n, d) of a network."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images (b, 3, h, w) into features (b, d)."""
@@ -47,12 +50,8 @@ class ClassToken(nn.Module):
         return tokens[:, 0]
 
 
-class Tokens(nn.Module):
+class Tokens(Pooling):
     """The last hidden state (b, n, d) of a network of transformers."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images (b, 3, h, w) into tokens (b, n, d)."""
@@ -60,12 +59,8 @@ class Tokens(nn.Module):
         return tokens
 
 
-class PoolerOutput(nn.Module):
+class PoolerOutput(Pooling):
     """What a network of transformers pools by itself."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images (b, 3, h, w) into features (b, d)."""
@@ -73,12 +68,8 @@ class PoolerOutput(nn.Module):
         return features
 
 
-class ImageTower(nn.Module):
+class ImageTower(Pooling):
     """The images' side of CONCH, before the projection that aligns it with text."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         """Encode normalised images (b, 3, h, w) into features (b, d)."""

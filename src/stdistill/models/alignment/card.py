@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stdistill.models.alignment.network import AlignmentNetwork
-from stdistill.models.composition.card import FeatureCard
+from stdistill.models.feature_card import FeatureCard
 from stdistill.models.saved import Card
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from stdistill._support.arrays import Float64s, Floats, Integers, Mask
 from stdistill._support.files import digest
 from stdistill._support.warn import warn
+from stdistill._training.arguments import default_epochs
 from stdistill._training.fingerprint import fingerprint_run
 from stdistill._training.state import own_torch_state
 from stdistill._training.trainer import fit, seeded
@@ -84,7 +85,7 @@ def fit_alignment(
         msg = f"A contrast needs tiles to tell apart, and there are {len(tiles)} to train on."
         raise ValueError(msg)
     if arguments["max_epochs"] is None:
-        arguments = {**arguments, "max_epochs": int(np.clip(round(TILES_SEEN / len(tiles)), *EPOCHS))}
+        arguments = {**arguments, "max_epochs": default_epochs(len(tiles), TILES_SEEN, EPOCHS)}
     size = network_arguments(arguments)
     images: dict[str, Floats] = {scale: data.images[scale] for scale in arguments["scales"]}
     network = _new_network(data, images, tiles, size, arguments["seed"])

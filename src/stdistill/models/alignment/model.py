@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Self
 
 import numpy as np
@@ -14,9 +13,7 @@ import torch
 from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers
-from stdistill._support.threads import FreeThreads
-from stdistill._training.devices import torch_device
-from stdistill._training.state import own_torch_state
+from stdistill._training.computing import computing
 from stdistill.models.alignment.card import AlignmentCard
 from stdistill.models.alignment.network import AlignmentNetwork
 from stdistill.models.alignment.tiles import CellGraphs, Graphs, as_float
@@ -187,7 +184,7 @@ class AlignmentModel(SavedModel):
         found = {
             scale: np.full((len(graphs.cells), width), np.nan, dtype=np.float32) for scale in ("micro", "meso", "macro")
         }
-        with self._at(device) as (place, threads):
+        with computing(self.network, device, batch_size) as (place, threads):
             for part in _parts(np.flatnonzero(graphs.n_cells), batch_size):
                 threads.adjust()
                 rows = graphs.order[graphs.rows(part)[0]]
@@ -210,26 +207,12 @@ class AlignmentModel(SavedModel):
         chosen = np.arange(n) if tiles is None else tiles
         n_dims = self.card.network["n_dims"]
         found = {scale: np.full((n, n_dims), np.nan, dtype=np.float32) for scale in self.card.scales}
-        with self._at(device) as (place, threads):
+        with computing(self.network, device, batch_size) as (place, threads):
             for part in _parts(chosen, batch_size):
                 threads.adjust()
                 for scale, vectors in embed(part, place).items():
                     found[scale][part] = vectors.cpu().numpy()
         return found
-
-    @contextmanager
-    def _at(self, device: str) -> Iterator[tuple[torch.device, FreeThreads]]:
-        """Compute on a device, and leave it."""
-        place = torch_device(device)
-        try:
-            self.network.to(place)
-            with own_torch_state(), torch.inference_mode(), FreeThreads() as threads:
-                yield torch.device(place), threads
-        except torch.OutOfMemoryError as error:
-            msg = f"The device is out of memory: try a smaller batch_size. ({error})"
-            raise MemoryError(msg) from error
-        finally:
-            self.network.to("cpu")
 
 
 def _parts(tiles: Integers, batch_size: int) -> list[Integers]:

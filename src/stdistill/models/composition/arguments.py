@@ -6,7 +6,7 @@ from typing import Any, Literal, TypedDict, get_args
 
 import numpy as np
 
-from stdistill._support.checks import check_integer
+from stdistill._support.checks import check_choice, check_integer
 from stdistill._training.arguments import DEFAULTS, Standardization, TrainingArguments, check_training
 
 Method = Literal["mlp", "ridge"]
@@ -96,9 +96,7 @@ def check_fitting(arguments: FittingArguments) -> None:
     )
     values: dict[str, Any] = dict(arguments)
     for name, allowed in choices:
-        if values[name] not in allowed:
-            msg = f"{name} must be one of {list(allowed)}, found {values[name]!r}."
-            raise ValueError(msg)
+        check_choice(values[name], name, allowed)
     for name in ("width", "depth", "n_members", "patience"):
         check_integer(values[name], name, minimum=1)
     for name in ("mae_weight", "pearson_weight", "dropout"):

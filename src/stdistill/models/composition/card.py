@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, get_args
 
 from stdistill._support.checks import check_choice
 from stdistill._training.arguments import Standardization
 from stdistill.models.composition.network import CompositionNetwork
+from stdistill.models.feature_card import FeatureCard
 from stdistill.models.saved import Card
-
-
-@dataclass(frozen=True)
-class FeatureCard:
-    """One encoder's features that a model reads; what is not known is `None`.
-
-    Parameters
-    ----------
-    feature_key, n_features
-        Their key of ``.obsm`` in the training, and their dimension.
-    encoder, encoder_licence, encoder_revision
-        What computed them, the licence of its weights, and a hash of them.
-    mpp, crop_px
-        µm per pixel of the crops, and their side in pixels.
-    context
-        How many times as wide the tissue around is that the features also describe.
-    stain_normalization
-        The stains that the crops were normalised to.
-    expression_model_sha256
-        Fingerprint of the scVI model, of a latent.
-    loadings
-        Of principal components: the ``gene`` that leads each, and its ``loading``.
-    """
-
-    feature_key: str
-    n_features: int
-    encoder: str | None = None
-    encoder_licence: str | None = None
-    encoder_revision: str | None = None
-    mpp: float | None = None
-    crop_px: int | None = None
-    context: float | None = None
-    stain_normalization: str | None = None
-    expression_model_sha256: str | None = None
-    loadings: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -113,8 +79,3 @@ class CompositionCard(Card):
     def build_network(self) -> CompositionNetwork:
         """Build a network of this size, with weights yet to be loaded."""
         return CompositionNetwork(self.n_features, len(self.types), **self.network)
-
-
-def describe(card: FeatureCard) -> dict[str, Any]:
-    """Return the entries of a feature card, without those that are not known."""
-    return {name: value for name, value in asdict(card).items() if value is not None}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stdistill._support.arrays import Floats, Integers, Mask
 from stdistill._support.files import digest
+from stdistill._training.arguments import default_epochs
 from stdistill._training.callbacks import VALIDATION_LOSS
 from stdistill._training.fingerprint import fingerprint_run
 from stdistill._training.state import own_torch_state
@@ -77,8 +78,7 @@ def fit_composition(
         record = {"n_training_cells": len(cells), "penalty": ridge.penalty}
         return FittedComposition([network], pd.DataFrame(index=pd.Index([], name="epoch")), NO_LAYERS, record)
     if arguments["max_epochs"] is None:
-        n_epochs = int(np.clip(round(ROWS_SEEN / len(cells)), *EPOCHS))
-        arguments = {**arguments, "max_epochs": n_epochs}
+        arguments = {**arguments, "max_epochs": default_epochs(len(cells), ROWS_SEEN, EPOCHS)}
     fitted = _fit_members(rows, targets, cells, folds, scale, arguments)
     if arguments["output"] == "linear":
         ridge = _fit_ridge(rows, targets, cells, folds, scale)

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stdistill._support.arrays import Integers
-from stdistill._support.threads import FreeThreads
-from stdistill._training.devices import torch_device
-from stdistill._training.state import own_torch_state
+from stdistill._training.computing import computing
 from stdistill.models.by_slide import as_seen
 from stdistill.models.composition.card import CompositionCard
 from stdistill.models.composition.network import CompositionNetwork
@@ -168,21 +166,13 @@ def predict_members(
     device: torch.device | str = "auto",
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Mean and standard deviation (len(places), types) over networks of what they say of rows with features."""
-    networks = nn.ModuleList(members).eval()
-    place = torch_device(device) if isinstance(device, str) else device
+    networks = nn.ModuleList(members)
     parts = []
-    try:
-        networks.to(place)
-        with own_torch_state(), torch.inference_mode(), FreeThreads() as threads:
-            for part in np.array_split(places, math.ceil(len(places) / batch_size) or 1):
-                threads.adjust()
-                features = as_tensor(rows[part]).to(place)
-                read = torch.stack([network.abundances(features) for network in networks])  # type: ignore[operator]
-                parts.append(torch.stack([read.mean(dim=0), read.std(dim=0, correction=0)]).cpu().numpy())
-    except torch.OutOfMemoryError as error:
-        msg = f"The device is out of memory with batch_size={batch_size}: try a smaller one. ({error})"
-        raise MemoryError(msg) from error
-    finally:
-        networks.to("cpu")
+    with computing(networks, device, batch_size) as (place, threads):
+        for part in np.array_split(places, math.ceil(len(places) / batch_size) or 1):
+            threads.adjust()
+            features = as_tensor(rows[part]).to(place)
+            read = torch.stack([network.abundances(features) for network in networks])  # type: ignore[operator]
+            parts.append(torch.stack([read.mean(dim=0), read.std(dim=0, correction=0)]).cpu().numpy())
     mean, spread = np.concatenate(parts, axis=1)
     return mean, spread

@@ -15,10 +15,10 @@ from torch import Tensor
 from stdistill._support.arrays import Floats, Integers
 from stdistill._support.cpus import ordered_map
 from stdistill._support.progress import Progress
-from stdistill._support.threads import FreeThreads
+from stdistill._training.computing import computing
 from stdistill._training.devices import torch_device
 from stdistill._training.sampling import spatial_order
-from stdistill._training.state import own_torch_state, tensor_cores
+from stdistill._training.state import tensor_cores
 from stdistill.models.by_slide import as_seen
 from stdistill.models.features import known_rows
 from stdistill.models.niche.batches import Neighborhoods, TokenBatch
@@ -240,7 +240,6 @@ class NicheModel(SavedModel):
         chosen = chosen[spatial_order(centers[chosen])]
         place = torch.device(torch_device(device) if isinstance(device, str) else device)
         at_once = batch_size or (PREDICTION_BATCH_CPU if place.type == "cpu" else PREDICTION_BATCH_GPU)
-        home = self.network.mean.device
 
         def make(part: Integers) -> TokenBatch:
             batch = neighborhoods.batch(neighborhoods.tokens(part))
@@ -250,8 +249,7 @@ class NicheModel(SavedModel):
         progress = Progress(len(chosen), "Niches", "cells", delay=BAR_AFTER_S) if progress_bar else None
         found = []
         try:
-            self.network.eval().to(place)
-            with own_torch_state(), tensor_cores(), torch.inference_mode(), FreeThreads() as threads:
+            with computing(self.network, place, at_once) as (_, threads), tensor_cores():
                 for part, batch in zip(
                     parts, ordered_map(make, parts, n_threads=1, n_ahead=BATCHES_AHEAD), strict=True
                 ):
@@ -260,11 +258,7 @@ class NicheModel(SavedModel):
                     if progress is not None:
                         progress.advance(len(part))
                 logits[chosen] = torch.cat(found).cpu().numpy()  # once: a GPU would wait for each copy
-        except torch.OutOfMemoryError as error:
-            msg = f"The device is out of memory with batch_size={at_once}: try a smaller one. ({error})"
-            raise MemoryError(msg) from error
         finally:
-            self.network.to(home)
             if progress is not None:
                 progress.close()
         return logits

@@ -17,14 +17,9 @@ FILES = ("card.json", "model.safetensors", "history.csv", "README.md")
 """What goes there, and all that is ever pulled from there."""
 
 
-def is_on_hub(place: str | Path) -> bool:
-    """Whether a place is the name of a model on the hub."""
-    return isinstance(place, str) and place.startswith(PREFIX)
-
-
 def find_folder(place: str | Path) -> Path:
     """Return the folder of a model; of ``hf:owner/name`` or ``hf:owner/name@revision`` that in the hub's cache."""
-    if not isinstance(place, str) or not is_on_hub(place):
+    if not isinstance(place, str) or not place.startswith(PREFIX):
         return Path(place).expanduser()
     repo_id, _, revision = place.removeprefix(PREFIX).partition("@")
     return pull(repo_id, revision or None)
