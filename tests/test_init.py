@@ -9,7 +9,7 @@ import pytest
 import stdistill as sd
 
 HEAVY = ("torch", "timm", "scvi", "squidpy", "spatialdata", "scanpy", "anndata")
-NAMESPACES = ("pp", "tl", "pl", "get", "io", "models", "encoders", "datasets")
+NAMESPACES = ("pp", "tl", "pl", "get", "io", "models", "encoders", "datasets", "results")
 
 
 def test_import_is_light() -> None:

@@ -23,7 +23,7 @@ def parameters(function: object) -> dict[str, str | None]:
 
 def test_python() -> None:
     found = {}
-    for namespace in ("pp", "tl", "pl", "get", "io", "models", "encoders", "datasets"):
+    for namespace in ("pp", "tl", "pl", "get", "io", "models", "encoders", "datasets", "results"):
         for name in getattr(sd, namespace).__all__:
             found[f"{namespace}.{name}"] = parameters(getattr(getattr(sd, namespace), name))
     methods = dict.fromkeys((sd.models.NicheModel, sd.models.CompositionModel), ("predict",))

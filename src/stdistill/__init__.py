@@ -7,9 +7,9 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stdistill import datasets, encoders, get, io, models, pl, pp, tl
+    from stdistill import datasets, encoders, get, io, models, pl, pp, results, tl
 
-__all__ = ["__version__", "datasets", "encoders", "get", "io", "models", "pl", "pp", "tl"]
+__all__ = ["__version__", "datasets", "encoders", "get", "io", "models", "pl", "pp", "results", "tl"]
 
 __version__ = version("stdistill")
 

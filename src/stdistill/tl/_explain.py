@@ -82,7 +82,7 @@ def explain(
 
     Returns
     -------
-    An :class:`~stdistill.models.explanation.result.Explanation`; nothing is written to the table. It has the frames
+    An :class:`~stdistill.results.Explanation`; nothing is written to the table. It has the frames
 
     ``neighbors``
         One row for each cell that was read of each explained one, itself among them: ``cell``, ``neighbor``, ``niche``

@@ -105,7 +105,7 @@ def niche_profile(
 
     Returns
     -------
-    A :class:`~stdistill._measures.profiles.profile.NicheProfile`: the frames ``summary``, ``markers``, ``cell_types``,
+    A :class:`~stdistill.results.NicheProfile`: the frames ``summary``, ``markers``, ``cell_types``,
     ``morphology``, ``neighbors`` and ``cells``, each with a column ``niche``; ``sources`` of the morphology;
     ``absent``, the parts that are empty, and why; and ``names``, a suggestion for each niche. ``profile["7"]`` is the
     same of one niche, and printed it is text. Nothing is written: niches are renamed by
