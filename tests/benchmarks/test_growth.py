@@ -16,7 +16,7 @@ from PIL import Image
 
 Run = Callable[..., str]
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-SIZES = (300, 600)
+SIZES = (300,)
 
 
 @pytest.fixture

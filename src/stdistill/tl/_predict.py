@@ -154,8 +154,8 @@ def predict(
     -----
     UserWarning
         When half of the cells are more unusual than a slide may be (median above 1.5; above 8 it says so more
-        strongly); in place of that, of a student by slide, when less than 90 % of what neighbourhoods differ by is what
-        those of the training differ by (our choices, by what became of students on slides of another stain, focus and
+        strongly), or, of a student by slide, when less than 90 % of what neighbourhoods differ by is what those of the
+        training differ by (our choices, by what became of students on slides of another stain, focus and
         tissue). When the model was trained on the same H&E, with other cells. When the features are of another H&E than
         the one that is there. When cells have less than half, or more than twice, as many neighbours as those of the
         training. When a teacher, or an alignment, reads features of cells that it was not fitted on, and nothing tells

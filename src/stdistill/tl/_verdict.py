@@ -103,8 +103,8 @@ def verdict(
     Notes
     -----
     A slide is usable when 90 % of its cells can be trusted and nothing else is amiss, and is not when fewer than half
-    can. Beside that are judged: the median of ``{key_added}_ood`` (1.5), and of a student by slide in its place the
-    share of what neighbourhoods differ by that those of the training differ by (90 %; 80 %); the angle between the
+    can. Beside that are judged: the median of ``{key_added}_ood`` (1.5); of a student by slide also the share of what
+    neighbourhoods differ by that those of the training differ by (90 %; 80 %); the angle between the
     slide's stain and that of the training (10 degrees), the median diameter of nuclei that were found (5 to 10 µm; 4 to
     14), how dense cells lie (a third to three times that of the training), and whether µm per pixel had to be
     estimated. Rule and limits are our choice: those of features by what became of students on simulated slides, the
@@ -159,7 +159,7 @@ def verdict(
     measures = {
         "trusted_share": float(trusted[has_niche].mean()) if has_niche.any() else 0.0,
         **shares,
-        **_of_features(table, key_added, student.card),
+        **_of_features(table, key_added),
         **_of_slide(table, student.card),
         **_of_cells(table, student.card, has_niche),
     }
@@ -235,15 +235,14 @@ def _focus_limit(table: AnnData, card: ModelCard) -> float | None:
     return min(known, default=float(own["focus_limit"]))
 
 
-def _of_features(table: AnnData, key_added: str, card: ModelCard) -> dict[str, float]:
-    """Say how unlike the training features are: by where they lie, or by slide, where no mean tells, how they vary."""
+def _of_features(table: AnnData, key_added: str) -> dict[str, float]:
+    """Say how unlike the training features are, by where they lie and, of features by slide, by what they differ by."""
     unusual = table.obs.get(f"{key_added}_ood")
     if unusual is None or unusual.isna().all():
         return {"ood_is_unknown": 1.0}
-    if card.standardize == "training":
-        return {"ood_median": float(unusual.median())}
     variation = result_of(table, key_added)[2].get("known_variation")
-    return {} if variation is None else {"known_variation": float(variation)}
+    known = {} if variation is None else {"known_variation": float(variation)}
+    return {"ood_median": float(unusual.median()), **known}
 
 
 def _of_slide(table: AnnData, card: ModelCard) -> dict[str, float]:

@@ -113,7 +113,7 @@ def measure_ood(usual: UsualFeatures, inputs: NicheInputs, neighborhoods: Neighb
 def measure_variation(usual: UsualFeatures, inputs: NicheInputs, neighborhoods: Neighborhoods) -> float | None:
     """Which share of what neighbourhoods of a slide differ by is what those of the training did; `None` of too few.
 
-    Of features by slide, of which the mean tells nothing.
+    Of features by slide, whose mean and spread are the same on all slides.
     """
     from stdistill.models.niche.plain.means import read_means
 
@@ -137,32 +137,30 @@ def judge_features(
         return ratios, {}
     median, rare = float(np.median(known)), float((known > usual.rare).mean())
     found = {"ood_median": median, "ood_share_rare": rare}
-    if standardize == "training":
+    variation = measure_variation(usual, inputs, neighborhoods) if standardize == "slide" else None
+    if variation is not None:
+        found["known_variation"] = variation
+    if variation is not None and variation < MOSTLY_KNOWN:
+        _warn_of_variation(variation)
+    elif median > CAUTION:
         _warn_of_distance(median)
-        return ratios, found
-    variation = measure_variation(usual, inputs, neighborhoods)
-    if variation is None:
-        return ratios, found
-    _warn_of_variation(variation)
-    return ratios, {**found, "known_variation": variation}
+    return ratios, found
 
 
 def _warn_of_distance(median: float) -> None:
     """Warn of features that lie elsewhere than those of the training."""
-    if median > CAUTION:
-        how = "unlike any" if median > OUTSIDE else "rather unlike those"
-        warn(
-            f"The H&E features of this slide are {how} that the student learned from: half of the neighbourhoods are "
-            f"more than {median:.1f} times as far from them as usual. Another stain, scanner, scale, focus or tissue "
-            "does that, and niches may then be wrong where the confidence is high: look at them beside the H&E."
-        )
+    how = "unlike any" if median > OUTSIDE else "rather unlike those"
+    warn(
+        f"The H&E features of this slide are {how} that the student learned from: half of the neighbourhoods are "
+        f"more than {median:.1f} times as far from them as usual. Another stain, scanner, scale, focus or tissue "
+        "does that, and niches may then be wrong where the confidence is high: look at them beside the H&E."
+    )
 
 
 def _warn_of_variation(share: float) -> None:
-    """Warn of features by slide that differ by something else than those of the training."""
-    if share < MOSTLY_KNOWN:
-        warn(
-            f"Of what neighbourhoods of this slide differ by in the H&E, {share:.0%} is what those that the student "
-            "learned from differ by. Another stain, focus or tissue, folds or pen do that, and niches may then be "
-            "wrong where the confidence is high: look at them beside the H&E."
-        )
+    """Warn of features that differ from each other by something else than those of the training did."""
+    warn(
+        f"Of what neighbourhoods of this slide differ by in the H&E, {share:.0%} is what those that the student "
+        "learned from differ by. Another stain, focus or tissue, folds or pen do that, and niches may then be wrong "
+        "where the confidence is high: look at them beside the H&E."
+    )
