@@ -12,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
-from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.pyramid import is_same_mpp
 from stdistill._support.arrays import Rows
 from stdistill._support.checks import READ_AGAIN, check_finite, check_key, check_list, check_sparse
 from stdistill._table import schema
