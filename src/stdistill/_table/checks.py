@@ -15,10 +15,11 @@ from scipy.sparse import csr_matrix, issparse
 from stdistill._slide.pyramid import is_same_mpp
 from stdistill._support.arrays import Rows
 from stdistill._support.checks import READ_AGAIN, check_finite, check_key, check_list, check_sparse
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.marks.labels import warn_of_other_labels
 from stdistill._table.marks.rows import check_rows
-from stdistill._table.records import records_of
+from stdistill._table.records import read_record, records_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -253,8 +254,14 @@ def find_split_key(adata: AnnData, split_key: str | None) -> str | None:
 
 def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
     """Return the column of the split, as `find_split_key` names it; `None` without one."""
-    split_key = find_split_key(adata, split_key)
+    asked, split_key = split_key, find_split_key(adata, split_key)
     if split_key is None:
+        if asked is not None and read_record(adata, "split_strips"):
+            warn(
+                f'The split that sd.pp.split_strips wrote to .obs["{schema.SPLIT}"] is not there any more: it was '
+                "taken away, or renamed, as split_x by a merge. All cells count as one group, those that were for "
+                "testing, too. Name the column with split_key=, or give split_key=None where none is meant."
+            )
         return None
     check_key(
         split_key,
