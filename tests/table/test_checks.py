@@ -92,6 +92,22 @@ def test_pictures_of_cells_with_repeated_names(make_slide: Callable) -> None:
     sd.pl.crops(slide, cells=["cell-7"], crop_px=4, show=False)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["NegControlProbe_00042", "UnassignedCodeword_0012", "BLANK_0069", "Blank-3", "Negative12", "SystemControl4"],
+)
+def test_controls_among_the_genes(name: str) -> None:
+    cells = ad.AnnData(np.ones((3, 4), dtype=np.float32), var=pd.DataFrame(index=["CD3E", name, "NEGR1", "BLNK"]))
+    with pytest.warns(UserWarning, match=rf"1 of the 4 genes are controls by their names \('{name}'\)") as said:
+        checks.get_counts(cells, None, "scVI needs")
+    pattern = str(said[0].message).partition("match('")[2].partition("')]")[0].replace(r"\\", "\\")
+    genes = cells[:, ~cells.var_names.str.match(pattern)].copy()  # as the message says
+    assert genes.var_names.tolist() == ["CD3E", "NEGR1", "BLNK"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checks.get_counts(genes, None, "scVI needs")
+
+
 def test_a_split_that_a_merge_renamed(make_cells: Callable) -> None:
     """Test cells would be clustered with the others, and nobody would know."""
     cells = make_cells(400, extent=1000.0)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 Data = TypeVar("Data")
+CONTROLS = r"NegControl|UnassignedCodeword|DeprecatedCodeword|(?i:blank)[-_]|NegPrb|Negative\d|SystemControl|FalseCode"
+"""How Xenium, MERSCOPE and CosMx call what is no gene, at the beginning of its name."""
 GROUPS = {schema.TRAIN, schema.TEST, schema.BUFFER}
 """Of a split."""
 MEANT = {"training", "testing"}
@@ -315,7 +317,19 @@ def get_counts(adata: AnnData, layer: str | None, who: str) -> Any:
             kind = "normalised or log-transformed" if np.isfinite(found) and found > 0 else "scaled or spoilt"
             msg = f"{name} holds {found:g}, which is no count; the values look {kind}. {who} raw counts: {hint}"
             raise ValueError(msg)
+    _warn_of_controls(adata)
     return counts
+
+
+def _warn_of_controls(adata: AnnData) -> None:
+    """Warn of probes that bind nothing, and codewords of none, which readers of a platform's own leave out."""
+    controls = adata.var_names[adata.var_names.str.match(CONTROLS)]
+    if len(controls):
+        shown = ", ".join(map(repr, controls[:3])) + (", …" if len(controls) > 3 else "")
+        warn(
+            f"{len(controls)} of the {adata.n_vars} genes are controls by their names ({shown}), and count as genes. "
+            f"Leave them out: adata = adata[:, ~adata.var_names.str.match({CONTROLS!r})].copy()."
+        )
 
 
 def _where_counts_may_be(adata: AnnData, layers: Sequence[str]) -> str:
