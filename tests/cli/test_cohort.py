@@ -103,6 +103,14 @@ def test_broken_slides_stop_no_other(student: Path, slides: Path, tmp_path: Path
     mended = run(student, listed, "--method", "tree", "--out", out, "--only", "unscaled", "--retry-failed")
     assert mended.exit_code == 0, mended.output
     assert list(lines_of(mended.output)) == ["unscaled"]
+    assert "3 more slides are in" in mended.output  # rows that were taken out of the table
+    assert "cohort[~cohort.obs_names.isin(['b', 'truncated', 'white'])]" in mended.output
+    assert "have changed since" not in mended.output
+    listed.write_text(f"slide,mpp,patient\n{slides}/a.tif,0.5,7\n{slides}/unscaled.tif,{MPP},7\n")
+    other = run(student, listed, "--method", "tree", "--out", out)
+    assert "1 slides are done, and have changed since: a (another mpp)." in other.output
+    listed.write_text(f"slide,mpp,patient\n{slides}/a.tif,,7\n{slides}/unscaled.tif,{MPP},7\n")
+    assert "have changed since" not in run(student, listed, "--method", "tree", "--out", out).output
     np.testing.assert_array_equal(
         ad.read_h5ad(cohort.result("unscaled") / "niches.h5ad").obsm["spatial"], cells.obsm["spatial"]
     )

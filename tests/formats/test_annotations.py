@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,30 @@ def test_as_qupath_writes_it(tmp_path: Path) -> None:
     assert labels(tmp_path, [tumour, derived]) == ["Tumor 1", "Tumor: Necrosis", None, None]
     assert labels(tmp_path, tumour) == ["Tumor 1", None, None, None]
     assert labels(tmp_path, [square(0, 30, classification="Stroma")])[:3] == ["Stroma"] * 3
+
+
+@pytest.mark.parametrize("scale", [0.274, 0.25])
+def test_polygons_that_were_drawn_at_another_scale(scale: float, tmp_path: Path) -> None:
+    """µm that are read as pixels, and a picture that was exported smaller: all lie in the upper left quarter."""
+    centers = np.random.default_rng(0).uniform(0, 2000, (4000, 2))
+
+    def drawn(scale: float, n: int = 4) -> Path:
+        squares = []
+        for number in range(n):
+            left, top = scale * 1000 * (number % 2), scale * 1000 * (number // 2)
+            ring = [[left + x, top + y] for x, y in scale * 900 * np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]])]
+            properties = {"classification": {"name": f"region {number}"}}
+            squares.append({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}})
+            squares[-1]["properties"] = properties
+        return write(tmp_path / "annotations.geojson", squares)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = label_by_polygons(centers, drawn(1.0), FRAMES["px"])
+        label_by_polygons(centers, drawn(scale, n=2), FRAMES["px"])  # two may lie anywhere
+    assert found.known.mean() == pytest.approx(0.81, abs=0.02)
+    with pytest.warns(UserWarning, match=r"All 4 polygons of .* upper left quarter .* the cells x 1 to 2000.*\"um\""):
+        label_by_polygons(centers, drawn(scale), FRAMES["px"])
 
 
 def test_the_smallest_polygon_counts(tmp_path: Path) -> None:

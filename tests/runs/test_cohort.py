@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -185,22 +186,41 @@ def test_files_that_were_spoilt(tmp_path: Path, file: str, content: str, why: st
         (cohort.statuses(), begun(tmp_path, listed("/x/a.svs")))
 
 
-def test_slides_that_were_replaced_since(tmp_path: Path) -> None:
-    slides = [tmp_path / f"{name}.svs" for name in "abc"]
+def test_slides_that_changed_since(tmp_path: Path) -> None:
+    slides = [tmp_path / f"{name}.svs" for name in "abcdef"]
     for slide in slides:
         slide.write_bytes(bytes(10))
-    cohort = begun(tmp_path / "cohort", listed(*map(str, slides)))
-    for name in "ab":
+    nuclei = [tmp_path / f"{name}.csv" for name in "abcdef"]
+    for file in nuclei:
+        file.write_bytes(bytes(5))
+
+    def rows(**columns: list[str]) -> pd.DataFrame:
+        given = {"mpp": ["0.25"] * 5 + [""], "nuclei": [*map(str, nuclei[:5]), ""]}
+        return listed(*map(str, slides), **(given | columns))
+
+    cohort = begun(tmp_path / "cohort", rows())
+    for name in "abdef":
         cohort.work(name).mkdir(parents=True)
-        cohort.settle(name, status="done", reason=None, bytes=10, seconds={})
-    finish(cohort, "c")  # by an earlier version, which did not say how large it was
-    assert cohort.replaced("abc") == []
+        cohort.settle(name, status="done", reason=None, seconds={}, **cohort.inputs(name))
+    finish(cohort, "c")  # by an earlier version, which did not say what it was made of
+    assert cohort.changed("abcdef") == {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cohort.warn_of_changes("abcdef")
+
+    slides[0].unlink()  # put elsewhere when it was done
     slides[1].write_bytes(bytes(11))
     slides[2].write_bytes(bytes(11))
-    slides[0].unlink()  # put elsewhere when it was done
-    assert cohort.replaced("abc") == ["b"]
+    nuclei[3].write_bytes(bytes(6))
+    mpp = ["0.250", "0.25", "0.5", "0.25", "0.5", "0.25"]  # the first is the same number
+    cohort = begun(tmp_path / "cohort", rows(mpp=mpp, nuclei=[*map(str, nuclei[:4]), str(nuclei[3]), ""]))
+    changed = {"b": ["bytes"], "d": ["nuclei_bytes"], "e": ["mpp", "nuclei", "nuclei_bytes"], "f": ["mpp"]}
+    assert cohort.changed("abcdef") == changed
+    what = r"4 slides are done, and have changed since: b \(its file has another size\); d \(the file of its nuclei.*"
+    with pytest.warns(UserWarning, match=rf"{what}e \(another mpp, other nuclei.*f \(another mpp\)\. Their results"):
+        cohort.warn_of_changes("abcdef")
     shutil.rmtree(cohort.result("b"))
-    assert cohort.statuses()["status"].to_dict() == {"a": "done", "b": "waiting", "c": "done"}
+    assert "b" not in cohort.changed("abcdef")
 
 
 def test_a_group_that_had_no_treatment(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,42 @@ def test_pictures_of_cells_with_repeated_names(make_slide: Callable) -> None:
         with pytest.raises(ValueError, match="2 cells go by the name 'same'"):
             draw()
     sd.pl.crops(slide, cells=["cell-7"], crop_px=4, show=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["NegControlProbe_00042", "UnassignedCodeword_0012", "BLANK_0069", "Blank-3", "Negative12", "SystemControl4"],
+)
+def test_controls_among_the_genes(name: str) -> None:
+    cells = ad.AnnData(np.ones((3, 4), dtype=np.float32), var=pd.DataFrame(index=["CD3E", name, "NEGR1", "BLNK"]))
+    with pytest.warns(UserWarning, match=rf"1 of the 4 genes are controls by their names \('{name}'\)") as said:
+        checks.get_counts(cells, None, "scVI needs")
+    pattern = str(said[0].message).partition("match('")[2].partition("')]")[0].replace(r"\\", "\\")
+    genes = cells[:, ~cells.var_names.str.match(pattern)].copy()  # as the message says
+    assert genes.var_names.tolist() == ["CD3E", "NEGR1", "BLNK"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checks.get_counts(genes, None, "scVI needs")
+
+
+def test_a_split_that_a_merge_renamed(make_cells: Callable) -> None:
+    """Test cells would be clustered with the others, and nobody would know."""
+    cells = make_cells(400, extent=1000.0)
+    features = np.random.default_rng(0).normal(size=(400, 5))
+    cells.obsm["X_he"] = np.where(cells.obsm["spatial"][:, :1] < 500, features, features + 9).astype(np.float32)
+    sd.pp.split_strips(cells, crop_px=20, mpp=1.0)
+    clinical = pd.DataFrame({"name": cells.obs_names, "split": "a"})
+    cells.obs = cells.obs.assign(name=cells.obs_names).merge(clinical, on="name", how="left").set_index("name")
+    assert {"split_x", "split_y"} <= set(cells.obs)
+    with pytest.warns(UserWarning, match=r"\.obs\[.split.\] is not there any more: .* or give split_key=None"):
+        assert checks.get_split(cells, "split") is None
+    with pytest.warns(UserWarning, match="All cells count as one group"):
+        sd.tl.leiden(cells, k=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert checks.get_split(cells, None) is None
+        assert set(checks.get_split(cells, "split_x").dropna()) == {"train", "test", "buffer"}
+        assert checks.get_split(make_cells(4), "split") is None  # there never was one
 
 
 def test_groups_of_a_split_in_other_letters(make_cells: Callable) -> None:

@@ -6,7 +6,7 @@ import anndata as ad
 import numpy as np
 import pytest
 
-from stdistill._table.provenance.whole import warn_of_other_cells
+from stdistill._table.provenance.whole import warn_of_other_cells, warn_of_part
 from stdistill._table.records import write_record
 
 
@@ -52,3 +52,14 @@ def test_nothing_is_known_of_features_without_a_record() -> None:
     del cells.uns["stdistill"]
     assert warned_of(cells) == []
     assert warned_of(embedded(200)[:50].copy(), use_rep="X_other") == []
+
+
+def test_what_is_said_of_a_slide_is_said_of_a_part_of_it() -> None:
+    cells = embedded(200)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_part(cells, "X_he")
+        warn_of_part(cells[:180].copy(), "X_he")
+        warn_of_part(cells[:50].copy(), "X_other")
+    with pytest.warns(UserWarning, match=r"179 cells, and \.obsm\['X_he'\] was computed of 200: cells were taken away"):
+        warn_of_part(cells[:179].copy(), "X_he")

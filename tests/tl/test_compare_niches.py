@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import warnings
 
 import anndata as ad
@@ -249,6 +250,25 @@ def test_numbers_as_text_are_no_categories(ages: list[str]) -> None:
     cohort.obs["age"] = pd.to_numeric(cohort.obs["age"].astype(str).str.replace(",", "."), errors="coerce")
     cohort.obs["site"] = ["1", "2", "2", "1"] * 4
     sd.tl.compare_niches(cohort, group_key="group", covariates=["age", "site"])
+
+
+@pytest.mark.parametrize("unknown", ["unk", "n/a", "?"])
+def test_a_word_among_numbers_makes_no_categories_of_them(unknown: str) -> None:
+    """As where somebody wrote into a table that the age of one is not known; each decade would be a category."""
+    cohort = make(16, effect=1.0)
+    ages = np.tile([50, 60, 70, 80], 4)
+    cohort.obs["age"] = [*map(str, ages[:-1]), unknown]
+    said = rf"such as '50' beside '{re.escape(unknown)}', and each of its 5 values would be a category"
+    with pytest.raises(ValueError, match=said):
+        sd.tl.compare_niches(cohort, group_key="group", covariates=["age"])
+    cohort.obs["age"] = pd.to_numeric(cohort.obs["age"].astype(str).str.replace(",", "."), errors="coerce")
+    with pytest.warns(UserWarning, match=r"1 of 16 slides"):
+        found = sd.tl.compare_niches(cohort, group_key="group", covariates=["age"])
+    cohort.obs["age"] = ages
+    expected = sd.tl.compare_niches(cohort[:-1], group_key="group", covariates=["age"])
+    np.testing.assert_allclose(found["effect"], expected["effect"])
+    cohort.obs["grade"] = np.repeat(["G1", "G2", "G3", "GX"], 4)
+    sd.tl.compare_niches(cohort, group_key="group", covariates=["grade"])
 
 
 def test_columns_of_a_merge_in_another_order() -> None:

@@ -7,6 +7,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import squidpy as sq
 from spatialdata import SpatialData
 
 import stdistill as sd
@@ -41,6 +42,19 @@ def one_type_apart(slide: SpatialData) -> tuple[ad.AnnData, str]:
     cells.obsm["spatial"] = rng.uniform(0, (300, 600), (cells.n_obs, 2)) + np.where(in_a, 0, 300)[:, None] * [1, 0]
     sd.pp.neighborhoods(cells, n_neighbors=12)
     return cells, extra
+
+
+@pytest.mark.parametrize("how", [{"n_neighs": 6}, {"delaunay": True}])
+@pytest.mark.filterwarnings("ignore:Calling `spatial_neighbors`:FutureWarning")
+def test_neighbors_that_are_not_within_one_radius(slide: SpatialData, how: dict[str, object]) -> None:
+    """Those of squidpy stand under the same keys, and borders by them would be others."""
+    cells = slide["table"].copy()
+    assert len(sd.tl.niche_profile(cells, niche_key="student_niche").neighbors)
+    sq.gr.spatial_neighbors(cells, coord_type="generic", **how)
+    found = sd.tl.niche_profile(cells, niche_key="student_niche")
+    assert found.neighbors.empty
+    assert "records the radius None; the neighbours within one radius are needed" in found.absent["neighbors"]
+    assert len(found.markers) > 0
 
 
 def test_what_sets_a_niche_apart_is_named(one_type_apart: tuple[ad.AnnData, str]) -> None:

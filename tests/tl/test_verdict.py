@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,24 @@ def test_a_student_does_not_learn_the_quality_of_another_image(slide: SpatialDat
     with pytest.warns(UserWarning, match=r"quality that is recorded is of another image .* Run sd\.pp\.quality again"):
         student = sd.tl.distill(cells, teacher_key="side", **FAST)
     assert student.card.quality is None
+
+
+@pytest.mark.filterwarnings("ignore:Cells have", "ignore:The H&E features")
+def test_cells_that_are_trusted_do_not_speak_for_the_slide(slide: SpatialData, paired: NicheModel) -> None:
+    """A slide of which a part is odd is usable once that part was taken away."""
+    cells = slide["table"].copy()
+    odd = cells.obsm["spatial"][:, 1] > np.quantile(cells.obsm["spatial"][:, 1], 0.6)
+    features = cells.obsm["X_he"].astype(np.float32)
+    features[odd] += 20 * features.std(axis=0)
+    cells.obsm["X_he"] = features.astype(np.float16)
+    del cells.uns["stdistill"]["quality"], cells.obs["X_he_mark"]  # these are other features
+    sd.tl.predict(cells, paired)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="The table has")
+        assert sd.tl.verdict(cells, paired).verdict == "partly"
+    trusted = cells[cells.obs["student_trusted"]].copy()
+    with pytest.warns(UserWarning, match=rf"has {trusted.n_obs} cells, .* computed of {cells.n_obs}: .* says"):
+        sd.tl.verdict(trusted, paired)
 
 
 @pytest.mark.filterwarnings("ignore:The H&E features", "ignore:'he' is not the image")

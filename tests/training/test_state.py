@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -133,3 +134,41 @@ def test_nuclei_are_the_same(setting: Callable[[], AbstractContextManager[Any]],
     with setting():
         sd.pp.detect_nuclei(found, device="cpu")
     np.testing.assert_array_equal(usual["table"].obsm["spatial"], found["table"].obsm["spatial"])
+
+
+def test_threads_come_in_one_after_the_other() -> None:
+    """Else the second would take what the first has set for the user's, and leave it behind."""
+    with doubles(), ThreadPoolExecutor(1) as other:
+        with own_torch_state():
+            waiting = other.submit(lambda: own_torch_state()(state)())
+            with own_torch_state(), pytest.raises(TimeoutError):  # the same thread may come in again
+                waiting.result(0.1)
+        dtype, *_ = waiting.result(10)
+        assert (dtype, torch.get_default_dtype()) == (torch.float32, torch.float64)
+
+
+def test_models_fitted_by_several_threads_have_the_bits_of_one() -> None:
+    def fit_student(_: int) -> np.ndarray:
+        rng = np.random.default_rng(0)
+        cells = ad.AnnData(np.zeros((400, 1)), obsm={"spatial": rng.uniform(0, 150, (400, 2))})
+        cells.obsm["X_he"] = rng.normal(size=(400, 4)).astype(np.float16)
+        cells.obs["half"] = pd.Categorical(np.where(cells.obsm["spatial"][:, 0] < 75, "left", "right"))
+        sd.tl.distill(cells, teacher_key="half", **FAST | {"dropout": 0.5, "max_epochs": 3})
+        return sd.get.logits(cells, "student").to_numpy()
+
+    alone = fit_student(0)
+    with ThreadPoolExecutor(3) as threads:
+        for found in threads.map(fit_student, range(3)):
+            np.testing.assert_array_equal(found, alone)
+
+
+def test_latents_fitted_by_several_threads_have_the_bits_of_one() -> None:
+    def fit_latent(_: int) -> np.ndarray:
+        cells = ad.AnnData(np.random.default_rng(0).poisson(1.0, (200, 20)))
+        sd.pp.embed_expression(cells, max_epochs=2, accelerator="cpu")
+        return cells.obsm["X_scVI"]
+
+    alone = fit_latent(0)
+    with ThreadPoolExecutor(3) as threads:
+        for found in threads.map(fit_latent, range(3)):
+            np.testing.assert_array_equal(found, alone)

@@ -21,6 +21,8 @@ logger = logging.getLogger("stdistill")
 MISSING = "file of polygons"
 NO_SELECTION = "is no selection of Xenium Explorer"
 SELECTION_NAME = "#Selection name:"
+FEWEST = 3
+"""So many polygons seldom lie in one quarter of a slide: a sixty-fourth of the time where each may lie anywhere."""
 
 
 def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, frame: str, unit: str = "px") -> Labels:
@@ -54,17 +56,20 @@ def label_by_polygons(points: npt.NDArray[np.float64], path: str | Path, frame: 
         raise ValueError(msg)
     inside, found = shapely.STRtree(shapely.points(points[placed])).query(polygons, predicate="intersects")
     cells = placed[found]
-    n_covering = len(np.unique(inside))
+    n_covering, span = len(np.unique(inside)), shapely.total_bounds(polygons)
+    both = f"they span {_extent(span)}, the cells {_extent(_span(points[placed]))}."
     if n_covering < max(1, len(polygons) / 2):
-        cells_span = shapely.total_bounds(shapely.points(points[placed]))
-        where = (
-            f"they span {_extent(shapely.total_bounds(polygons))}, the cells {_extent(cells_span)}. Both are taken to "
-            f"be in {frame}; polygons_unit= says what the polygons are in."
-        )
+        where = f"{both} Both are taken to be in {frame}; polygons_unit= says what the polygons are in."
         if not n_covering:
             msg = f"The {len(polygons)} polygons of {path} cover no cell: {where}"
             raise ValueError(msg)
         warn(f"Only {n_covering} of the {len(polygons)} polygons of {path} cover a cell: {where}")
+    elif len(polygons) >= FEWEST and (span[2:] < points[placed].max(axis=0) / 2).all():
+        warn(
+            f"All {len(polygons)} polygons of {path} lie in the upper left quarter of the slide: {both} So do polygons "
+            'in µm that are read as pixels (polygons_unit="um" says what they are), and those that were drawn on a '
+            "smaller copy of the picture: the wrong cells are annotated then."
+        )
     names, numbers = np.unique(classes, return_inverse=True)
     codes = np.full(len(points), -1, dtype=np.intp)
     by_polygon = np.argsort(inside, kind="stable")
@@ -115,6 +120,10 @@ def _read_selection(path: Path, unit: str) -> tuple[Geometries, npt.NDArray[np.s
         msg = f"{path} {NO_SELECTION}: it holds no outline of three or more places."
         raise ValueError(msg)
     return polygons[usable], np.asarray(names)[starts][usable].astype(str)
+
+
+def _span(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
 def _extent(bounds: npt.NDArray[np.float64]) -> str:

@@ -11,15 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._formats.alignment import Alignment, check_cells_on_image, read_alignment
-from stdistill._formats.registration import MIN_SHARE_ON_NUCLEI, share_on_nuclei
 from stdistill._formats.slides.element import slide_element
 from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.open import open_slide
 from stdistill._formats.slides.reduced import OVERVIEW_PX
 from stdistill._slide.affine import affine_scale, apply_affine, inside
 from stdistill._slide.glass import share_on_tissue
-from stdistill._slide.pyramid import SlideLevel, shrink_factor
-from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
+from stdistill._slide.pyramid import MAX_MPP_DISAGREEMENT, SlideLevel, shrink_factor
+from stdistill._slide.registration import warn_of_chance
 from stdistill._support.arrays import Floats
 from stdistill._support.reading import find_visible
 from stdistill._support.warn import warn
@@ -172,10 +171,4 @@ def _check_nuclei(image: SlideImage, px: Floats, mpp: float) -> None:
     """Warn when cells lie on tissue, but no more of them on nuclei than by chance."""
     full = np.array(image.shape[::-1])
     levels = [SlideLevel(level, shrink_factor(full, np.array(level.shape[:0:-1]))) for level in image.levels]
-    share = share_on_nuclei(levels, px[inside(px, image.shape)], mpp)
-    if share is not None and share < MIN_SHARE_ON_NUCLEI:
-        warn(
-            f"Cells do not seem to lie on nuclei of the H&E: {share:.0%} of them are darker than the tissue around, "
-            "half are by chance. Was the image turned, mirrored, cut or replaced since it was aligned, is the "
-            "alignment some µm off, or is it blurred? Look at the cells over it with sd.pl.niches(image_key=...) first."
-        )
+    warn_of_chance(levels, px[inside(px, image.shape)], mpp)

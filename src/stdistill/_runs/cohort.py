@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -36,6 +36,14 @@ NO_SLIDES = "is no table of a cohort's slides (slide_id, slide)"
 NO_STATUS = "is no record of a slide"
 ELSEWHERE = "name another folder for the cohort, or put back the file as it was"
 TRY_AGAIN = "remove it, and the slide is tried again"
+SAID = {
+    "bytes": "its file has another size",
+    "mpp": "another mpp",
+    "nuclei": "other nuclei",
+    "nuclei_bytes": "the file of its nuclei has another size",
+}
+"""What may be another than what a slide was mapped from."""
+SIZES = ("bytes", "nuclei_bytes")
 Nothing = type(None)
 STATUS_ENTRIES: dict[str, tuple[type, ...]] = {
     "status": (str,),
@@ -44,6 +52,9 @@ STATUS_ENTRIES: dict[str, tuple[type, ...]] = {
     "n_cells": (int, Nothing),
     "n_niches": (int, Nothing),
     "bytes": (int, Nothing),
+    "mpp": (int, float, str, Nothing),
+    "nuclei": (str, Nothing),
+    "nuclei_bytes": (int, Nothing),
     "seconds": (dict, Nothing),
 }
 
@@ -192,15 +203,35 @@ class CohortFolder:
         self.tries(slide_id).unlink(missing_ok=True)
         self.write_statuses()
 
-    def replaced(self, slide_ids: Iterable[str]) -> list[str]:
-        """Return the slides that are done whose file has another size than the one that was read."""
-        paths = self._read_slides().set_index(ID)[SLIDE]
-        found = []
+    def inputs(self, slide_id: str) -> dict[str, Any]:
+        """Say what a slide is mapped from, of which its results are, as far as it can be looked up without reading it.
+
+        The size of its file and of that of its nuclei, the name of the latter, and µm per pixel; `None` where the table
+        of slides does not say, or a file is not there.
+        """
+        return _inputs(self.slides.to_dict("index")[slide_id])
+
+    def changed(self, slide_ids: Iterable[str]) -> dict[str, list[str]]:
+        """Return the slides that are done of which something is another than what was read, and what (of `inputs`)."""
+        slides, found = self.slides.to_dict("index"), {}
         for slide_id in filter(self.is_done, slide_ids):
-            before, now = self.status(slide_id).get("bytes"), size_of(Path(paths[slide_id]))
-            if None not in (before, now) and before != now:
-                found.append(slide_id)
+            before, now = self.status(slide_id), _inputs(slides[slide_id])
+            sizes_gone = {name for name in SIZES if None in (before.get(name), now[name])}  # put elsewhere when done
+            names = [name for name in now if name in before and name not in sizes_gone and before[name] != now[name]]
+            if names:
+                found[slide_id] = names
         return found
+
+    def warn_of_changes(self, slide_ids: Iterable[str]) -> None:
+        """Say which results are of other files, nuclei or µm per pixel than the table of slides now says."""
+        changed = self.changed(slide_ids)
+        if changed:
+            shown = [f"{slide_id} ({', '.join(SAID[name] for name in names)})" for slide_id, names in changed.items()]
+            warn(
+                f"{len(changed)} slides are done, and have changed since: {'; '.join(shown[:5])}"
+                f"{'; …' if len(shown) > 5 else ''}. Their results are of what was there before. Remove their folders, "
+                f"{self.path / SLIDES}/SLIDE_ID, and run `stdistill predict` again, which maps them anew."
+            )
 
     def forget_failure(self, slide_id: str) -> None:
         """Let a slide that failed wait for another try."""
@@ -268,6 +299,17 @@ class CohortFolder:
         """Keep other processes from writing what is of all slides."""
         with wait_for_lease(self.path / LOCKS / ".cohort.lock"):
             yield
+
+
+def _inputs(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """Return the `inputs` of a row of the table of slides."""
+    nuclei, mpp = (None if pd.isna(value) else value for value in (row.get("nuclei"), row.get("mpp")))
+    return {
+        "bytes": size_of(Path(row[SLIDE])),
+        "mpp": mpp if mpp is None or isinstance(mpp, str) else float(mpp),
+        "nuclei": None if nuclei is None else Path(nuclei).name,
+        "nuclei_bytes": None if nuclei is None else size_of(Path(nuclei)),
+    }
 
 
 def size_of(slide: Path) -> int | None:

@@ -1,7 +1,8 @@
-"""The levels of a pyramid, and the one to read from."""
+"""The levels of a pyramid, the one to read from, and when two figures of µm per pixel are of one scale."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stdistill._support.arrays import Float64s
+
+MPP_TOLERANCE = 0.02
+"""Images whose µm per pixel differ by a larger share show tissue at different scales."""
+MAX_MPP_DISAGREEMENT = 0.05
+"""Two figures for the resolution of one image may differ by this share."""
 
 
 @dataclass(frozen=True)
@@ -35,3 +41,8 @@ def shrink_factor(full: npt.NDArray[np.int64], size: npt.NDArray[np.int64]) -> F
     """How many times a level is smaller; whole where an incomplete last pixel was left out or added."""
     whole = np.rint(full / size)
     return np.where(np.abs(whole * size - full) < whole, whole, full / size)
+
+
+def is_same_mpp(one: float, other: float) -> bool:
+    """Whether pixels are of one size: that of native pixels follows from the alignment, and is never equal twice."""
+    return math.isclose(one, other, rel_tol=MPP_TOLERANCE)

@@ -12,18 +12,21 @@ import pandas as pd
 from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
 
-from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.pyramid import is_same_mpp
 from stdistill._support.arrays import Rows
 from stdistill._support.checks import READ_AGAIN, check_finite, check_key, check_list, check_sparse
+from stdistill._support.warn import warn
 from stdistill._table import schema
 from stdistill._table.marks.labels import warn_of_other_labels
 from stdistill._table.marks.rows import check_rows
-from stdistill._table.records import records_of
+from stdistill._table.records import read_record, records_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 Data = TypeVar("Data")
+CONTROLS = r"NegControl|UnassignedCodeword|DeprecatedCodeword|(?i:blank)[-_]|NegPrb|Negative\d|SystemControl|FalseCode"
+"""How Xenium, MERSCOPE and CosMx call what is no gene, at the beginning of its name."""
 GROUPS = {schema.TRAIN, schema.TEST, schema.BUFFER}
 """Of a split."""
 MEANT = {"training", "testing"}
@@ -262,8 +265,14 @@ def find_split_key(adata: AnnData, split_key: str | None) -> str | None:
 
 def get_split(adata: AnnData, split_key: str | None) -> pd.Series | None:
     """Return the column of the split, as `find_split_key` names it; `None` without one."""
-    split_key = find_split_key(adata, split_key)
+    asked, split_key = split_key, find_split_key(adata, split_key)
     if split_key is None:
+        if asked is not None and read_record(adata, "split_strips"):
+            warn(
+                f'The split that sd.pp.split_strips wrote to .obs["{schema.SPLIT}"] is not there any more: it was '
+                "taken away, or renamed, as split_x by a merge. All cells count as one group, those that were for "
+                "testing, too. Name the column with split_key=, or give split_key=None where none is meant."
+            )
         return None
     check_key(
         split_key,
@@ -317,7 +326,19 @@ def get_counts(adata: AnnData, layer: str | None, who: str) -> Any:
             kind = "normalised or log-transformed" if np.isfinite(found) and found > 0 else "scaled or spoilt"
             msg = f"{name} holds {found:g}, which is no count; the values look {kind}. {who} raw counts: {hint}"
             raise ValueError(msg)
+    _warn_of_controls(adata)
     return counts
+
+
+def _warn_of_controls(adata: AnnData) -> None:
+    """Warn of probes that bind nothing, and codewords of none, which readers of a platform's own leave out."""
+    controls = adata.var_names[adata.var_names.str.match(CONTROLS)]
+    if len(controls):
+        shown = ", ".join(map(repr, controls[:3])) + (", …" if len(controls) > 3 else "")
+        warn(
+            f"{len(controls)} of the {adata.n_vars} genes are controls by their names ({shown}), and count as genes. "
+            f"Leave them out: adata = adata[:, ~adata.var_names.str.match({CONTROLS!r})].copy()."
+        )
 
 
 def _where_counts_may_be(adata: AnnData, layers: Sequence[str]) -> str:

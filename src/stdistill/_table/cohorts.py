@@ -106,17 +106,26 @@ def _read_covariate(column: pd.Series) -> Float64s:
 
 
 def _check_no_numbers(column: pd.Series) -> None:
-    """Raise when text is numbers, such as ages with a decimal comma, of which each would be a category of its own."""
+    """Raise when text is numbers, such as ages with a decimal comma, of which each would be a category of its own.
+
+    Categories may be called by numbers, such as sites. A word among mostly numbers stands for none that is known.
+    """
     values = column.astype(str)
-    decimals = values.str.fullmatch(DECIMAL)
-    is_id = values.str.fullmatch(WHOLE).mean() > 0.5 and values.nunique() > len(values) / 2
-    if decimals.any() or is_id:
-        shown = values[decimals].iloc[0] if decimals.any() else values.iloc[0]
+    decimals, whole = values.str.fullmatch(DECIMAL), values.str.fullmatch(WHOLE)
+    is_number = decimals | whole
+    is_id = whole.mean() > 0.5 and values.nunique() > len(values) / 2
+    is_mixed = 0.5 < is_number.mean() < 1
+    if decimals.any() or is_id or is_mixed:
+        shown = repr(values[decimals if decimals.any() else is_number].iloc[0])
+        words = sorted(set(values[~is_number]))
+        if words:
+            shown += f" beside {', '.join(map(repr, words[:5]))}"
         name = column.name
         msg = (
-            f".obs[{name!r}] (covariates) is text that holds numbers, such as {shown!r}, and each of its "
+            f".obs[{name!r}] (covariates) is text that holds numbers, such as {shown}, and each of its "
             f"{values.nunique()} values would be a category of its own. Make numbers of it: cohort.obs[{name!r}] = "
-            f'pd.to_numeric(cohort.obs[{name!r}].astype(str).str.replace(",", "."), errors="coerce").'
+            f'pd.to_numeric(cohort.obs[{name!r}].astype(str).str.replace(",", "."), errors="coerce"), which leaves out '
+            "what is none; categories may have names that are no numbers."
         )
         raise ValueError(msg)
 

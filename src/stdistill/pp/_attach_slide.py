@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stdistill._formats.slides.element import slide_element
 from stdistill._formats.slides.image import SlideImage
 from stdistill._formats.slides.open import open_slide
-from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.pyramid import is_same_mpp
 from stdistill._slide.windows import hash_image
 from stdistill._table import schema
 from stdistill._table.checks import is_spatialdata

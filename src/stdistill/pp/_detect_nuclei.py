@@ -339,7 +339,7 @@ def _take(
 
 def _warn_of_chance(levels: list[SlideLevel], centroids: Float64s, mpp: float) -> None:
     """Warn when given nuclei lie on tissue, but no more of them on nuclei than by chance."""
-    from stdistill._formats.registration import MIN_SHARE_ON_NUCLEI, share_on_nuclei
+    from stdistill._slide.registration import MIN_SHARE_ON_NUCLEI, share_on_nuclei
 
     share = share_on_nuclei(levels, centroids, mpp)
     if share is not None and share < MIN_SHARE_ON_NUCLEI:

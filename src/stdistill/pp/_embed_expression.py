@@ -126,7 +126,8 @@ def embed_expression(
     Warns
     -----
     UserWarning
-        When cells have no transcripts. They get the latent of an empty cell, which is the same for all of them.
+        When cells have no transcripts. They get the latent of an empty cell, which is the same for all of them. When
+        genes are controls of a panel by their names, such as ``"NegControlProbe_00042"``.
 
     Notes
     -----

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from stdistill._slide.affine import affine_scale
 from stdistill._slide.overview import Overview, read_overview
-from stdistill._slide.pyramid import level_for
+from stdistill._slide.pyramid import MPP_TOLERANCE, level_for
 from stdistill._slide.quality import FIELD_MPP, Fields, find_folds, lower_limit, measure_fields
-from stdistill._slide.scale import MPP_TOLERANCE
 from stdistill._slide.stain import RUIFROK, looks_swapped, stain_angle, stain_vectors
 from stdistill._slide.tissue import NothingSeenError, TissueMap, map_tissue
 from stdistill._support.arrays import Float64s, Floats, Mask

@@ -72,8 +72,9 @@ def cohort(folder: str | Path) -> AnnData:
     Warns
     -----
     UserWarning
-        When slides failed or are not done yet, or their results cannot be read, which are no rows, are of one and the
-        same file, or results were put into the folder by hand, which are left out.
+        When slides failed or are not done yet, or their results cannot be read, which are no rows; are of one and the
+        same file; or their file, nuclei or µm per pixel are others than they were mapped with; and when results were
+        put into the folder by hand, which are left out.
 
     See Also
     --------
@@ -102,6 +103,7 @@ def cohort(folder: str | Path) -> AnnData:
         msg = f"No slide of {folder} is done: {len(failed)} failed, {len(waiting)} are waiting."
         raise ValueError(msg)
     _warn_of_missing(list(failed.index), list(waiting), len(statuses))
+    where.warn_of_changes(ids)
     results, unreadable = [], {}
     for slide_id in ids:
         try:

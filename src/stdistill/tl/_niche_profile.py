@@ -21,7 +21,7 @@ from stdistill._support.arrays import Float64s, Floats, Integers, Rows
 from stdistill._support.checks import check_integer
 from stdistill._table import schema
 from stdistill._table.checks import get_centers, get_counts, get_table, is_spatialdata
-from stdistill._table.graph import graph_key, has_graph, read_graph
+from stdistill._table.graph import graph_key, graph_radius, has_graph, read_graph
 from stdistill._table.labels import CELL_TYPE_HINT, NICHE_SUFFIX, read_labels, read_split, split_group
 from stdistill._table.libraries import find_library_key, library_codes, warn_of_overlap
 from stdistill._table.niches import logit_columns, niche_names, read_logits
@@ -330,6 +330,11 @@ def _find_neighbors(
         absent["neighbors"] = "there are no neighbourhoods: run sd.pp.neighborhoods"
         return pd.DataFrame(columns=COLUMNS["neighbors"])
     read_graph(table)  # checks it
+    try:
+        graph_radius(table)
+    except ValueError as error:  # of squidpy's nearest neighbours, or triangles: borders would be other lengths
+        absent["neighbors"] = str(error)
+        return pd.DataFrame(columns=COLUMNS["neighbors"])
     import squidpy as sq
 
     pairs = sq.gr.interaction_matrix(table, niche_key, connectivity_key=graph_key(table), copy=True)

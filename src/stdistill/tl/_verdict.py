@@ -23,6 +23,7 @@ from stdistill._table.he.slide_record import read_slide_record
 from stdistill._table.labels import NICHE_SUFFIX, warn_of_edited_labels
 from stdistill._table.provenance.checks import warn_of_other_graph
 from stdistill._table.provenance.results import result_of
+from stdistill._table.provenance.whole import warn_of_part
 from stdistill._table.records import read_record, write_record, write_slide_step
 from stdistill.pp._quality import STEP as QUALITY
 from stdistill.pp._quality import quality
@@ -94,7 +95,8 @@ def verdict(
     Warns
     -----
     UserWarning
-        When the features are of another H&E than the one that is there.
+        When the features are of another H&E than the one that is there, or cells were taken away since they were
+        computed, such as those that are not trusted: the verdict is of what is left.
 
     See Also
     --------
@@ -150,8 +152,10 @@ def verdict(
     warn_of_other_graph(table, key_added)
     _check_is_of(table, key_added, student)
     warn_of_edited_labels(table, f"{key_added}{NICHE_SUFFIX}")
+    use_rep = str(result_of(table, key_added)[2].get("use_rep"))
+    warn_of_part(table, use_rep)
     if is_spatialdata(data):
-        warn_of_other_images(data, table, str(result_of(table, key_added)[2].get("use_rep")))
+        warn_of_other_images(data, table, use_rep)
     has_niche = table.obs[f"{key_added}_niche"].notna().to_numpy()
     causes = _causes(table, key_added, student.card)
     trusted = has_niche & ~np.logical_or.reduce([np.zeros(table.n_obs, dtype=bool), *causes.values()])

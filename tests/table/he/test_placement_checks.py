@@ -81,6 +81,52 @@ def test_few_cells_on_the_image_or_on_tissue(slide: Callable[..., SpatialData]) 
         sd.pp.split_strips(slide(ALIGNED, tissue(share=0.25)), crop_px=8)
 
 
+MPP, SIDE_PX = 0.5, 1000
+GRID_UM = np.stack(np.meshgrid(np.arange(20, 480, 25.0), np.arange(20, 480, 25.0)), axis=-1).reshape(-1, 2)
+
+
+def jittered() -> np.ndarray:
+    return GRID_UM + np.random.default_rng(0).uniform(-7, 7, GRID_UM.shape)
+
+
+def with_nuclei(make_slide: Callable[..., SpatialData], centers: np.ndarray, nuclei: np.ndarray) -> SpatialData:
+    """A slide of 500 × 500 µm with nuclei of 7 µm, and cells somewhere."""
+    y, x = (np.mgrid[:SIDE_PX, :SIDE_PX] + 0.5) * MPP
+    pixels = tissue((SIDE_PX, SIDE_PX))
+    for left, top in nuclei:
+        pixels[:, (x - left) ** 2 + (y - top) ** 2 < 3.5**2] = np.array([90, 60, 140], dtype=np.uint8)[:, None]
+    slide = make_slide(centers, he_to_global=np.diag([MPP / 0.2125, MPP / 0.2125, 1]), shape=(SIDE_PX, SIDE_PX))
+    placed = get_transformation(slide["he"], get_all=True)
+    slide.images["he"] = Image2DModel.parse(pixels, dims=("c", "y", "x"), transformations=placed)
+    return slide
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        lambda um: um[:, ::-1],  # row and column
+        lambda um: np.column_stack([um[:, 0], 500 - um[:, 1]]),  # y from below
+        lambda um: 500 - um,  # turned by half
+    ],
+)
+def test_cells_on_tissue_but_not_on_nuclei(
+    make_slide: Callable[..., SpatialData], moved: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    nuclei = jittered()
+    slide = with_nuclei(make_slide, np.ascontiguousarray(moved(nuclei)), nuclei)
+    with pytest.warns(UserWarning, match=r"do not seem to lie on nuclei of the H&E: .* are x and y swapped"):
+        sd.pp.embed_he(slide, encoder="texture", crop_px=32)
+
+
+def test_cells_on_nuclei_and_spots_on_a_grid_are_not_talked_of(make_slide: Callable[..., SpatialData]) -> None:
+    nuclei = jittered()
+    on_nuclei, spots = with_nuclei(make_slide, nuclei, nuclei), with_nuclei(make_slide, GRID_UM, nuclei + 9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sd.pp.split_strips(on_nuclei, crop_px=16)
+        sd.pp.split_strips(spots, crop_px=16)
+
+
 def test_a_slide_that_was_read_here_was_checked(bundle: Path, tmp_path: Path) -> None:
     """It stays as it was read; once it is moved, it is looked at again."""
     slide = sd.pp.read_xenium(bundle)

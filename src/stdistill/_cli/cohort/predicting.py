@@ -77,13 +77,13 @@ def map_cohort(ctx: click.Context, paths: Sequence[Path], out: Path, asked: Aske
             cohort.forget_failure(slide_id)
     n_open = sum(not cohort.is_settled(slide_id) for slide_id in chosen)
     click.echo(f"{len(chosen)} slides, {len(chosen) - n_open} of them settled before. Results go to {out}.")
-    if replaced := cohort.replaced(chosen):
+    others = [slide_id for slide_id in cohort.slides.index if slide_id not in set(slide_ids)]
+    if others:
         click.echo(
-            f"Warning: {len(replaced)} slides were settled before, of files of another size than those that are there "
-            f"now: {some(replaced)}. Their results are of the files from before. Remove their folders, "
-            f"{out}/slides/SLIDE_ID, and they are mapped again.",
-            err=True,
+            f"{len(others)} more slides are in {out} from before, and stay there: {some(others)}. To leave them out of "
+            f"statistics: cohort[~cohort.obs_names.isin({others[:5]})]{' and so on' if len(others) > 5 else ''}."
         )
+    cohort.warn_of_changes(chosen)
     unit = Unit(cohort, asked, spread.stage)
     if spread.workers == 1 or n_open < 2:
         work_through(unit, chosen, click.echo)

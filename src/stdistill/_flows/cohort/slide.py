@@ -15,7 +15,7 @@ import pandas as pd
 
 from stdistill._flows.cohort.stage import staged
 from stdistill._flows.predict import Asked, predict
-from stdistill._runs.cohort import DONE, FAILED, SLIDE, STATUS, CohortFolder, size_of
+from stdistill._runs.cohort import DONE, FAILED, SLIDE, STATUS, CohortFolder
 from stdistill._runs.folder import MANIFEST, now, read_manifest
 from stdistill._support.locks import Lease
 from stdistill.models import NicheModel
@@ -77,6 +77,7 @@ class Unit(NamedTuple):
 
     def _map(self, slide_id: str, model: NicheModel, seconds: dict[str, float]) -> dict[str, Any]:
         """Map a slide in its folder of work; `seconds` gets what is no step of it."""
+        inputs = self.cohort.inputs(slide_id)
         row: Mapping[Any, Any] = self.cohort.slides.loc[slide_id].to_dict()
         slide, work = Path(row[SLIDE]), self.cohort.work(slide_id)
         asked = self.asked
@@ -99,7 +100,7 @@ class Unit(NamedTuple):
             "n_cells": niches.n_obs,
             "n_niches": n_niches,
             "verdict": verdict.verdict,
-            "bytes": size_of(slide),
+            **inputs,
         }
 
 

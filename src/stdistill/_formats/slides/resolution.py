@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from stdistill._slide.scale import MAX_MPP_DISAGREEMENT, MPP_TOLERANCE
+from stdistill._slide.pyramid import MAX_MPP_DISAGREEMENT, MPP_TOLERANCE
 from stdistill._support.checks import check_positive
 from stdistill._support.warn import warn
 

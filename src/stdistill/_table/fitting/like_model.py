@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from anndata import AnnData
 
-from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.pyramid import is_same_mpp
 from stdistill._support.warn import warn
 from stdistill._table.fitting.inputs import NicheInputs
 from stdistill._table.fitting.origin import (

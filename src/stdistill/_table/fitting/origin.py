@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.pyramid import is_same_mpp
 from stdistill._support.arrays import Mask
 from stdistill._support.warn import warn
 from stdistill._table import schema

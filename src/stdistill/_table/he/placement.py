@@ -12,7 +12,7 @@ import pandas as pd
 from anndata import AnnData
 
 from stdistill._slide.affine import affine_scale, apply_affine, check_affine, fit_affine, inside
-from stdistill._slide.scale import MAX_MPP_DISAGREEMENT
+from stdistill._slide.pyramid import MAX_MPP_DISAGREEMENT
 from stdistill._support.arrays import Floats
 from stdistill._support.checks import check_key
 from stdistill._table import schema

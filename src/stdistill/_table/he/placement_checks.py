@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from stdistill._slide.affine import affine_scale, apply_affine
 from stdistill._slide.glass import check_colors, share_on_tissue
+from stdistill._slide.registration import warn_of_chance
 from stdistill._support.arrays import Floats, Mask
 from stdistill._support.warn import warn
 from stdistill._table.checks import get_centers, get_table, is_spatialdata
@@ -41,7 +42,8 @@ def check_placement(data: AnnData | SpatialData, frames: Sequence[HEFrame], tabl
     Warns
     -----
     UserWarning
-        When it lies there by the identity, or few cells lie on the image or on tissue.
+        When it lies there by the identity, few cells lie on the image or on tissue, or no more than by
+        chance on nuclei.
     """
     if not is_spatialdata(data):
         return
@@ -75,6 +77,8 @@ def _check_frame(sdata: SpatialData, frame: HEFrame, px: Floats) -> None:
         warn(f"{msg}Unless it was brought into that frame, it is not aligned: {advice}")
     elif low:
         warn(f"Only {found}: the alignment seems to be off. Look with sd.pl.niches(image_key=...); {advice}")
+    else:
+        warn_of_chance(slide_levels(sdata.images[frame.image_key], frame.image_key), px[on_image], frame.mpp)
 
 
 def record_of_larger(table: AnnData, frame: HEFrame) -> SlideRecord | None:

@@ -12,8 +12,7 @@ from anndata import AnnData
 from stdistill._slide.glass import background_color
 from stdistill._slide.looks import with_look
 from stdistill._slide.plan import CROP_PX, Slide, crop_origins, plan_crops
-from stdistill._slide.pyramid import level_for
-from stdistill._slide.scale import is_same_mpp
+from stdistill._slide.pyramid import is_same_mpp, level_for
 from stdistill._support.arrays import Floats
 from stdistill._table.he.images import slide_levels
 from stdistill._table.he.placement import HEFrame

@@ -13,7 +13,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy.spatial import cKDTree
 
-from stdistill._slide.scale import MPP_TOLERANCE
+from stdistill._slide.pyramid import MPP_TOLERANCE
 from stdistill._support.arrays import Mask
 from stdistill._support.warn import warn
 from stdistill._table import schema

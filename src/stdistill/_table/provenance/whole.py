@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stdistill._support.warn import warn
 from stdistill._table.libraries import find_library_key
@@ -25,12 +25,27 @@ def warn_of_other_cells(tables: Sequence[AnnData], use_rep: str, library_key: st
         _warn_of_other_cells(table, use_rep, library_key)
 
 
+def warn_of_part(table: AnnData, use_rep: str) -> None:
+    """Warn that what is said of a slide is said of a part of it, such as the cells that are trusted."""
+    n_cells = read_record(table, "embed_he", use_rep).get("n_cells")
+    if _is_part(table, n_cells):
+        warn(
+            f"The table has {table.n_obs} cells, and .obsm[{use_rep!r}] was computed of {n_cells}: cells were taken "
+            "away since. The verdict is of those that are left; where these were chosen, as by "
+            ".obs['student_trusted'], it says nothing of the slide. Judge the slide with all of its cells."
+        )
+
+
+def _is_part(table: AnnData, n_cells: Any) -> bool:
+    return n_cells is not None and table.n_obs < WHOLE * int(n_cells)
+
+
 def _warn_of_other_cells(table: AnnData, use_rep: str, library_key: str | None) -> None:
     record = read_record(table, "embed_he", use_rep)
     if not record or find_library_key(table, library_key) is not None:
         return
     n_cells = record.get("n_cells")
-    if n_cells is not None and table.n_obs < WHOLE * int(n_cells):
+    if _is_part(table, n_cells):
         warn(
             f"The table has {table.n_obs} cells, and .obsm[{use_rep!r}] was computed of {n_cells}: it is a part of a "
             'slide. The model brings features to the mean of the slide (standardize="slide"), and a part has another: '

@@ -6,8 +6,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from stdistill._formats.registration import MIN_CELLS, share_on_nuclei
 from stdistill._slide.pyramid import SlideLevel
+from stdistill._slide.registration import MIN_CELLS, share_on_nuclei
 
 SIDE, RADIUS, MPP = 1200, 7, 0.5
 
@@ -38,3 +38,5 @@ def test_what_does_not_tell(tissue: tuple[list[SlideLevel], np.ndarray]) -> None
     levels, px = tissue
     assert share_on_nuclei(levels, px[: MIN_CELLS - 1], MPP) is None
     assert share_on_nuclei(levels, px, 2.0) is None  # nuclei of three pixels
+    flat = [SlideLevel(da.full((3, SIDE, SIDE), 150, dtype=np.uint8), np.ones(2))]
+    assert share_on_nuclei(flat, px, MPP) is None
