@@ -112,6 +112,8 @@ def test_keys_of_the_records(slide: SpatialData) -> None:
         ("decompose", "penalty"),  # of a ridge regression
         ("choose_k", "crop_um"),
         ("choose_k", "library_key"),
+        ("predict", "known_variation"),  # of a student by slide
+        ("verdict", "known_variation"),
         ("verdict", "nucleus_um"),  # of nuclei that were found
         ("verdict", "ood_is_unknown"),
     }
