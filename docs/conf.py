@@ -41,7 +41,8 @@ templates_path = ["_templates"]
 # Every reference to a public name of this package must be found. Those to other packages are not looked up: that would
 # need the network.
 nitpicky = True
-PRIVATE = r"stdistill\.(_|\w+\._|models\.(niche|composition|alignment|saved|formats|sharing|expression|usual)\.).*"
+FILES = "alignment|composition|expression|feature_card|formats|niche|saved|sharing|usual"
+PRIVATE = rf"stdistill\.(_|\w+\._|models\.({FILES})\.).*"
 nitpick_ignore_regex = [(r"py:.*", rf"(?!stdistill\.).*|{PRIVATE}")]
 
 autosummary_generate = True

@@ -271,8 +271,10 @@ def test_by_slide_features_that_go_together_otherwise_are_unusual(tissue: ad.Ann
     np.testing.assert_allclose(other.obs["student_ood"], tissue.obs["student_ood"], rtol=0.01)
     assert other.obs["student_ood"].median() == pytest.approx(1, abs=0.2)
     turned.obsm["X_he"] = turned.obsm["X_he"] * np.array([-1, 1, -1, 1, -1, 1], dtype=np.float32)
-    with pytest.warns(UserWarning, match="unlike"):
+    with pytest.warns(UserWarning, match=r"differ by in the H&E, \d\d% is what those that the student learned from"):
         sd.tl.predict(turned, student)
+    assert other.uns["stdistill"]["predict"]["known_variation"] > 0.95
+    assert turned.uns["stdistill"]["predict"]["known_variation"] < 0.9
     assert turned.obs["student_ood"].median() > 2
 
 

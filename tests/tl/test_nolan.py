@@ -16,9 +16,9 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
 import stdistill as sd
+from stdistill._runs import complete
 from stdistill._table.records import write_record
 from stdistill.models.niche import use
-from stdistill.pp import _embed_expression
 
 FAST = {"width": 16, "depth": 2, "n_heads": 2, "n_frequencies": 3, "max_epochs": 4, "learning_rate": 5e-3}
 FAST |= {"batch_size": 64, "progress_bar": False, "accelerator": "cpu"}
@@ -160,7 +160,7 @@ def test_makes_what_is_missing(
         asked.update(parameters)
         adata.obsm["X_scVI"] = latent
 
-    monkeypatch.setattr(_embed_expression, "embed_expression", embed)
+    monkeypatch.setattr(complete, "embed_expression", embed)
     with caplog.at_level(logging.INFO, logger="stdistill"):
         sd.tl.nolan(cells, k=3, seed=3, **FAST)
     assert asked == {"split_key": "split", "library_key": None, "seed": 3, "accelerator": "cpu"}

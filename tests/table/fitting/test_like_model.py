@@ -36,7 +36,8 @@ def test_resolution(native: float, expected: float | None) -> None:
     cells = ad.AnnData(np.zeros((1, 1)))
     write_slide_record(cells, SlideRecord("svs", mpp=native))
     arguments = embedding_arguments(card(), find_encoders(card()), cells)
-    assert arguments == {"encoder": arguments["encoder"], "crop_px": 64, "mpp": expected, "key_added": "X_he"}
+    rest = {"crop_px": 64, "context": None, "key_added": "X_he"}
+    assert arguments == {"encoder": arguments["encoder"], "mpp": expected, **rest}
 
 
 def test_a_slide_whose_resolution_is_not_recorded_is_resampled() -> None:

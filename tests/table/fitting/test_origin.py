@@ -63,6 +63,7 @@ def test_card_and_table_say_the_same() -> None:
         "encoder_revision": "sha256-aa",
         "crop_px": 224,
         "mpp": 0.27374,
+        "context": None,
         "stain_normalization": None,
     }
 
