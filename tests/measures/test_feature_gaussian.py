@@ -83,6 +83,7 @@ def test_what_features_vary_by() -> None:
     assert gaussian.share_along(sources * [[1, -1, 1, -1]], 0.98) == pytest.approx(1 / 2, abs=0.02)
     assert gaussian.share_along(np.repeat(sources[:, :2], 2, axis=1) * [1, -1, 1, -1], 0.98) < 0.01
     assert gaussian.share_along(paired, 0.3) == pytest.approx(1 / 2, abs=0.02)  # along one of the two
+    assert gaussian.share_along(np.ones((50, 4)), 0.98) == 0
 
 
 def test_features_beyond_the_axes_are_counted() -> None:

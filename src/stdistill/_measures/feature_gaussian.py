@@ -55,13 +55,14 @@ class FeatureGaussian(NamedTuple):
     def share_along(self, features: npt.NDArray[Any], share: float) -> float:
         """Which share of what (n, d) features vary by is along the fewest axes that hold `share` of it in the training.
 
-        They vary about their own mean.
+        They vary about their own mean; where they do not, nothing of it is.
         """
         total = float(self.variances.sum() + self.rest[0] * (len(self.mean) - len(self.variances)))
         n_axes = 1 + int(np.searchsorted(np.cumsum(self.variances), share * total))
         apart = np.clip((features - features.mean(axis=0)) / self.std, -FARTHEST, FARTHEST)
         along = apart @ self.axes[:, :n_axes].astype(np.float32)
-        return min(1.0, float(along.var(axis=0).sum() / apart.var(axis=0).sum()))  # axes are rounded
+        every = float(apart.var(axis=0).sum())
+        return min(1.0, float(along.var(axis=0).sum()) / every) if every else 0.0  # axes are rounded
 
     def squared_distances(self, features: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Squared Mahalanobis distances (n,) of (n, d) features from the mean."""
